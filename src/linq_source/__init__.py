@@ -1,0 +1,65 @@
+"""A dlt source for the Linq Partner API's chat messages.
+
+    import dlt
+    from linq_source import sync
+
+    pipeline = dlt.pipeline("linq", destination="duckdb", dataset_name="linq")
+    report = sync(pipeline)
+
+`linq_source(...)` is an ordinary dlt source for a pipeline of your own; `settle(pipeline)` then
+marks what was deleted upstream, and `audit(pipeline)` compares counts with the API.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from linq_source.errors import (
+    ApiContractError,
+    ApiUnavailableError,
+    AuthenticationError,
+    ChatUnavailableError,
+    ConfigurationError,
+    DestinationError,
+    LinqError,
+)
+
+if TYPE_CHECKING:
+    from linq_source.auditing import AuditReport, audit
+    from linq_source.report import Report
+    from linq_source.settling import settle
+    from linq_source.source import linq_source
+    from linq_source.syncing import sync
+
+__all__ = [
+    "ApiContractError",
+    "ApiUnavailableError",
+    "AuditReport",
+    "AuthenticationError",
+    "ChatUnavailableError",
+    "ConfigurationError",
+    "DestinationError",
+    "LinqError",
+    "Report",
+    "audit",
+    "linq_source",
+    "settle",
+    "sync",
+]
+
+# dlt takes a second to import, so what needs it is imported when first used.
+_LATE = {
+    "AuditReport": "auditing",
+    "Report": "report",
+    "audit": "auditing",
+    "linq_source": "source",
+    "settle": "settling",
+    "sync": "syncing",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATE:
+        return getattr(import_module(f"linq_source.{_LATE[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

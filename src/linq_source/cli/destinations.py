@@ -1,0 +1,71 @@
+"""From command line options to a dlt pipeline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from linq_source.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import dlt
+
+DEFAULT_DATABASE = "linq_messages.duckdb"
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a run loads to."""
+
+    destination: str
+    database: str
+    dataset: str
+    pipeline_name: str
+    pipelines_dir: str | None
+
+
+def open_pipeline(target: Target) -> dlt.Pipeline:
+    """The pipeline of a target. Raises `ConfigurationError` for one that cannot be."""
+    import dlt
+
+    options: dict[str, Any] = {}
+    if target.pipelines_dir is not None:
+        options["pipelines_dir"] = target.pipelines_dir
+    pipeline: dlt.Pipeline = dlt.pipeline(
+        pipeline_name=target.pipeline_name,
+        destination=_destination(target),
+        dataset_name=target.dataset,
+        **options,
+    )
+    return pipeline
+
+
+def _destination(target: Target) -> Any:
+    import dlt
+    from dlt.common.destination.exceptions import UnknownDestinationModule
+
+    if target.destination == "duckdb":
+        path = Path(target.database)
+        if path.stem == target.dataset:
+            raise ConfigurationError(
+                f"the database {target.database} and the dataset {target.dataset} have one name, "
+                "which DuckDB finds ambiguous: choose another --database or --dataset"
+            )
+        if not path.absolute().parent.is_dir():
+            raise ConfigurationError(
+                f"--database {target.database}: the folder {path.parent} does not exist"
+            )
+        return dlt.destinations.duckdb(target.database)
+    try:
+        return dlt.destinations.__dict__[target.destination]()
+    except KeyError:
+        known = sorted(n for n in dlt.destinations.__all__ if n not in ("destination", "dummy"))
+        raise ConfigurationError(
+            f"--destination {target.destination!r} is not known; use one of {', '.join(known)}"
+        ) from None
+    except (ImportError, UnknownDestinationModule) as error:
+        raise ConfigurationError(
+            f"--destination {target.destination} needs an extra: "
+            f"pip install 'linq-source[{target.destination}]' ({error})"
+        ) from error

@@ -1,0 +1,98 @@
+"""What the commands print: short reports and aligned tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from linq_source.auditing import AuditReport
+    from linq_source.report import Report
+
+MAX_LISTED = 20
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """One JSON object on standard output."""
+    print(json.dumps(value, ensure_ascii=False))  # noqa: T201 - this is the output
+
+
+def print_report(console: Console, report: Report) -> None:
+    """The report of a run, one fact a line, troubles last."""
+    read = f"{report.chats:,} ({report.chats_skipped:,} unchanged and skipped)"
+    facts: list[tuple[str, str]] = [
+        ("chats", read),
+        ("messages loaded", f"{report.messages:,}"),
+        ("attachments", f"{report.attachments:,}"),
+        ("reactions", f"{report.reactions:,}"),
+        ("marked deleted", f"{report.deleted:,}"),
+        ("windows", f"{report.windows:,} loaded, {report.windows_unchanged:,} days unchanged"),
+        ("requests", f"{report.requests:,} ({report.retries:,} repeated)"),
+        ("packages", f"{len(report.loads):,}"),
+        ("seconds", f"{report.seconds:.1f}"),
+    ]
+    if report.windows_unverified:
+        facts.append(("unverified windows", f"{report.windows_unverified:,} (see sync_windows)"))
+    if report.rejected:
+        facts.append(("rejected records", f"{report.rejected:,} (see rejected_records)"))
+    print_table(console, None, ("", ""), facts)
+    for note in report.notes:
+        console.print(f"note: {note}", highlight=False, soft_wrap=True)
+    for failure in report.chats_failed[:MAX_LISTED]:
+        console.print(f"[red]failed[/red]: {failure.error}", highlight=False, soft_wrap=True)
+    if len(report.chats_failed) > MAX_LISTED:
+        console.print(f"... and {len(report.chats_failed) - MAX_LISTED:,} more chats failed")
+
+
+def print_audit(console: Console, report: AuditReport) -> None:
+    """The differences as a table, or that there are none."""
+    if report.repair is not None:
+        console.print(
+            f"repaired: {report.repair.messages:,} messages loaded again, "
+            f"{report.repair.deleted:,} marked deleted",
+            highlight=False,
+        )
+    if not report.differences:
+        console.print(
+            f"{report.chats:,} chats, {report.messages:,} live messages: "
+            "every count agrees with the API",
+            highlight=False,
+        )
+        return
+    rows = [
+        (
+            str(d.chat_id),
+            f"{d.live_rows:,}",
+            "not listed" if d.message_count is None else f"{d.message_count:,}",
+            "" if d.message_count is None else f"{d.live_rows - d.message_count:+,}",
+        )
+        for d in report.differences
+    ]
+    print_table(console, None, ("chat", "live rows", "API counts", "difference"), rows)
+    console.print(
+        f"{len(rows):,} of {report.chats:,} chats differ; "
+        "`linq-source audit --deep` reads them again and repairs",
+        highlight=False,
+    )
+
+
+def print_table(
+    console: Console, title: str | None, columns: Sequence[str], rows: Iterable[Sequence[str]]
+) -> None:
+    """An aligned table; every column but the first is set to the right if it holds numbers."""
+    lines = [list(row) for row in rows]
+    table = Table(title=title, title_justify="left", box=None, show_header=any(columns))
+    for index, name in enumerate(columns):
+        numbers = all(_is_number(line[index]) for line in lines)
+        table.add_column(name, justify="right" if numbers and any(columns) else "left")
+    for line in lines:
+        table.add_row(*line)
+    console.print(table, highlight=False)
+
+
+def _is_number(text: str) -> bool:
+    return not text or text.replace(",", "").replace(".", "").lstrip("+-").isdigit()

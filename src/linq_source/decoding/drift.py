@@ -1,0 +1,128 @@
+"""Fields the contract does not know yet: typed by what they hold, nested ones kept as JSON text.
+
+A scalar becomes a column of its inferred type. A string that merely looks like a date stays text
+(an inferred timestamp would not give the text back). Objects and lists become JSON text through
+DuckDB's JSON functions, in C++ like everything else on this path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+
+import duckdb
+import pyarrow as pa
+
+from linq_source.decoding.records import Shape
+from linq_source.tables import Table
+
+_SCALARS = {pa.int64(), pa.float64(), pa.bool_(), pa.string()}
+
+
+def expected_record(shape: Shape) -> pa.DataType:
+    """The Arrow type of one record as the contract describes it."""
+    fields = _expected_fields(shape.root)
+    for name, table in shape.children.items():
+        fields.append((name, pa.list_(pa.struct(_expected_fields(table)))))
+    return pa.struct(fields)
+
+
+def _expected_fields(table: Table) -> list[tuple[str, pa.DataType]]:
+    return [(column.source, column.field.type) for column in table.source_columns]
+
+
+def fields_to_read_as_text(inferred: pa.DataType, expected: pa.DataType) -> pa.DataType | None:
+    """`expected` with the unknown fields that look like instants as text; None if there are none.
+
+    Looks at the record and at the records in its lists.
+    """
+    changed = False
+    known = {field.name: field.type for field in expected}
+    fields = []
+    for field in inferred:
+        type_ = field.type
+        if field.name not in known:
+            if pa.types.is_timestamp(type_) or pa.types.is_date(type_) or pa.types.is_time(type_):
+                changed = True
+                fields.append((field.name, pa.string()))
+            continue
+        if pa.types.is_list(type_) and pa.types.is_struct(type_.value_type):
+            inner = fields_to_read_as_text(type_.value_type, known[field.name].value_type)
+            if inner is not None:
+                changed = True
+                fields.append((field.name, pa.list_(inner)))
+                continue
+        fields.append((field.name, known[field.name]))
+    return pa.struct(fields) if changed else None
+
+
+def typed_columns(columns: Mapping[str, pa.Array], table: Table, skip: Set[str]) -> pa.Table:
+    """The contract's columns by our names, then unknown scalar fields by theirs."""
+    names = []
+    arrays = []
+    for column in table.source_columns:
+        names.append(column.name)
+        arrays.append(columns[column.source])
+    known = {column.source for column in table.source_columns} | table.repeated
+    for name, array in columns.items():
+        if name not in known and name not in skip and array.type in _SCALARS:
+            names.append(column_name(name, table))
+            arrays.append(array)
+    return pa.table(arrays, names=names)
+
+
+def add_nested(
+    rows: pa.Table,
+    columns: Mapping[str, pa.Array],
+    table: Table,
+    skip: Set[str],
+    bodies: Sequence[bytes],
+    key: str,
+    child: str,
+) -> pa.Table:
+    """Append unknown objects and lists as columns of JSON text, read again from the bodies.
+
+    `child` names the list the rows come from, "" for the records themselves.
+    """
+    known = {column.source for column in table.source_columns} | skip | table.repeated
+    for name, array in columns.items():
+        if name in known or array.type in _SCALARS or pa.types.is_null(array.type):
+            continue
+        rows = rows.append_column(column_name(name, table), _json_text(bodies, key, child, name))
+    return rows
+
+
+def column_name(field: str, table: Table) -> str:
+    """The column of an unknown field; `api_` before it where the name is one of ours."""
+    ours = {column.name for column in table.columns} | {"position"}
+    return f"api_{field}" if field in ours or field.startswith("_") else field
+
+
+def _json_text(bodies: Sequence[bytes], key: str, child: str, field: str) -> pa.ChunkedArray:
+    """The JSON text of `field` in every record, in order; null where it is absent or null."""
+    list_of = "json_extract(body, $list)::JSON[]"
+    record = (
+        f"SELECT position, generate_subscripts({list_of}, 1) AS row, unnest({list_of}) AS item "
+        "FROM pages"
+    )
+    parameters = {"list": f"$.{_quote(key)}", "field": f"$.{_quote(field)}"}
+    if child:
+        parameters["child"] = f"$.{_quote(child)}"
+        record = (
+            "SELECT position, row, generate_subscripts(list, 1) AS place, unnest(list) AS item "
+            "FROM (SELECT position, row, json_extract(item, $child)::JSON[] AS list "
+            f"FROM ({record}))"
+        )
+    order = "position, row, place" if child else "position, row"
+    pages = pa.table({"position": list(range(len(bodies))), "body": [b.decode() for b in bodies]})
+    with duckdb.connect() as connection:
+        connection.register("pages", pages)
+        result = connection.execute(
+            f"SELECT nullif(json_extract(item, $field)::VARCHAR, 'null') AS value "
+            f"FROM ({record}) ORDER BY {order}",
+            parameters,
+        ).to_arrow_table()
+    return result["value"].cast(pa.string())
+
+
+def _quote(name: str) -> str:
+    return '"' + name.replace('"', '\\"') + '"'

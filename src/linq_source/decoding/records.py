@@ -1,0 +1,198 @@
+"""Decoded records as flat Arrow tables: a root table and one table per list of children.
+
+Rows stay in Arrow from here to the destination. Children point to their parent's row by number,
+so that a selection of parents (`Records.take`) carries its children along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from linq_source import tables
+from linq_source.tables import Table
+
+ROW = "_row"
+POSITION = "position"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a kind of record looks like: its table, and the tables of its lists by API field.
+
+    `required` are the root columns without which a record cannot be placed; `child_required`
+    the same for children, by API field.
+    """
+
+    root: Table
+    children: Mapping[str, Table]
+    required: tuple[str, ...]
+    child_required: Mapping[str, tuple[str, ...]]
+
+
+MESSAGE = Shape(
+    root=tables.CHAT_MESSAGES,
+    children={"attachments": tables.ATTACHMENTS, "reactions": tables.REACTIONS},
+    required=("id", "sent_at"),
+    child_required={"reactions": ("id",)},
+)
+CHAT = Shape(
+    root=tables.CHATS,
+    children={"chat_handles": tables.CHAT_HANDLES},
+    required=("id",),
+    child_required={"chat_handles": ("id",)},
+)
+PHONE_NUMBER = Shape(root=tables.PHONE_NUMBERS, children={}, required=("id",), child_required={})
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A record that could not be typed faithfully.
+
+    `repaired` tells that it was loaded all the same, with what `reason` says changed.
+    `near_us` is the instant it stands at: its own `sent_at`, or that of a neighbour in the list.
+    """
+
+    message_id: int | None
+    reason: str
+    payload: str
+    near_us: int | None
+    repaired: bool
+
+
+@dataclass(frozen=True)
+class Records:
+    """Records of one shape.
+
+    `root` has the shape's columns by our names, then columns the contract does not know yet.
+    Tables in `children` have in addition `_row`, the parent's row number in `root`, ascending.
+    """
+
+    shape: Shape
+    root: pa.Table
+    children: Mapping[str, pa.Table]
+    rejected: tuple[Rejected, ...] = ()
+
+    def __len__(self) -> int:
+        return int(self.root.num_rows)
+
+    @property
+    def received(self) -> int:
+        """How many records the server sent: those loaded and those it was impossible to type."""
+        return len(self) + sum(not rejected.repaired for rejected in self.rejected)
+
+    def take(self, rows: pa.Array) -> Records:
+        """The records at these row numbers, in this order, children along; rejected unchanged."""
+        children = {}
+        for name, child in self.children.items():
+            new_row = pc.index_in(child[ROW], value_set=rows).cast(pa.int64())
+            child = child.set_column(0, ROW, new_row).filter(pc.is_valid(new_row))
+            order = pc.sort_indices(child, sort_keys=[(ROW, "ascending"), (POSITION, "ascending")])
+            children[name] = child.take(order)
+        return replace(self, root=self.root.take(rows), children=children)
+
+    def slice(self, start: int, stop: int) -> Records:
+        """Rows `start` to `stop` (exclusive) without copying; rejected left out."""
+        children = {}
+        for name, child in self.children.items():
+            low = _first_at_least(child[ROW], start)
+            high = _first_at_least(child[ROW], stop)
+            part = child.slice(low, high - low)
+            shifted = pc.subtract(part[ROW], pa.scalar(start, pa.int64()))
+            children[name] = part.set_column(0, ROW, shifted)
+        return Records(self.shape, self.root.slice(start, stop - start), children)
+
+
+def _first_at_least(sorted_rows: pa.ChunkedArray, row: int) -> int:
+    """Index of the first value not below `row` in an ascending column."""
+    low, high = 0, len(sorted_rows)
+    while low < high:
+        middle = (low + high) // 2
+        if sorted_rows[middle].as_py() < row:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+def row_numbers(length: int) -> pa.Array:
+    """0, 1, 2, ... without a Python object per row."""
+    ones = pa.repeat(pa.scalar(1, pa.int64()), length)
+    return pc.subtract(pc.cumulative_sum(ones), pa.scalar(1, pa.int64()))
+
+
+def concat_records(shape: Shape, parts: Sequence[Records]) -> Records:
+    """One after the other; columns that only some parts have are null in the others."""
+    if not parts:
+        return empty_records(shape)
+    if len(parts) == 1:
+        return parts[0]
+    children: dict[str, list[pa.Table]] = {name: [] for name in shape.children}
+    offset = 0
+    for part in parts:
+        for name, child in part.children.items():
+            moved = pc.add(child[ROW], pa.scalar(offset, pa.int64()))
+            children[name].append(child.set_column(0, ROW, moved))
+        offset += len(part)
+    return Records(
+        shape,
+        concat_tables([part.root for part in parts]),
+        {name: concat_tables(found) for name, found in children.items()},
+        tuple(rejected for part in parts for rejected in part.rejected),
+    )
+
+
+def concat_tables(parts: Sequence[pa.Table]) -> pa.Table:
+    """Concatenate; a column of two types becomes text, one that is missing becomes null."""
+    if len(parts) == 1:
+        return parts[0]
+    types: dict[str, pa.DataType] = {}
+    for part in parts:
+        for field in part.schema:
+            known = types.setdefault(field.name, field.type)
+            if known != field.type:
+                types[field.name] = _common_type(known, field.type)
+    return pa.concat_tables(
+        [_cast(part, types) for part in parts], promote_options="default"
+    ).combine_chunks()
+
+
+def _common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    if pa.types.is_null(one):
+        return other
+    if pa.types.is_null(other):
+        return one
+    if {one, other} == {pa.int64(), pa.float64()}:
+        return pa.float64()
+    return pa.string()
+
+
+def _cast(part: pa.Table, types: Mapping[str, pa.DataType]) -> pa.Table:
+    for index, field in enumerate(part.schema):
+        if field.type != types[field.name]:
+            column = part.column(index).cast(types[field.name], safe=False)
+            part = part.set_column(index, pa.field(field.name, types[field.name]), column)
+    return part
+
+
+def root_schema(shape: Shape) -> pa.Schema:
+    """The Arrow schema of `Records.root`, without columns the contract does not know."""
+    return pa.schema([pa.field(c.name, c.field.type) for c in shape.root.source_columns])
+
+
+def child_schema(table: Table) -> pa.Schema:
+    """The Arrow schema of a table in `Records.children`."""
+    fields = [pa.field(ROW, pa.int64()), pa.field(POSITION, pa.int64())]
+    return pa.schema(fields + [pa.field(c.name, c.field.type) for c in table.source_columns])
+
+
+def empty_records(shape: Shape) -> Records:
+    """No records, with every column of the shape."""
+    return Records(
+        shape,
+        root_schema(shape).empty_table(),
+        {name: child_schema(table).empty_table() for name, table in shape.children.items()},
+    )

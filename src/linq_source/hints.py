@@ -1,0 +1,42 @@
+"""dlt hints made from the table definitions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from linq_source.tables import TOMBSTONE, Table
+
+
+def table_hints(table: Table) -> dict[str, Any]:
+    """Arguments for `dlt.mark.make_hints` or a resource: columns, keys, disposition, reference.
+
+    A merge replaces root rows by key and child rows by parent
+    (https://dlthub.com/docs/general-usage/merge-loading).
+    """
+    columns: dict[str, Any] = {}
+    for column in table.columns:
+        columns[column.name] = {
+            "data_type": column.type,
+            "nullable": column.nullable,
+            "description": column.description,
+        }
+        if column.name == TOMBSTONE:
+            columns[column.name]["hard_delete"] = True
+    hints: dict[str, Any] = {"table_name": table.name, "columns": columns}
+    hints["additional_table_hints"] = {"description": table.description}
+    if table.is_appended:
+        hints["write_disposition"] = "append"
+        return hints
+    hints["write_disposition"] = {"disposition": "merge", "strategy": "delete-insert"}
+    if table.is_child:
+        hints["merge_key"] = table.merge_key
+        hints["references"] = [
+            {
+                "referenced_table": table.parent,
+                "columns": [table.merge_key],
+                "referenced_columns": ["id"],
+            }
+        ]
+    else:
+        hints["primary_key"] = list(table.key)
+    return hints

@@ -1,0 +1,137 @@
+"""What of a window changed since it was last read, day by day."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from linq_source.decoding.records import Records
+from linq_source.instants import DAY_US, floor_day
+from linq_source.planning.cursors import Bucket, Content, Segment
+from linq_source.planning.digests import digest_records
+from linq_source.planning.walking import WindowRead
+from linq_source.planning.windows import Window
+
+_WEEK_US = 7 * DAY_US
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a window that is to be loaded, as a window of its own."""
+
+    window: Window
+    records: Records
+
+
+def segments_of(
+    read: WindowRead, from_us: int, span_end_us: int
+) -> dict[Segment, tuple[Content, Records]]:
+    """The segments of a window from `from_us` on that hold messages, each with its content.
+
+    A segment is a UTC day, or the part of it that the window covers where a cut fell inside the
+    day. The day that the bound cuts counts as whole: its rest is not read yet.
+    """
+    result = {}
+    for start_us, end_us in _days_with_messages(read, from_us):
+        records = _between(read.records, start_us, end_us)
+        low_us = start_us if read.window.start_us is None else max(start_us, read.window.start_us)
+        high_us = end_us
+        if read.window.end_us < min(end_us, span_end_us):
+            high_us = read.window.end_us
+        content = Content(records.received, digest_records(records, records.rejected))
+        result[Segment(low_us, high_us)] = (content, records)
+    return result
+
+
+def changed_parts(
+    read: WindowRead,
+    known: Mapping[Segment, Content],
+    found: Mapping[Segment, tuple[Content, Records]],
+) -> list[Part]:
+    """The parts to load: segments that are new or differ, and those that are gone.
+
+    `known` are the segments remembered for the window's interval.
+    """
+    differing = [
+        segment for segment, (content, _) in found.items() if known.get(segment) != content
+    ]
+    gone = [segment for segment in known if segment not in found]
+    parts: list[tuple[int, int]] = []
+    for segment in sorted([*differing, *gone], key=lambda s: s.start_us):
+        start_us, end_us = segment.start_us, min(segment.end_us, read.window.end_us)
+        if parts and start_us < parts[-1][1]:
+            parts[-1] = (parts[-1][0], max(parts[-1][1], end_us))
+        elif start_us < end_us:
+            parts.append((start_us, end_us))
+    chat_id = read.window.chat_id
+    return [
+        Part(Window(chat_id, start_us, end_us), _between(read.records, start_us, end_us))
+        for start_us, end_us in parts
+    ]
+
+
+def buckets_of(read: WindowRead, to_us: int) -> tuple[Bucket, ...]:
+    """Counts of the window's messages before `to_us`, in buckets that double with their age."""
+    if not read.messages:
+        return ()
+    instants = _instants(read.records)
+    first_us = min(_all_near(read, instants), default=to_us)
+    if first_us >= to_us:
+        return ()
+    edges = []
+    span_us = _WEEK_US
+    edge_us = to_us
+    while edge_us > first_us:
+        edge_us = floor_day(max(first_us, edge_us - span_us))
+        edges.append(max(edge_us, read.window.start_us or edge_us))
+        span_us *= 2
+    edges.reverse()
+    bounds = zip(edges, [*edges[1:], min(to_us, read.window.end_us)], strict=True)
+    return tuple(
+        Bucket(start_us, _between(read.records, start_us, end_us).received)
+        for start_us, end_us in bounds
+    )
+
+
+def newest_of(read: WindowRead) -> int | None:
+    """The greatest `sent_at` of the window's messages."""
+    if not len(read.records):
+        return None
+    return int(read.records.root["sent_at"][-1].value)
+
+
+def _days_with_messages(read: WindowRead, from_us: int) -> Iterator[tuple[int, int]]:
+    instants = _instants(read.records)
+    days = pc.unique(pc.divide(instants, pa.scalar(DAY_US, pa.int64()))).to_pylist()
+    days += [near_us // DAY_US for near_us in _rejected_near(read)]
+    for day in sorted(set(days)):
+        if day * DAY_US >= floor_day(from_us):
+            yield day * DAY_US, (day + 1) * DAY_US
+
+
+def _between(records: Records, start_us: int, end_us: int) -> Records:
+    instants = _instants(records)
+    low = int(pc.search_sorted(instants, pa.scalar(start_us, pa.int64())).as_py())
+    high = int(pc.search_sorted(instants, pa.scalar(end_us, pa.int64())).as_py())
+    rejected = tuple(
+        record
+        for record in records.rejected
+        if record.near_us is not None and start_us <= record.near_us < end_us
+    )
+    return replace(records.slice(low, high), rejected=rejected)
+
+
+def _instants(records: Records) -> pa.Array:
+    return records.root["sent_at"].cast(pa.int64()).combine_chunks()
+
+
+def _rejected_near(read: WindowRead) -> list[int]:
+    return [r.near_us for r in read.records.rejected if r.near_us is not None]
+
+
+def _all_near(read: WindowRead, instants: pa.Array) -> list[int]:
+    first = [int(instants[0].as_py())] if len(instants) else []
+    return first + _rejected_near(read)

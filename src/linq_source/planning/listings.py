@@ -1,0 +1,189 @@
+"""Reading the lists: the organisation's numbers, and the chats of each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from linq_source.decoding.pages import decode_pages
+from linq_source.decoding.records import (
+    CHAT,
+    PHONE_NUMBER,
+    Records,
+    Shape,
+    concat_records,
+    row_numbers,
+)
+from linq_source.errors import ApiContractError
+from linq_source.planning.digests import digest_records
+from linq_source.planning.walking import ATTEMPTS, Asking
+from linq_source.planning.windows import Ask, Page
+from linq_source.settings import Shard
+
+API = "/api/partner/v2"
+PHONE_NUMBERS_PATH = f"{API}/phone_numbers"
+# Rows are compared in this many groups by id, so that the state stays small.
+DIGEST_GROUPS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ListRequest:
+    """One page of the chats that a phone number sees."""
+
+    phone_number: str
+    page: int
+    per_page: int
+
+    @property
+    def path(self) -> str:
+        """The path below the base URL."""
+        return f"{API}/chats"
+
+    @property
+    def parameters(self) -> Mapping[str, str]:
+        """The query."""
+        return {
+            "phone_number": self.phone_number,
+            "page": str(self.page),
+            "per_page": str(self.per_page),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """One chat by its id."""
+
+    chat_id: int
+
+    @property
+    def path(self) -> str:
+        """The path below the base URL."""
+        return f"{API}/chats/{self.chat_id}"
+
+    @property
+    def parameters(self) -> Mapping[str, str]:
+        """No query."""
+        return {}
+
+
+@dataclass(frozen=True)
+class ChatList:
+    """Chats, each once. `complete` tells that counts prove nothing is missing."""
+
+    records: Records
+    complete: bool
+
+    @property
+    def counts(self) -> dict[int, int | None]:
+        """`message_count` by chat id."""
+        ids = self.records.root["id"].to_pylist()
+        return dict(zip(ids, self.records.root["message_count"].to_pylist(), strict=True))
+
+
+def read_chat_list(phone_number: str, per_page: int) -> Asking[ChatList]:
+    """Every chat that a number sees; read again, a few times, while the list moves."""
+    seen: list[Records] = []
+    for _ in range(ATTEMPTS):
+        (first,) = yield Ask((ListRequest(phone_number, 1, per_page),))
+        total_count = first.envelope.total_count
+        if first.envelope.total_pages > max(total_count, 1):
+            raise ApiContractError(
+                f"the list of chats claims {first.envelope.total_pages} pages for "
+                f"{total_count} chats; run again later"
+            )
+        others: list[Page] = []
+        numbers = range(2, first.envelope.total_pages + 1)
+        if numbers:
+            others = yield Ask(tuple(ListRequest(phone_number, n, per_page) for n in numbers))
+        pages = [first, *others]
+        records = distinct(decode_pages([page.body for page in pages], CHAT).records)
+        seen.append(records)
+        same = all(page.envelope.total_count == total_count for page in pages)
+        if same and records.received == total_count:
+            return ChatList(records, complete=True)
+    return ChatList(distinct(concat_records(CHAT, seen)), complete=False)
+
+
+def read_one_chat(chat_id: int) -> Asking[ChatList]:
+    """One chat by its id."""
+    (page,) = yield Ask((ChatRequest(chat_id),))
+    return ChatList(decode_chat(page.body), complete=False)
+
+
+def decode_chat(body: bytes) -> Records:
+    """The answer of `/chats/{id}`. Raises `ValueError` when it holds no chat."""
+    answer = json.loads(body)
+    if not isinstance(answer, dict) or not isinstance(answer.get("data"), dict):
+        raise ValueError("no object 'data' in the answer")
+    records = decode_pages([json.dumps({"data": [answer["data"]]}).encode()], CHAT).records
+    if len(records) != 1:
+        raise ValueError("the chat in the answer has no usable id")
+    return records
+
+
+def decode_phone_numbers(body: bytes) -> Records:
+    """The answer of `/phone_numbers`. Raises `ValueError` when it is not one."""
+    return distinct(decode_pages([body], PHONE_NUMBER, key="phone_numbers").records)
+
+
+def join_lists(lists: Sequence[ChatList], shape: Shape = CHAT) -> ChatList:
+    """Several lists as one, each chat once."""
+    records = distinct(concat_records(shape, [part.records for part in lists]))
+    return ChatList(records, all(part.complete for part in lists))
+
+
+def distinct(records: Records) -> Records:
+    """Each id once (the last wins), ordered by id."""
+    if len(records) == 0:
+        return records
+    numbered = pa.table({"id": records.root["id"], "row": row_numbers(len(records))})
+    last = numbered.group_by("id").aggregate([("row", "max")]).sort_by("id")
+    return records.take(last["row_max"].combine_chunks())
+
+
+def of_shard(records: Records, shard: Shard | None) -> Records:
+    """The chats of a shard."""
+    if shard is None or len(records) == 0:
+        return records
+    rest = _remainder(records.root["id"], shard.count)
+    return _where(records, pc.equal(rest, pa.scalar(shard.index, pa.int64())))
+
+
+def changed_groups(records: Records, known: Mapping[str, str]) -> tuple[Records, dict[str, str]]:
+    """The rows of every group whose content is not as known, and the digests now.
+
+    Rows form groups by `id % DIGEST_GROUPS`.
+    """
+    if len(records) == 0:
+        return records, {}
+    group = _remainder(records.root["id"], DIGEST_GROUPS).combine_chunks()
+    order = pc.sort_indices(
+        pa.table({"group": group, "id": records.root["id"]}),
+        sort_keys=[("group", "ascending"), ("id", "ascending")],
+    ).cast(pa.int64())
+    records = records.take(order)
+    runs = pc.run_end_encode(group.take(order), run_end_type=pa.int64())
+    digests = {}
+    changed = []
+    start = 0
+    for name, end in zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True):
+        part = records.slice(start, end)
+        digests[str(name)] = digest_records(part)
+        if known.get(str(name)) != digests[str(name)]:
+            changed.append(part)
+        start = end
+    return concat_records(records.shape, changed), digests
+
+
+def _remainder(ids: pa.ChunkedArray, divisor: int) -> pa.ChunkedArray:
+    by = pa.scalar(divisor, pa.int64())
+    return pc.subtract(ids, pc.multiply(pc.divide(ids, by), by))
+
+
+def _where(records: Records, mask: pa.ChunkedArray) -> Records:
+    rows = row_numbers(len(records)).filter(mask.combine_chunks())
+    return replace(records.take(rows), rejected=records.rejected)

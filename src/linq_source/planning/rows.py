@@ -1,0 +1,177 @@
+"""From records to the rows of the tables: keys, `synced_at` and tombstones added, in Arrow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from linq_source import tables
+from linq_source.decoding.records import (
+    MESSAGE,
+    POSITION,
+    ROW,
+    Records,
+    concat_records,
+    row_numbers,
+)
+from linq_source.instants import from_us
+from linq_source.planning.changes import Part
+from linq_source.planning.chats import LedgerWindow
+from linq_source.tables import SYNCED_AT, TOMBSTONE, Table
+
+Rows = Mapping[str, pa.Table]
+
+_TIMESTAMP = tables.ARROW_TYPES["timestamp"]
+
+
+def message_rows(parts: Sequence[Part], synced_at_us: int) -> dict[str, pa.Table]:
+    """The rows of messages, attachments, reactions and rejected records of several parts."""
+    records = concat_records(MESSAGE, [part.records for part in parts])
+    chat_ids = _repeat_each(
+        [part.window.chat_id for part in parts], [len(part.records) for part in parts]
+    )
+    added = {"chat_id": chat_ids}
+    rows = {
+        tables.CHAT_MESSAGES.name: _conform(records.root, tables.CHAT_MESSAGES, added, synced_at_us)
+    }
+    for field, table in MESSAGE.children.items():
+        rows[table.name] = _child_rows(
+            records, field, table, {"chat_message_id": records.root["id"]} | added, synced_at_us
+        )
+    rows[tables.REJECTED_RECORDS.name] = _rejected_rows(parts, synced_at_us)
+    return rows
+
+
+def chat_rows(records: Records, synced_at_us: int) -> dict[str, pa.Table]:
+    """The rows of chats and their participants."""
+    rows = {tables.CHATS.name: _conform(records.root, tables.CHATS, {}, synced_at_us)}
+    for field, table in records.shape.children.items():
+        keys = {"chat_id": records.root["id"]}
+        rows[table.name] = _child_rows(records, field, table, keys, synced_at_us)
+    return rows
+
+
+def phone_number_rows(records: Records, synced_at_us: int) -> dict[str, pa.Table]:
+    """The rows of phone numbers."""
+    table = tables.PHONE_NUMBERS
+    return {table.name: _conform(records.root, table, {}, synced_at_us)}
+
+
+def ledger_rows(windows: Sequence[LedgerWindow], synced_at_us: int) -> dict[str, pa.Table]:
+    """The rows of the ledger."""
+    rows = [
+        {
+            "chat_id": row.window.chat_id,
+            "window_start": _instant(row.window.start_us),
+            "window_end": from_us(row.window.end_us),
+            "total_count": row.total_count,
+            "messages": row.messages,
+            "pages": row.pages,
+            "requests": row.requests,
+            "attempts": row.attempts,
+            "verified": row.verified,
+            "error": row.error,
+        }
+        for row in windows
+    ]
+    return {tables.SYNC_WINDOWS.name: _from_dicts(rows, tables.SYNC_WINDOWS, synced_at_us)}
+
+
+def run_row(values: Mapping[str, Any], synced_at_us: int) -> dict[str, pa.Table]:
+    """The one row a run adds to `sync_runs`."""
+    return {tables.SYNC_RUNS.name: _from_dicts([dict(values)], tables.SYNC_RUNS, synced_at_us)}
+
+
+def _rejected_rows(parts: Sequence[Part], synced_at_us: int) -> pa.Table:
+    rows = [
+        {
+            "chat_id": part.window.chat_id,
+            "message_id": record.message_id,
+            "reason": record.reason,
+            "payload": record.payload,
+        }
+        for part in parts
+        for record in part.records.rejected
+    ]
+    return _from_dicts(rows, tables.REJECTED_RECORDS, synced_at_us)
+
+
+def _from_dicts(rows: list[dict[str, Any]], table: Table, synced_at_us: int) -> pa.Table:
+    for row in rows:
+        row[SYNCED_AT] = from_us(synced_at_us)
+    return pa.Table.from_pylist(rows, schema=table.schema)
+
+
+def _child_rows(
+    records: Records,
+    field: str,
+    table: Table,
+    parent_columns: Mapping[str, pa.ChunkedArray],
+    synced_at_us: int,
+) -> pa.Table:
+    """Children with their parent's columns, then a tombstone for every parent without any.
+
+    A merge by parent replaces the children of the parents that are named; without a tombstone a
+    parent that lost its last child would not be named.
+    """
+    child = records.children[field]
+    added = {name: column.take(child[ROW]) for name, column in parent_columns.items()}
+    if "position" in table.column_names:
+        added["position"] = child[POSITION]
+    rows = _conform(child.drop_columns([ROW, POSITION]), table, added, synced_at_us)
+    parents = row_numbers(len(records))
+    childless = parents.filter(pc.invert(pc.is_in(parents, value_set=child[ROW].combine_chunks())))
+    if len(childless) == 0:
+        return rows
+    marks = {name: column.take(childless) for name, column in parent_columns.items()}
+    marks[TOMBSTONE] = pa.chunked_array([pa.repeat(pa.scalar(True), len(childless))])
+    tombstones = _conform(table.schema.empty_table().select([]), table, marks, synced_at_us)
+    return pa.concat_tables([rows, tombstones], promote_options="default")
+
+
+def _conform(
+    source: pa.Table,
+    table: Table,
+    added: Mapping[str, pa.ChunkedArray],
+    synced_at_us: int,
+) -> pa.Table:
+    """The table's columns in order, missing ones null; then columns it does not know."""
+    length = len(next(iter(added.values()))) if added else source.num_rows
+    fields = []
+    columns = []
+    for column in table.columns:
+        field = column.field
+        if column.name == SYNCED_AT:
+            value = pa.scalar(synced_at_us, pa.int64()).cast(_TIMESTAMP)
+            data: Any = pa.repeat(value, length)
+        elif column.name in added:
+            data = added[column.name]
+        elif column.name in source.column_names and column.source:
+            data = source[column.name]
+        else:
+            data = pa.nulls(length, field.type)
+        fields.append(field)
+        columns.append(data)
+    known = set(table.column_names)
+    for field in source.schema:
+        if field.name not in known:
+            fields.append(field)
+            columns.append(source[field.name])
+    return pa.Table.from_arrays(columns, schema=pa.schema(fields))
+
+
+def _repeat_each(values: Sequence[int], counts: Sequence[int]) -> pa.ChunkedArray:
+    """Every value as often as its count says."""
+    chunks = [
+        pa.repeat(pa.scalar(value, pa.int64()), count)
+        for value, count in zip(values, counts, strict=True)
+        if count
+    ]
+    return pa.chunked_array(chunks, pa.int64()).combine_chunks()
+
+
+def _instant(instant_us: int | None) -> Any:
+    return None if instant_us is None else from_us(instant_us)

@@ -1,0 +1,202 @@
+"""Reading one window: all its pages, again if the list moved, until the counts agree or not.
+
+A window is *verified* when every page of it reported the same `total_count` and the distinct
+records received are exactly that many. Otherwise it is read again, a few times; then what was
+seen is given, unverified.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from typing import TypeAlias, TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from linq_source.decoding.pages import decode_pages
+from linq_source.decoding.records import (
+    MESSAGE,
+    Records,
+    Rejected,
+    concat_records,
+    row_numbers,
+)
+from linq_source.errors import ApiContractError
+from linq_source.instants import floor_day
+from linq_source.planning.windows import MAX_PAGES, Ask, Page, PageRequest, Window
+
+ATTEMPTS = 4
+
+T = TypeVar("T")
+Asking: TypeAlias = Generator[Ask, list[Page], T]
+
+
+@dataclass(frozen=True)
+class WindowRead:
+    """A window as it was read.
+
+    `records` are those inside the window, ordered by `sent_at` and `id`, each once, with the
+    rejected ones that stand in it. `beyond` counts the records received at or after its end.
+    """
+
+    window: Window
+    records: Records
+    total_count: int
+    beyond: int
+    pages: int
+    requests: int
+    attempts: int
+    verified: bool
+    error: str | None = None
+
+    @property
+    def messages(self) -> int:
+        """Messages of the window, those that could not be typed included."""
+        return self.records.received
+
+
+def read_span(span: Window, per_page: int) -> Generator[Ask | WindowRead, list[Page] | None, None]:
+    """Read an interval of any size as windows of at most `MAX_PAGES` pages, oldest first.
+
+    Yields each `WindowRead` (nothing needs to be sent back for it). Ends because every cut lies
+    behind the one before, and after as many windows as twice the messages first counted need.
+    """
+    start_us = span.start_us
+    limit: int | None = None
+    done = 0
+    while True:
+        rest = Window(span.chat_id, start_us, span.end_us)
+        (first,) = yield from _ask(PageRequest(rest, 1, per_page))
+        if first.envelope.total_pages <= MAX_PAGES:
+            yield (yield from read_window(rest, per_page, first))
+            return
+        if limit is None:
+            limit = 10 + 2 * first.envelope.total_pages // (MAX_PAGES // 2)
+        done += 1
+        if done > limit:
+            raise ApiContractError(
+                f"chat {span.chat_id}: the number of pages grows while they are read; "
+                "run again later, or read a part of it with --start and --end"
+            )
+        cut_us = yield from _find_cut(rest, per_page)
+        part = Window(span.chat_id, start_us, cut_us)
+        yield (yield from read_window(part, per_page))
+        start_us = cut_us
+
+
+def _ask(*requests: PageRequest) -> Asking[list[Page]]:
+    return (yield Ask(requests))
+
+
+def _find_cut(rest: Window, per_page: int) -> Asking[int]:
+    """An instant that leaves fewer than `MAX_PAGES` pages before it; a midnight if one fits.
+
+    Where all pages lie at one instant, that instant becomes a window of its own.
+    """
+    (last,) = yield from _ask(PageRequest(rest, MAX_PAGES, per_page))
+    records, _, _ = _arrange(decode_pages([last.body], MESSAGE).records, rest)
+    if not len(records):
+        raise ApiContractError(
+            f"chat {rest.chat_id}: page {MAX_PAGES} of {last.envelope.total_pages} holds no "
+            "message of the interval asked for; run again later"
+        )
+    earliest_us: int = records.root["sent_at"][0].value
+    for cut_us in (floor_day(earliest_us), earliest_us):
+        if rest.start_us is None or cut_us > rest.start_us:
+            return cut_us
+    return earliest_us + 1
+
+
+def read_window(window: Window, per_page: int, first: Page | None = None) -> Asking[WindowRead]:
+    """Read one window of at most `MAX_PAGES` pages.
+
+    `first` is its first page where it is known already.
+    """
+    seen: list[Records] = []
+    requests = 0
+    for attempt in range(1, ATTEMPTS + 1):
+        if first is None:
+            (first,) = yield from _ask(PageRequest(window, 1, per_page))
+        numbers = range(2, min(first.envelope.total_pages, MAX_PAGES) + 1)
+        others: list[Page] = []
+        if numbers:
+            others = yield from _ask(*(PageRequest(window, n, per_page) for n in numbers))
+        pages = [first, *others]
+        requests += len(pages)
+        result = _judge(window, pages)
+        if result.verified:
+            return replace(result, requests=requests, attempts=attempt)
+        seen.append(result.records)
+        first = None
+    # Everything seen in any attempt existed; of a record seen twice the last version stays.
+    union = _arrange(concat_records(MESSAGE, seen), window)[0]
+    return replace(result, records=union, requests=requests, attempts=ATTEMPTS)
+
+
+def _judge(window: Window, pages: list[Page]) -> WindowRead:
+    total_count = pages[0].envelope.total_count
+    decoded = decode_pages([page.body for page in pages], MESSAGE)
+    records, received, beyond = _arrange(decoded.records, window)
+    verified = (
+        all(page.envelope.total_count == total_count for page in pages)
+        and pages[0].envelope.total_pages <= MAX_PAGES
+        and received == total_count
+    )
+    return WindowRead(
+        window=window,
+        records=records,
+        total_count=total_count,
+        beyond=beyond,
+        pages=len(pages),
+        requests=len(pages),
+        attempts=1,
+        verified=verified,
+    )
+
+
+def _arrange(records: Records, window: Window) -> tuple[Records, int, int]:
+    """The distinct records inside the window in order; how many were distinct; how many beyond."""
+    records = _distinct(records)
+    lost = _distinct_rejected(records.rejected)
+    received = len(records) + sum(not record.repaired for record in lost)
+    records = _ordered(records)
+    instants = records.root["sent_at"].cast(pa.int64()).combine_chunks()
+    low = 0 if window.start_us is None else _search(instants, window.start_us)
+    high = _search(instants, window.end_us)
+    inside = tuple(record for record in lost if record.near_us is None or record.near_us in window)
+    beyond = len(records) - high
+    beyond += sum(
+        not record.repaired and record.near_us is not None and record.near_us >= window.end_us
+        for record in lost
+    )
+    if low or high < len(records):
+        records = records.slice(low, high)
+    return replace(records, rejected=inside), received, beyond
+
+
+def _distinct(records: Records) -> Records:
+    ids = records.root["id"]
+    if len(records) == 0 or pc.count_distinct(ids).as_py() == len(records):
+        return records
+    numbered = pa.table({"id": ids, "row": row_numbers(len(records))})
+    last = numbered.group_by("id").aggregate([("row", "max")])["row_max"].combine_chunks()
+    return records.take(last.take(pc.sort_indices(last)))
+
+
+def _distinct_rejected(rejected: tuple[Rejected, ...]) -> tuple[Rejected, ...]:
+    return tuple({record.payload: record for record in rejected}.values())
+
+
+def _ordered(records: Records) -> Records:
+    order = pc.sort_indices(
+        records.root.select(["sent_at", "id"]),
+        sort_keys=[("sent_at", "ascending"), ("id", "ascending")],
+    )
+    order = order.cast(pa.int64())
+    return records if order.equals(row_numbers(len(records))) else records.take(order)
+
+
+def _search(ascending: pa.Array, value: int) -> int:
+    """How many values lie below `value`."""
+    return int(pc.search_sorted(ascending, pa.scalar(value, pa.int64())).as_py())

@@ -1,0 +1,82 @@
+"""Windows: one chat, one half-open interval of `sent_at`, and the requests that read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from linq_source.decoding.envelope import Envelope
+from linq_source.instants import MILLISECOND_US, format_iso
+
+# Deep page numbers cost the server ever more; a window that would need them is split by time.
+MAX_PAGES = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The messages of one chat with `start_us <= sent_at < end_us`; no start: all before."""
+
+    chat_id: int
+    start_us: int | None
+    end_us: int
+
+    def __contains__(self, instant_us: int) -> bool:
+        return instant_us < self.end_us and (self.start_us is None or instant_us >= self.start_us)
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """One page of a window. `page` counts from 1 and never passes `MAX_PAGES`."""
+
+    window: Window
+    page: int
+    per_page: int
+
+    @property
+    def path(self) -> str:
+        """The path below the base URL."""
+        return f"/api/partner/v2/chats/{self.window.chat_id}/chat_messages"
+
+    @property
+    def parameters(self) -> Mapping[str, str]:
+        """The query: one millisecond wider than the window on both sides.
+
+        Whether the API's `after` and `before` include the instant itself is not documented; what
+        comes from outside the window is dropped by comparison.
+        """
+        parameters = {"page": str(self.page), "per_page": str(self.per_page), "sort": "asc"}
+        if self.window.start_us is not None:
+            parameters["after"] = format_iso(self.window.start_us - MILLISECOND_US)
+        parameters["before"] = format_iso(self.window.end_us + MILLISECOND_US)
+        return parameters
+
+
+ONE = Envelope(page=1, total_pages=1, total_count=1, per_page=1)
+
+
+class Request(Protocol):
+    """Something to ask the API for: a path below the base URL, and a query."""
+
+    @property
+    def path(self) -> str:
+        """The path below the base URL."""
+
+    @property
+    def parameters(self) -> Mapping[str, str]:
+        """The query."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """An answer whose envelope has been checked; a single record counts as a page of one."""
+
+    body: bytes
+    envelope: Envelope = ONE
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Pages wanted, all at once; the answer is a list of `Page` in the same order."""
+
+    requests: tuple[Request, ...]

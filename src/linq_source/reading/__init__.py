@@ -1,0 +1,1 @@
+"""HTTP: the client, the pool of workers, the listings."""

@@ -1,0 +1,197 @@
+"""A fixed number of workers drives many readings at once.
+
+A reading is a generator that yields `Ask` and outputs. Whichever worker brings the last page of
+an `Ask` takes the reading further, so decoding runs in the workers too. A new reading starts only
+when no started one waits for a page: few are under way at a time, and with them few windows of
+pages in memory. Never more requests are in flight than there are workers.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from linq_source.errors import ChatUnavailableError
+from linq_source.planning.windows import Ask
+
+Key = TypeVar("Key")
+
+
+@dataclass(frozen=True)
+class Output(Generic[Key]):
+    """Something a reading yielded on its way."""
+
+    key: Key
+    value: Any
+
+
+@dataclass(frozen=True)
+class Finished(Generic[Key]):
+    """A reading ended; `value` is what it returned."""
+
+    key: Key
+    value: Any
+
+
+@dataclass(frozen=True)
+class Failed(Generic[Key]):
+    """A reading ended with an error that concerns it alone."""
+
+    key: Key
+    error: ChatUnavailableError
+
+
+@dataclass
+class _Reading(Generic[Key]):
+    key: Key
+    generator: Generator[Any, Any, Any]
+    answers: list[Any] = field(default_factory=list)
+    waiting: int = 0
+    error: BaseException | None = None
+
+
+_Item = Output[Key] | Finished[Key] | Failed[Key]
+
+
+class Pool(Generic[Key]):
+    """Runs readings over `workers` threads and gives what they yield, in order per reading.
+
+    `fetch` answers one request. `reply` answers an output (for a chat: whether to go on).
+    """
+
+    def __init__(
+        self,
+        readings: Iterable[tuple[Key, Generator[Any, Any, Any]]],
+        fetch: Callable[[Any], Any],
+        reply: Callable[[Any], Any],
+        workers: int,
+    ) -> None:
+        self._readings = iter(readings)
+        self._fetch = fetch
+        self._reply = reply
+        self._workers = workers
+        self._condition = threading.Condition()
+        self._requests: deque[tuple[_Reading[Key], int, Any]] = deque()
+        self._active = 0
+        self._stopped = False
+        self._fatal: BaseException | None = None
+        self._items: queue.Queue[_Item[Key] | None] = queue.Queue(maxsize=2 * workers)
+
+    def run(self) -> Iterator[_Item[Key]]:
+        """Everything the readings yield and how they end.
+
+        Raises the first error that concerns more than one reading, after all workers stopped;
+        what was yielded until then is whole.
+        """
+        threads = [
+            threading.Thread(target=self._work, name=f"linq-reader-{number}", daemon=True)
+            for number in range(self._workers)
+        ]
+        for thread in threads:
+            thread.start()
+        running = len(threads)
+        try:
+            while running:
+                item = self._items.get()
+                if item is None:
+                    running -= 1
+                else:
+                    yield item
+        finally:
+            self._stop(None)
+            while running:
+                running -= self._items.get() is None
+            for thread in threads:
+                thread.join()
+        if self._fatal is not None:
+            raise self._fatal
+
+    def _stop(self, error: BaseException | None) -> None:
+        with self._condition:
+            self._stopped = True
+            self._fatal = self._fatal or error
+            self._condition.notify_all()
+
+    def _work(self) -> None:
+        try:
+            while (job := self._next_job()) is not None:
+                reading, index, request = job
+                if request is None:
+                    self._advance(reading, None)
+                else:
+                    self._answer(reading, index, request)
+        except BaseException as error:
+            self._stop(error)
+        finally:
+            self._items.put(None)
+
+    def _next_job(self) -> tuple[_Reading[Key], int, Any] | None:
+        with self._condition:
+            while not self._stopped:
+                if self._requests:
+                    return self._requests.popleft()
+                started = next(self._readings, None)
+                if started is not None:
+                    self._active += 1
+                    return _Reading(*started), 0, None
+                if self._active == 0:
+                    self._condition.notify_all()
+                    return None
+                self._condition.wait()
+            return None
+
+    def _answer(self, reading: _Reading[Key], index: int, request: Any) -> None:
+        """Fetch one of several requests; the last one to come back takes the reading further."""
+        try:
+            reading.answers[index] = self._fetch(request)
+        except ChatUnavailableError as error:
+            reading.error = error
+        with self._condition:
+            reading.waiting -= 1
+            if reading.waiting:
+                return
+        if reading.error is not None:
+            self._end(reading, None, reading.error)
+        else:
+            self._advance(reading, reading.answers)
+
+    def _advance(self, reading: _Reading[Key], value: Any) -> None:
+        """Send a value to a reading and go on until it waits for several pages, or ends."""
+        while not self._stopped:
+            try:
+                event = reading.generator.send(value)
+                if not isinstance(event, Ask):
+                    self._items.put(Output(reading.key, event))
+                    value = self._reply(event)
+                    continue
+                if len(event.requests) == 1:
+                    value = [self._fetch(event.requests[0])]
+                    continue
+            except StopIteration as end:
+                self._end(reading, end.value, None)
+                return
+            except ChatUnavailableError as error:
+                self._end(reading, None, error)
+                return
+            with self._condition:
+                reading.waiting = len(event.requests)
+                reading.answers = [None] * len(event.requests)
+                self._requests.extend(
+                    (reading, index, request) for index, request in enumerate(event.requests)
+                )
+                self._condition.notify_all()
+            return
+
+    def _end(self, reading: _Reading[Key], value: Any, error: BaseException | None) -> None:
+        reading.generator.close()
+        if isinstance(error, ChatUnavailableError):
+            self._items.put(Failed(reading.key, error))
+        else:
+            self._items.put(Finished(reading.key, value))
+        with self._condition:
+            self._active -= 1
+            self._condition.notify_all()

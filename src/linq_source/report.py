@@ -1,0 +1,59 @@
+"""What a `sync` did, as a value."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ChatFailure:
+    """A chat that could not be read, and why."""
+
+    chat_id: int
+    error: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """Counts of one `sync`: rows loaded, windows and requests; `seconds` of wall time.
+
+    `messages`, `attachments` and `reactions` are rows loaded, not rows that exist; `deleted` are
+    messages newly marked as deleted; `loads` the ids of the load packages. `error` is set when
+    the API failed before everything was read; what was read until then is loaded. `notes` say
+    what was mended on the way.
+    """
+
+    chats: int = 0
+    chats_skipped: int = 0
+    chats_failed: tuple[ChatFailure, ...] = ()
+    windows: int = 0
+    windows_unchanged: int = 0
+    windows_unverified: int = 0
+    messages: int = 0
+    attachments: int = 0
+    reactions: int = 0
+    rejected: int = 0
+    deleted: int = 0
+    requests: int = 0
+    retries: int = 0
+    loads: tuple[str, ...] = ()
+    seconds: float = 0.0
+    error: str | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything that was asked for was read, verified and typed."""
+        return not (self.error or self.chats_failed or self.windows_unverified or self.rejected)
+
+    @property
+    def exit_code(self) -> int:
+        """0 done, 1 the API failed, 3 loaded but something is incomplete."""
+        if self.error:
+            return 1
+        return 0 if self.is_complete else 3
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain values for JSON."""
+        return asdict(self)

@@ -1,0 +1,42 @@
+"""A sandbox of the Linq Partner API v2: a real HTTP server over a world in memory.
+
+It computes its answers, misbehaves on command, and knows nothing of the extractor it serves:
+
+    with Sandbox(seeded_world()) as sandbox:
+        requests.get(f"{sandbox.url}/api/partner/v2/phone_numbers", headers=...)
+"""
+
+from linq_source.sandbox.exchange import Exchange, Fault, RequestRecord
+from linq_source.sandbox.growth import Changes, grow
+from linq_source.sandbox.seeding import SEEDED_NOW_MS, seeded_world
+from linq_source.sandbox.server import DEFAULT_TOKEN, Sandbox
+from linq_source.sandbox.world import (
+    Attachment,
+    Chat,
+    ChatHandle,
+    Message,
+    MessagePage,
+    PhoneNumber,
+    Reaction,
+    World,
+)
+
+__all__ = [
+    "DEFAULT_TOKEN",
+    "SEEDED_NOW_MS",
+    "Attachment",
+    "Changes",
+    "Chat",
+    "ChatHandle",
+    "Exchange",
+    "Fault",
+    "Message",
+    "MessagePage",
+    "PhoneNumber",
+    "Reaction",
+    "RequestRecord",
+    "Sandbox",
+    "World",
+    "grow",
+    "seeded_world",
+]

@@ -1,0 +1,204 @@
+"""The source's settings, checked once and then believed."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from urllib.parse import urlsplit
+
+from linq_source.errors import ConfigurationError
+from linq_source.instants import DAY_US, format_iso, parse_instant
+
+MAX_PAGE_SIZE = 100
+MAX_WORKERS = 64
+# The API's paths and parameters hold ids as plain numbers.
+_ID_LIMIT = 2**63
+
+
+class Secret:
+    """A text that shows itself only when asked: not in `repr`, `str`, a log line or a trace."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """The text itself."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    __str__ = __repr__
+
+    def __reduce__(self) -> tuple[type[Secret], tuple[str]]:
+        raise TypeError("a Secret is not pickled")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The chats whose id leaves the remainder `index` when divided by `count`."""
+
+    index: int
+    count: int
+
+    def __contains__(self, chat_id: int) -> bool:
+        return chat_id % self.count == self.index
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a source was asked to do. Instants are microseconds UTC."""
+
+    api_token: Secret
+    base_url: str
+    chat_ids: tuple[int, ...] | None
+    phone_numbers: tuple[str, ...] | None
+    start_us: int | None
+    end_us: int | None
+    lookback_us: int
+    page_size: int
+    workers: int
+    max_messages: int | None
+    shard: Shard | None
+    timeout_s: float
+    request_deadline_s: float
+
+    @property
+    def is_stateless(self) -> bool:
+        """Whether an interval is read as it is, without cursors."""
+        return self.end_us is not None
+
+    @property
+    def lists_everything(self) -> bool:
+        """Whether a complete listing shows every chat there is."""
+        return self.chat_ids is None and self.phone_numbers is None
+
+
+def check_settings(
+    *,
+    api_token: str,
+    base_url: str,
+    chat_ids: Sequence[int] | None,
+    phone_numbers: Sequence[str] | None,
+    start: str | datetime | date | None,
+    end: str | datetime | date | None,
+    lookback_days: float,
+    page_size: int,
+    workers: int,
+    max_messages: int | None,
+    shard: str | None,
+    timeout_s: float,
+    request_deadline_s: float,
+) -> Settings:
+    """Check what a user passed. Raises `ConfigurationError` with one line that names the value."""
+    if not api_token or not api_token.strip():
+        raise ConfigurationError(
+            "api_token is empty: set the environment variable SOURCES__LINQ__API_TOKEN, or "
+            "api_token under [sources.linq] in .dlt/secrets.toml"
+        )
+    if not api_token.isascii() or not api_token.isprintable():
+        raise ConfigurationError("api_token has characters that no HTTP header can carry")
+    start_us = _instant("start", start)
+    end_us = _instant("end", end)
+    if start_us is not None and end_us is not None and start_us >= end_us:
+        raise ConfigurationError(
+            f"start {format_iso(start_us)} is not before end {format_iso(end_us)}"
+        )
+    if not 0 <= lookback_days <= 36_500:
+        raise ConfigurationError(f"lookback_days is {lookback_days}: use 0 to 36500")
+    if not 1 <= page_size <= MAX_PAGE_SIZE:
+        raise ConfigurationError(
+            f"page_size is {page_size}: the API takes 1 to {MAX_PAGE_SIZE} messages a page"
+        )
+    if not 1 <= workers <= MAX_WORKERS:
+        raise ConfigurationError(f"workers is {workers}: use 1 to {MAX_WORKERS}")
+    if max_messages is not None and max_messages < 1:
+        raise ConfigurationError(f"max_messages is {max_messages}: use 1 or more, or none")
+    if timeout_s <= 0 or request_deadline_s <= 0:
+        raise ConfigurationError("timeout_s and request_deadline_s must be more than 0 seconds")
+    return Settings(
+        api_token=Secret(api_token.strip()),
+        base_url=_base_url(base_url),
+        chat_ids=_chat_ids(chat_ids),
+        phone_numbers=_phone_numbers(phone_numbers),
+        start_us=start_us,
+        end_us=end_us,
+        lookback_us=int(lookback_days * DAY_US),
+        page_size=page_size,
+        workers=workers,
+        max_messages=max_messages,
+        shard=parse_shard(shard),
+        timeout_s=timeout_s,
+        request_deadline_s=request_deadline_s,
+    )
+
+
+def parse_shard(text: str | None) -> Shard | None:
+    """`"i/n"` as a `Shard`. Raises `ConfigurationError`."""
+    if text is None:
+        return None
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and 0 <= int(index) < int(count)):
+        raise ConfigurationError(f"shard is {text!r}: use i/n with 0 <= i < n, such as 0/4")
+    return Shard(int(index), int(count))
+
+
+def _instant(name: str, value: str | datetime | date | None) -> int | None:
+    if value is None:
+        return None
+    try:
+        return parse_instant(value)
+    except ValueError:
+        raise ConfigurationError(
+            f"{name} is {value!r}: use an ISO 8601 date or instant, such as 2026-01-31 or "
+            "2026-01-31T12:00:00Z"
+        ) from None
+
+
+def _base_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigurationError(f"base_url is {text!r}: use https://host")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ConfigurationError("base_url must be a plain https://host[:port][/path]")
+    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+        raise ConfigurationError(
+            f"base_url is {text!r}: plain http would show the token to the network; use https"
+        )
+    return text.rstrip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _chat_ids(chat_ids: Sequence[int] | None) -> tuple[int, ...] | None:
+    if chat_ids is None:
+        return None
+    for chat_id in chat_ids:
+        if (
+            isinstance(chat_id, bool)
+            or not isinstance(chat_id, int)
+            or not 0 <= chat_id < _ID_LIMIT
+        ):
+            raise ConfigurationError(f"chat id {chat_id!r} is not a whole number")
+    return tuple(dict.fromkeys(chat_ids))
+
+
+def _phone_numbers(phone_numbers: Sequence[str] | None) -> tuple[str, ...] | None:
+    if phone_numbers is None:
+        return None
+    if isinstance(phone_numbers, str) or not all(
+        isinstance(number, str) and number for number in phone_numbers
+    ):
+        raise ConfigurationError("phone_numbers must be a list of texts such as +15551234567")
+    return tuple(dict.fromkeys(phone_numbers))

@@ -1,0 +1,255 @@
+"""The dlt source: resources over one `Extraction` per load package."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from typing import Any
+
+import dlt
+import pyarrow as pa
+from dlt.common.storages.exceptions import CurrentLoadPackageStateNotAvailable
+from dlt.extract import DltResource
+
+from linq_source.extraction import Extraction, Listener
+from linq_source.hints import table_hints
+from linq_source.instants import to_us
+from linq_source.planning import listings, rows
+from linq_source.planning.drifting import ColumnTypes
+from linq_source.settings import Settings, check_settings
+from linq_source.tables import RESOURCE_TABLES, SYNC_RUNS
+
+SECTION = "linq"
+DEFAULT_BASE_URL = "https://api.linqapp.com"
+_CLOCK = "synced_at_us"
+
+
+@dlt.source(name="linq", section=SECTION)
+def linq_source(
+    api_token: str = dlt.secrets.value,
+    base_url: str = DEFAULT_BASE_URL,
+    chat_ids: Sequence[int] | None = None,
+    phone_numbers: Sequence[str] | None = None,
+    start: str | datetime | date | None = None,
+    end: str | datetime | date | None = None,
+    lookback_days: float = 7.0,
+    page_size: int = 100,
+    workers: int = 8,
+    max_messages: int | None = None,
+    shard: str | None = None,
+    timeout_s: float = 30.0,
+    request_deadline_s: float = 120.0,
+) -> Sequence[DltResource]:
+    """Chat messages of the Linq Partner API, with attachments and reactions as child tables.
+
+    Building the source touches no network. Resources: `phone_numbers`, `chats`, `chat_messages`.
+
+    Args:
+        api_token: The integration token (config: `sources.linq.api_token`, a secret).
+        base_url: The API's address; https, or http on this machine.
+        chat_ids: These chats; none: every chat of `phone_numbers`.
+        phone_numbers: These numbers' chats; none: all numbers of the organisation.
+        start: ISO 8601 or datetime; where history begins.
+        end: With it, `start <= sent_at < end` is read as it is, and cursors neither read nor
+            written.
+        lookback_days: How far before a chat's newest message every run reads again.
+        page_size: Messages per page, 1 to 100.
+        workers: Threads, and so requests in flight at the most.
+        max_messages: Start no new window past this many messages in one extract.
+        shard: `"i/n"`: the chats with `id % n == i`.
+        timeout_s: Seconds to wait for a connection, and for each part of an answer.
+        request_deadline_s: Seconds after which a request that keeps failing is given up.
+
+    Raises:
+        ConfigurationError: A value that cannot be used, named in one line.
+    """
+    settings = check_settings(
+        api_token=api_token,
+        base_url=base_url,
+        chat_ids=chat_ids,
+        phone_numbers=phone_numbers,
+        start=start,
+        end=end,
+        lookback_days=lookback_days,
+        page_size=page_size,
+        workers=workers,
+        max_messages=max_messages,
+        shard=shard,
+        timeout_s=timeout_s,
+        request_deadline_s=request_deadline_s,
+    )
+    options = _options.get(None) or _Options()
+    session = Session(settings, keep=options.keep, listener=options.listener)
+    options.sessions.append(session)
+    return session.resources()
+
+
+@dataclass
+class _Options:
+    keep: bool = False
+    listener: Listener | None = None
+    sessions: list[Session] = field(default_factory=list)
+
+
+_options: ContextVar[_Options] = ContextVar("linq_source_session_options")
+
+
+@contextmanager
+def session_options(*, keep: bool, listener: Listener | None) -> Iterator[list[Session]]:
+    """How `linq_source` builds its sessions in this context; gives those it builds.
+
+    dlt resolves the configuration of a decorated function's own arguments, so what is not
+    configuration comes in this way.
+    """
+    options = _Options(keep, listener)
+    token = _options.set(options)
+    try:
+        yield options.sessions
+    finally:
+        _options.reset(token)
+
+
+class Session:
+    """The resources of one source, and the extraction they share within a load package.
+
+    `sync` keeps one extraction over several packages (`keep`); otherwise each package, that is
+    each run of a pipeline, begins a new one.
+    """
+
+    def __init__(
+        self, settings: Settings, *, keep: bool = False, listener: Listener | None = None
+    ) -> None:
+        self.settings = settings
+        self.extraction: Extraction | None = None
+        self._keep = keep
+        self._listener = listener
+        self._package: str | None = None
+        self._entered: set[str] = set()
+        self._open = 0
+        self._synced_at_us = 0
+
+    def resources(self) -> list[DltResource]:
+        """The three resources, every table of theirs with its own hints."""
+        return [
+            _resource("phone_numbers", self._phone_numbers),
+            _resource("chats", self._chats),
+            _resource("chat_messages", self._chat_messages),
+        ]
+
+    def close(self) -> None:
+        """Close the extraction, if one is open."""
+        if self.extraction is not None:
+            self.extraction.close()
+
+    @contextmanager
+    def _joined(self, resource: str) -> Iterator[Extraction]:
+        """The extraction of the load package under way; closed when its last resource ends."""
+        package = _load_id()
+        if package != self._package or resource in self._entered or self.extraction is None:
+            self._package = package
+            self._entered = set()
+            self._synced_at_us = _next_instant()
+            if self.extraction is None or not self._keep:
+                self.close()
+                self.extraction = Extraction(self.settings, _now_us, self._listener)
+        self._entered.add(resource)
+        self._open += 1
+        try:
+            yield self.extraction
+        finally:
+            self._open -= 1
+            if self._open == 0 and not self._keep:
+                self.close()
+
+    def _phone_numbers(self) -> Iterator[Any]:
+        with self._joined("phone_numbers") as extraction:
+            found = extraction.phone_numbers()
+            yield from self._changed("phone_numbers", found, rows.phone_number_rows)
+
+    def _chats(self) -> Iterator[Any]:
+        with self._joined("chats") as extraction:
+            found = extraction.chats().records
+            yield from self._changed("chats", found, rows.chat_rows)
+
+    def _changed(self, resource: str, records: Any, to_rows: Any) -> Iterator[Any]:
+        """Rows of the groups whose digest is not the one in the state."""
+        if self.settings.is_stateless:
+            changed = records
+        else:
+            state = dlt.current.resource_state(resource)
+            known = state.setdefault("digests", {})
+            changed, digests = listings.changed_groups(records, known)
+            if digests != known:
+                known.update(digests)
+                for gone in known.keys() - digests.keys():
+                    del known[gone]
+        found = to_rows(changed, self._synced_at_us) if len(changed) else {}
+        yield from self._mark(resource, found)
+
+    def _chat_messages(self) -> Iterator[Any]:
+        with self._joined("chat_messages") as extraction:
+            cursors: MutableMapping[str, str] = {}
+            if not self.settings.is_stateless:
+                cursors = dlt.current.resource_state("chat_messages").setdefault("cursors", {})
+            yield from self._mark("chat_messages", {})
+            for found in extraction.messages(cursors, self._synced_at_us):
+                yield from self._mark("chat_messages", found)
+            if extraction.outage is not None and not self._keep:
+                raise extraction.outage
+            if extraction.is_complete or not self._keep:
+                found = extraction.run_row(self._synced_at_us)
+                yield from self._mark("chat_messages", found)
+
+    def _mark(self, resource: str, found: Mapping[str, pa.Table]) -> Iterator[Any]:
+        """Rows for dlt, each for its table; without any, the tables that never had rows."""
+        schema = dlt.current.source_schema()
+        if not found:
+            found = {
+                table.name: table.schema.empty_table()
+                for table in RESOURCE_TABLES[resource]
+                if not schema.tables.get(table.name, {}).get("x-normalizer")
+            }
+        types = ColumnTypes(
+            {name: _column_types(schema.tables.get(name, {})) for name in found},
+            schema.naming.normalize_identifier,
+        )
+        for name, table in found.items():
+            yield dlt.mark.with_table_name(types.settle(name, table), name)
+        if any(table.num_rows and name != SYNC_RUNS.name for name, table in found.items()):
+            dlt.current.source_state()[_CLOCK] = self._synced_at_us
+
+
+def _column_types(table: Mapping[str, Any]) -> dict[str, str]:
+    columns = table.get("columns", {})
+    return {name: column["data_type"] for name, column in columns.items() if "data_type" in column}
+
+
+def _resource(name: str, generator: Callable[[], Iterator[Any]]) -> DltResource:
+    def generate() -> Iterator[Any]:  # dlt marks its functions, which a method does not allow
+        yield from generator()
+
+    resource = dlt.resource(generate, name=name)
+    # A variant would inherit the columns of the resource itself, so every table is a variant.
+    for table in RESOURCE_TABLES[name]:
+        resource.apply_hints(create_table_variant=True, **table_hints(table))
+    return resource
+
+
+def _load_id() -> str | None:
+    """The load package being extracted; none when resources are iterated without a pipeline."""
+    try:
+        return dlt.current.load_package_state()["load_id"]
+    except CurrentLoadPackageStateNotAvailable:
+        return None
+
+
+def _now_us() -> int:
+    return to_us(datetime.now(UTC))
+
+
+def _next_instant() -> int:
+    """`synced_at` of a package: now, but always later than every one before it."""
+    return max(_now_us(), int(dlt.current.source_state().get(_CLOCK, 0)) + 1)

@@ -1,0 +1,192 @@
+"""`sync`: package after package until everything is read, then the ledger settled."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import dlt
+from dlt.common.destination.exceptions import DestinationUndefinedEntity
+from dlt.common.pipeline import LoadInfo
+from dlt.pipeline.exceptions import PipelineStepFailed
+from dlt.pipeline.state_sync import load_pipeline_state_from_destination
+
+from linq_source.errors import DestinationError, LinqError
+from linq_source.extraction import Extraction, Listener
+from linq_source.report import ChatFailure, Report
+from linq_source.settling import settle
+from linq_source.source import SECTION, Session, linq_source, session_options
+
+PACKAGE_MESSAGES = 1_000_000
+
+E = TypeVar("E", bound=BaseException)
+
+_log = logging.getLogger(__name__)
+
+
+def sync(
+    pipeline: dlt.Pipeline,
+    *,
+    listener: Listener | None = None,
+    max_messages: int | None = PACKAGE_MESSAGES,
+    **source_arguments: Any,
+) -> Report:
+    """Read, load and settle until everything is read.
+
+    Takes the arguments of `linq_source`. A long first reading is loaded in packages of
+    `max_messages`; every loaded package is progress kept. `listener` is called with the running
+    `Extraction` whenever something was read.
+
+    Raises:
+        ConfigurationError: A setting cannot be used; nothing was asked.
+        AuthenticationError: The token is refused; nothing was loaded.
+        ApiUnavailableError: The API did not answer before anything could be read.
+        DestinationError: The destination cannot be opened, read or written.
+    """
+    started_s = time.monotonic()
+    with session_options(keep=True, listener=listener) as sessions:
+        source = linq_source(max_messages=max_messages, **source_arguments)
+    (session,) = sessions
+    notes: list[str] = []
+    loads: list[str] = []
+    try:
+        with plain_errors(pipeline):
+            loads += _finish_pending(pipeline, notes)
+            _agree_with_destination(pipeline, notes)
+            deleted = settle(pipeline) if loads else 0
+            loads += _load_packages(pipeline, source, session)
+            deleted += settle(pipeline)
+        return _report(session.extraction, deleted, loads, notes, time.monotonic() - started_s)
+    finally:
+        session.close()
+
+
+def _load_packages(pipeline: dlt.Pipeline, source: Any, session: Session) -> Iterator[str]:
+    """Extract and load until the extraction is complete or the API fails."""
+    while True:
+        pipeline.extract(source)
+        pipeline.normalize()
+        yield from _load_ids(pipeline.load())
+        extraction = session.extraction
+        if extraction is None or extraction.is_complete or extraction.outage is not None:
+            return
+
+
+def _load_ids(info: LoadInfo | None) -> list[str]:
+    return [] if info is None else list(info.loads_ids)
+
+
+def _finish_pending(pipeline: dlt.Pipeline, notes: list[str]) -> list[str]:
+    """Load what a crashed run left behind; dlt would load it instead of new data."""
+    pipeline.activate()
+    if not pipeline.has_pending_data:
+        return []
+    pipeline.normalize()
+    loads = _load_ids(pipeline.load())
+    _note(notes, f"finished {len(loads)} package(s) that an earlier run had left pending")
+    return loads
+
+
+def _agree_with_destination(pipeline: dlt.Pipeline, notes: list[str]) -> None:
+    """Go on from what the destination holds.
+
+    A lost local state is restored. A local state that is ahead (the destination was lost, or a
+    package was dropped before it was loaded) would skip what never arrived: it is given up.
+    """
+    local = pipeline.state.get("sources", {}).get(SECTION)
+    try:
+        with pipeline.destination_client() as client:
+            remote_state = load_pipeline_state_from_destination(
+                pipeline.pipeline_name,
+                client,  # type: ignore[arg-type]
+            )
+    except DestinationUndefinedEntity:
+        remote_state = None
+    remote = None if remote_state is None else remote_state.get("sources", {}).get(SECTION)
+    if local == remote:
+        return
+    if local is not None:
+        what = "no state" if remote is None else "another state"
+        _note(notes, f"the destination holds {what} than this machine; going on from there")
+        pipeline.drop()
+    if remote is not None:
+        pipeline.sync_destination()
+
+
+def _note(notes: list[str], text: str) -> None:
+    _log.warning(text)
+    notes.append(text)
+
+
+@contextmanager
+def plain_errors(pipeline: dlt.Pipeline) -> Iterator[None]:
+    """An error of ours as it is; one of the destination in one line."""
+    try:
+        yield
+    except LinqError:
+        raise
+    except Exception as error:
+        ours = find_cause(error, LinqError)
+        if ours is not None:
+            raise ours from error
+        if isinstance(error, PipelineStepFailed) and error.step not in ("load", "sync"):
+            raise
+        raise DestinationError(_destination_line(pipeline, error)) from error
+
+
+def find_cause(error: BaseException, kind: type[E]) -> E | None:
+    """The first error of a kind in a chain of causes."""
+    current: BaseException | None = error
+    while current is not None:
+        if isinstance(current, kind):
+            return current
+        current = current.__cause__ or current.__context__
+    return None
+
+
+def _destination_line(pipeline: dlt.Pipeline, error: BaseException) -> str:
+    cause = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    first_line = str(cause).strip().splitlines()[0][:300] if str(cause).strip() else ""
+    name = pipeline.destination.destination_name if pipeline.destination else "destination"
+    advice = "check its address, credentials and rights, then run again"
+    if "lock" in first_line.lower():
+        advice = "another program has the file open: close it, then run again"
+    return f"{name}: {type(cause).__name__}: {first_line} -- {advice}"
+
+
+def _report(
+    extraction: Extraction | None,
+    deleted: int,
+    loads: list[str],
+    notes: list[str],
+    seconds: float,
+) -> Report:
+    if extraction is None:
+        return Report(loads=tuple(loads), notes=tuple(notes), seconds=round(seconds, 3))
+    counts = extraction.counts
+    return Report(
+        chats=counts.chats,
+        chats_skipped=counts.chats_skipped,
+        chats_failed=tuple(
+            ChatFailure(chat_id, error) for chat_id, error in sorted(counts.chats_failed.items())
+        ),
+        windows=counts.windows_loaded,
+        windows_unchanged=counts.windows_unchanged,
+        windows_unverified=counts.windows_unverified,
+        messages=counts.messages,
+        attachments=counts.attachments,
+        reactions=counts.reactions,
+        rejected=counts.rejected,
+        deleted=deleted,
+        requests=extraction.client.requests,
+        retries=extraction.client.retries,
+        loads=tuple(loads),
+        seconds=round(seconds, 3),
+        error=None if extraction.outage is None else str(extraction.outage),
+        notes=tuple(notes),
+    )

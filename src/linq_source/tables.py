@@ -1,0 +1,307 @@
+"""The tables this source fills: names, columns, types, keys and descriptions, as data.
+
+Arrow schemas, dlt hints, the README's table and `docs/tables.md` are all made from this module;
+nothing about a table is written down a second time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import pyarrow as pa
+
+ColumnType = Literal["bigint", "text", "timestamp", "bool", "double"]
+
+ARROW_TYPES: Mapping[ColumnType, pa.DataType] = {
+    "bigint": pa.int64(),
+    "text": pa.string(),
+    "timestamp": pa.timestamp("us", tz="UTC"),
+    "bool": pa.bool_(),
+    "double": pa.float64(),
+}
+
+SYNCED_AT = "synced_at"
+TOMBSTONE = "_tombstone"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column.
+
+    `source` is the API field it comes from ("" when the column is ours); `nullable` is what the
+    destination is told.
+    """
+
+    name: str
+    type: ColumnType
+    description: str
+    source: str = ""
+    nullable: bool = True
+
+    @property
+    def field(self) -> pa.Field:
+        """The Arrow field of this column."""
+        return pa.field(self.name, ARROW_TYPES[self.type], nullable=self.nullable)
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table.
+
+    `key` identifies a row. `merge_key` is what a merge replaces by: a child table replaces all
+    rows of a parent. Both are empty for a table that is only appended to. `parent` names the
+    table that the merge key points to. `repeated` are API fields that only repeat the parent's
+    key and are not kept.
+    """
+
+    name: str
+    description: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...] = ()
+    merge_key: str = ""
+    parent: str = ""
+    repeated: frozenset[str] = frozenset()
+
+    @property
+    def is_appended(self) -> bool:
+        """Whether rows are only ever added (a log)."""
+        return not self.key
+
+    @property
+    def is_child(self) -> bool:
+        """Whether rows belong to a row of another table."""
+        return bool(self.parent)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The Arrow schema of the rows as they are loaded."""
+        return pa.schema([column.field for column in self.columns])
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """Names of the columns, in order."""
+        return tuple(column.name for column in self.columns)
+
+    @property
+    def source_columns(self) -> tuple[Column, ...]:
+        """The columns that come from the API's record."""
+        return tuple(column for column in self.columns if column.source)
+
+
+def _api(
+    name: str, type_: ColumnType, description: str, *, source: str = "", nullable: bool = True
+) -> Column:
+    return Column(name, type_, description, source or name, nullable)
+
+
+_SYNCED_AT = Column(
+    SYNCED_AT, "timestamp", "Instant of the run that last loaded this row.", nullable=False
+)
+_TOMBSTONE = Column(
+    TOMBSTONE,
+    "bool",
+    "Technical: marks a staged row that only removes its parent's old children; null in loaded "
+    "rows.",
+)
+_MESSAGE_ID = Column(
+    "chat_message_id", "bigint", "The message: `chat_messages.id`.", nullable=False
+)
+_CHAT_ID = Column("chat_id", "bigint", "The chat: `chats.id`.", nullable=False)
+
+PHONE_NUMBERS = Table(
+    name="phone_numbers",
+    description="The organisation's phone numbers.",
+    key=("id",),
+    columns=(
+        _api("id", "bigint", "The number's id in Linq.", nullable=False),
+        _api("phone_number", "text", "The number, E.164."),
+        _api("forwarding_number", "text", "Where calls are forwarded to."),
+        _api("response_rate", "bigint", "Response rate as the API reports it, percent."),
+        _SYNCED_AT,
+    ),
+)
+
+CHATS = Table(
+    name="chats",
+    description="Conversations, each once, however many of the organisation's numbers see it.",
+    key=("id",),
+    columns=(
+        _api("id", "bigint", "The chat's id in Linq.", nullable=False),
+        _api("display_name", "text", "The chat's name."),
+        _api("service", "text", "iMessage, SMS, RCS, ... (open list)."),
+        _api("is_group", "bool", "Whether it has more than two participants.", source="group"),
+        _api("message_count", "bigint", "Number of messages as the API counts them."),
+        Column(
+            "deleted_at",
+            "timestamp",
+            "`synced_at` of the run whose complete listing no longer had the chat; null while "
+            "it exists.",
+        ),
+        _SYNCED_AT,
+    ),
+)
+
+CHAT_HANDLES = Table(
+    name="chats__chat_handles",
+    description="Participants of a chat, as of its last load.",
+    key=("chat_id", "id"),
+    merge_key="chat_id",
+    parent="chats",
+    columns=(
+        _CHAT_ID,
+        _api("id", "bigint", "The participant's id in Linq."),
+        _api("phone_number", "text", "Phone number or e-mail of the participant."),
+        _api("service", "text", "iMessage, SMS, RCS, ... (open list)."),
+        _api("joined_at", "timestamp", "When the participant joined."),
+        _SYNCED_AT,
+        _TOMBSTONE,
+    ),
+)
+
+CHAT_MESSAGES = Table(
+    name="chat_messages",
+    description="Messages, one row each, with their latest known state.",
+    key=("id",),
+    columns=(
+        _api("id", "bigint", "The message's id in Linq.", nullable=False),
+        _CHAT_ID,
+        _api("text", "text", "The text; null for a message of attachments only."),
+        _api("sent_at", "timestamp", "When it was sent. Never changes.", nullable=False),
+        _api("delivered_at", "timestamp", "When it was delivered; null until then."),
+        _api("delivery_status", "text", "pending, delivered, service_unavailable, ... (open)."),
+        _api("edited_at", "timestamp", "When it was last edited; null if never."),
+        _api("is_read", "bool", "Whether it was read."),
+        _api("sent_from", "text", "Phone number or other identifier of the sender."),
+        _api("chat_handle_id", "bigint", "The sending participant: `chats__chat_handles.id`."),
+        Column(
+            "deleted_at",
+            "timestamp",
+            "`synced_at` of the verified window that proved the message gone; null while it "
+            "exists.",
+        ),
+        _SYNCED_AT,
+    ),
+)
+
+ATTACHMENTS = Table(
+    name="chat_messages__attachments",
+    description="Files attached to messages; current when `synced_at` equals the message's.",
+    key=("chat_message_id", "position"),
+    merge_key="chat_message_id",
+    parent="chat_messages",
+    columns=(
+        _MESSAGE_ID,
+        Column("position", "bigint", "Place in the message's list, from 0."),
+        _CHAT_ID,
+        _api("id", "text", "The attachment's id in Linq (a UUID)."),
+        _api("url", "text", "Where the file can be fetched; links may expire."),
+        _api("filename", "text", "The file's name."),
+        _api("mime_type", "text", "The file's media type."),
+        _api("file_size", "bigint", "The file's size in bytes."),
+        _SYNCED_AT,
+        _TOMBSTONE,
+    ),
+)
+
+REACTIONS = Table(
+    name="chat_messages__reactions",
+    description="Reactions to messages; current when `synced_at` equals the message's.",
+    key=("chat_message_id", "id"),
+    merge_key="chat_message_id",
+    parent="chat_messages",
+    repeated=frozenset({"chat_message_id"}),
+    columns=(
+        _MESSAGE_ID,
+        _api("id", "bigint", "The reaction's id in Linq."),
+        _CHAT_ID,
+        _api("reaction", "text", "love, like, dislike, laugh, emphasize, question, ... (open)."),
+        _api("is_from_me", "bool", "Whether the organisation reacted."),
+        _api("from_phone", "text", "Phone number or e-mail of who reacted."),
+        _api("sent_at", "timestamp", "When the reaction was sent."),
+        _api("created_at", "timestamp", "When Linq recorded it."),
+        _api("updated_at", "timestamp", "When Linq last changed it."),
+        _SYNCED_AT,
+        _TOMBSTONE,
+    ),
+)
+
+SYNC_WINDOWS = Table(
+    name="sync_windows",
+    description="The ledger: every window of `sent_at` that was loaded, or failed.",
+    columns=(
+        _CHAT_ID,
+        Column("window_start", "timestamp", "First instant; null: from the beginning."),
+        Column("window_end", "timestamp", "First instant after the window."),
+        Column("total_count", "bigint", "Messages the API says the window has."),
+        Column("messages", "bigint", "Messages of it that were loaded."),
+        Column("pages", "bigint", "Pages read for it."),
+        Column("requests", "bigint", "Requests made for it, repeated readings included."),
+        Column("attempts", "bigint", "How often it was read until it was verified or given up."),
+        Column("verified", "bool", "Whether counts prove that the window was read completely."),
+        Column("error", "text", "Why the chat or window could not be read; null if it was."),
+        _SYNCED_AT,
+    ),
+)
+
+SYNC_RUNS = Table(
+    name="sync_runs",
+    description="One row per run: what was read, skipped and unchanged.",
+    columns=(
+        Column("bound", "timestamp", "Upper end of every window of the run, server's clock."),
+        Column("chats", "bigint", "Chats the run was about."),
+        Column("chats_skipped", "bigint", "Chats proved unchanged without asking for messages."),
+        Column("chats_failed", "bigint", "Chats that could not be read."),
+        Column("windows_read", "bigint", "Windows read from the API."),
+        Column("windows_unchanged", "bigint", "Days read whose content had not changed."),
+        Column("windows_unverified", "bigint", "Windows whose counts never agreed."),
+        Column("messages", "bigint", "Messages loaded."),
+        Column("rejected", "bigint", "Records that could not be typed, or only after repair."),
+        Column("requests", "bigint", "Requests sent, repeated ones included."),
+        Column("retries", "bigint", "Requests repeated after a failure."),
+        Column("seconds", "double", "Duration of reading, seconds."),
+        _SYNCED_AT,
+    ),
+)
+
+REJECTED_RECORDS = Table(
+    name="rejected_records",
+    description="Records the API sent that could not be typed faithfully, whole.",
+    columns=(
+        _CHAT_ID,
+        Column("message_id", "bigint", "The message's id where it could be read."),
+        Column("reason", "text", "What is wrong with the record."),
+        Column("payload", "text", "The record's JSON text as it came."),
+        _SYNCED_AT,
+    ),
+)
+
+TABLES: Mapping[str, Table] = {
+    table.name: table
+    for table in (
+        PHONE_NUMBERS,
+        CHATS,
+        CHAT_HANDLES,
+        CHAT_MESSAGES,
+        ATTACHMENTS,
+        REACTIONS,
+        SYNC_WINDOWS,
+        SYNC_RUNS,
+        REJECTED_RECORDS,
+    )
+}
+
+# Which tables a resource of the source writes; the first is its own.
+RESOURCE_TABLES: Mapping[str, tuple[Table, ...]] = {
+    "phone_numbers": (PHONE_NUMBERS,),
+    "chats": (CHATS, CHAT_HANDLES),
+    "chat_messages": (
+        CHAT_MESSAGES,
+        ATTACHMENTS,
+        REACTIONS,
+        SYNC_WINDOWS,
+        SYNC_RUNS,
+        REJECTED_RECORDS,
+    ),
+}

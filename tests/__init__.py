@@ -1,0 +1,1 @@
+"""The test suite: real HTTP to the sandbox, real databases, real processes."""

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dlt
+import pytest
+
+from linq_source import Report, audit, linq_source, settle, sync
+from linq_source.auditing import AuditReport
+from linq_source.sandbox import DEFAULT_TOKEN, Sandbox, World, seeded_world
+from tests.truth import assert_equal_world, query
+
+DAY_MS = 86_400_000
+HOUR_MS = 3_600_000
+# Midday, so that days before and after are whole.
+NOW_MS = 20_500 * DAY_MS + 12 * HOUR_MS
+
+os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"
+
+
+@dataclass
+class Loader:
+    """A pipeline into a DuckDB file of its own, fed by a sandbox."""
+
+    sandbox: Sandbox
+    folder: Path
+    name: str = "test_linq"
+
+    @property
+    def database(self) -> Path:
+        return self.folder / "messages.duckdb"
+
+    @property
+    def world(self) -> World:
+        return self.sandbox.world
+
+    @property
+    def pipeline(self) -> dlt.Pipeline:
+        return dlt.pipeline(
+            self.name,
+            destination=dlt.destinations.duckdb(str(self.database)),
+            dataset_name="linq",
+            pipelines_dir=str(self.folder / "pipelines"),
+        )
+
+    def arguments(self, **options: Any) -> dict[str, Any]:
+        return {"api_token": DEFAULT_TOKEN, "base_url": self.sandbox.url, **options}
+
+    def sync(self, **options: Any) -> Report:
+        return sync(self.pipeline, **self.arguments(**options))
+
+    def audit(self, **options: Any) -> AuditReport:
+        return audit(self.pipeline, **self.arguments(**options))
+
+    def settle(self) -> int:
+        return settle(self.pipeline)
+
+    def source(self, **options: Any) -> Any:
+        return linq_source(**self.arguments(**options))
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        return query(self.database, sql)
+
+    def assert_equal_world(self) -> None:
+        assert_equal_world(self.database, self.world)
+
+    def requests_of(self, call: Callable[[], Any]) -> list[tuple[str, dict[str, str]]]:
+        """The requests that a call makes, as route and parameters."""
+        self.sandbox.requests_log.clear()
+        call()
+        return [(record.route, dict(record.params)) for record in self.sandbox.requests_log]
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[[World], Loader]]:
+    """Serve a world; gives a loader into a fresh database."""
+    running: list[Sandbox] = []
+
+    def start(world: World) -> Loader:
+        sandbox = Sandbox(world)
+        sandbox.start()
+        running.append(sandbox)
+        folder = tmp_path / f"loader-{len(running)}"
+        folder.mkdir()
+        return Loader(sandbox, folder)
+
+    yield start
+    for sandbox in running:
+        sandbox.stop()
+        assert sandbox.failures == []
+
+
+@pytest.fixture
+def seeded(serve: Callable[[World], Loader]) -> Loader:
+    """A loader of the believable world."""
+    return serve(seeded_world(chats=16, messages=700))
+
+
+@pytest.fixture
+def small(serve: Callable[[World], Loader]) -> Loader:
+    """A loader of a world with one number, one chat and no messages."""
+    world = World(now_ms=NOW_MS)
+    world.add_phone_number("+15550000001")
+    world.add_chat(display_name="One", chat_id=1)
+    return serve(world)

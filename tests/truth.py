@@ -1,0 +1,137 @@
+"""What the tables must hold, computed from the sandbox's world, and what they do hold."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from linq_source.sandbox import World
+
+Row = dict[str, Any]
+Tables = dict[str, list[Row]]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def instant(at_ms: int | None) -> datetime | None:
+    return None if at_ms is None else _EPOCH + timedelta(milliseconds=at_ms)
+
+
+def world_tables(world: World) -> Tables:
+    """The rows that live in the world, by table, without `synced_at`."""
+    snapshot = world.snapshot()
+    tables: Tables = {
+        "phone_numbers": [
+            _pick(n, "id", "phone_number", "forwarding_number", "response_rate")
+            for n in snapshot["phone_numbers"]
+        ],
+        "chats": [],
+        "chats__chat_handles": [],
+        "chat_messages": [],
+        "chat_messages__attachments": [],
+        "chat_messages__reactions": [],
+    }
+    for chat in snapshot["chats"]:
+        tables["chats"].append(
+            _pick(chat, "id", "display_name", "service", "message_count")
+            | {"is_group": chat["group"]}
+        )
+        tables["chats__chat_handles"] += [
+            {"chat_id": chat["id"], "joined_at": instant(handle["joined_at_ms"])}
+            | _pick(handle, "id", "phone_number", "service")
+            for handle in chat["handles"]
+        ]
+    for message in snapshot["messages"]:
+        _add_message(tables, message)
+    return {name: ordered(rows) for name, rows in tables.items()}
+
+
+def _add_message(tables: Tables, message: Row) -> None:
+    parent = {"chat_message_id": message["id"], "chat_id": message["chat_id"]}
+    tables["chat_messages"].append(
+        _pick(message, "id", "chat_id", "text", "delivery_status", "is_read", "sent_from")
+        | {"chat_handle_id": message["chat_handle_id"]}
+        | {
+            name: instant(message[f"{name}_ms"])
+            for name in ("sent_at", "delivered_at", "edited_at")
+        }
+    )
+    tables["chat_messages__attachments"] += [
+        parent
+        | {"position": position}
+        | _pick(item, "id", "url", "filename", "mime_type", "file_size")
+        for position, item in enumerate(message["attachments"])
+    ]
+    tables["chat_messages__reactions"] += [
+        parent
+        | _pick(item, "id", "reaction", "is_from_me", "from_phone")
+        | {name: instant(item[f"{name}_ms"]) for name in ("sent_at", "created_at", "updated_at")}
+        for item in message["reactions"]
+    ]
+
+
+def loaded_tables(database: Path, dataset: str = "linq") -> Tables:
+    """The live rows in a DuckDB file, by table, without `synced_at` and technical columns.
+
+    A row is live when its own, its message's and its chat's `deleted_at` are null.
+    """
+    result: Tables = {}
+    with duckdb.connect(str(database), read_only=True) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute(f"SET search_path = '{dataset}'")
+        alive = "chat_id NOT IN (SELECT id FROM chats WHERE deleted_at IS NOT NULL)"
+        of_live = (
+            "chat_message_id IN (SELECT id FROM chat_messages WHERE deleted_at IS NULL) AND "
+            + alive
+        )
+        for name, condition in (
+            ("phone_numbers", "true"),
+            ("chats", "deleted_at IS NULL"),
+            ("chats__chat_handles", alive),
+            ("chat_messages", f"deleted_at IS NULL AND {alive}"),
+            ("chat_messages__attachments", of_live),
+            ("chat_messages__reactions", of_live),
+        ):
+            relation = connection.sql(f"SELECT * FROM {name} WHERE {condition}")
+            columns = [
+                column
+                for column in relation.columns
+                if column not in ("synced_at", "deleted_at") and not column.startswith("_")
+            ]
+            rows = relation.select(*[f'"{column}"' for column in columns]).fetchall()
+            result[name] = ordered([dict(zip(columns, row, strict=True)) for row in rows])
+    return result
+
+
+def query(database: Path, sql: str) -> list[tuple[Any, ...]]:
+    """Rows of one query against a DuckDB file."""
+    with duckdb.connect(str(database), read_only=True) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute("SET search_path = 'linq'")
+        return connection.execute(sql).fetchall()
+
+
+def assert_equal_world(database: Path, world: World) -> None:
+    """Every live row of every table equals the world, value by value."""
+    expected, loaded = world_tables(world), loaded_tables(database)
+    for name, rows in expected.items():
+        missing = [row for row in rows if row not in loaded[name]] if rows != loaded[name] else []
+        surplus = [row for row in loaded[name] if row not in rows] if rows != loaded[name] else []
+        assert loaded[name] == rows, (
+            f"{name}: missing {missing[:3]}, not in the world {surplus[:3]}"
+        )
+
+
+def ordered(rows: list[Row]) -> list[Row]:
+    keys = ("chat_message_id", "chat_id", "position", "id")
+    return sorted(
+        ({name: row[name] for name in sorted(row)} for row in rows),
+        key=lambda row: tuple(str(row.get(key, "")) for key in keys),
+    )
+
+
+def _pick(row: Row, *names: str) -> Row:
+    return {name: row[name] for name in names}
