@@ -1,3 +1,5 @@
+"""Fixtures: a sandbox served over real HTTP, and a loader into a DuckDB file of its own."""
+
 from __future__ import annotations
 
 import os

@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import dlt
+from dlt.common.configuration.exceptions import ConfigFieldMissingException
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 from dlt.common.pipeline import LoadInfo
 from dlt.pipeline.exceptions import PipelineStepFailed
 from dlt.pipeline.state_sync import load_pipeline_state_from_destination
 
-from linq_source.errors import DestinationError, LinqError
+from linq_source.errors import ConfigurationError, DestinationError, LinqError
 from linq_source.extraction import Extraction, Listener
 from linq_source.report import ChatFailure, Report
 from linq_source.settling import settle
@@ -109,8 +110,8 @@ def _agree_with_destination(pipeline: dlt.Pipeline, notes: list[str]) -> None:
     if local == remote:
         return
     if local is not None:
-        what = "no state" if remote is None else "another state"
-        _note(notes, f"the destination holds {what} than this machine; going on from there")
+        what = "nothing of this pipeline" if remote is None else "an earlier state of it"
+        _note(notes, f"the destination holds {what}; going on from there")
         pipeline.drop()
     if remote is not None:
         pipeline.sync_destination()
@@ -134,6 +135,9 @@ def plain_errors(pipeline: dlt.Pipeline) -> Iterator[None]:
             raise ours from error
         if isinstance(error, PipelineStepFailed) and error.step not in ("load", "sync"):
             raise
+        missing = find_cause(error, ConfigFieldMissingException)
+        if missing is not None:
+            raise ConfigurationError(_missing_line(pipeline, missing)) from error
         raise DestinationError(_destination_line(pipeline, error)) from error
 
 
@@ -148,15 +152,31 @@ def find_cause(error: BaseException, kind: type[E]) -> E | None:
 
 
 def _destination_line(pipeline: dlt.Pipeline, error: BaseException) -> str:
-    cause = error
-    while cause.__cause__ is not None:
-        cause = cause.__cause__
-    first_line = str(cause).strip().splitlines()[0][:300] if str(cause).strip() else ""
-    name = pipeline.destination.destination_name if pipeline.destination else "destination"
-    advice = "check its address, credentials and rights, then run again"
-    if "lock" in first_line.lower():
-        advice = "another program has the file open: close it, then run again"
-    return f"{name}: {type(cause).__name__}: {first_line} -- {advice}"
+    root = error
+    while (deeper := root.__cause__ or root.__context__) is not None:
+        root = deeper
+    text = " ".join(str(root).split())
+    if "lock" in text.lower():
+        return (
+            f"{_destination_name(pipeline)}: another program has the file open: close it, "
+            f"then run again ({text[:200]})"
+        )
+    return (
+        f"{_destination_name(pipeline)}: {type(root).__name__}: {text[:300]}; "
+        "check its address, credentials and rights, then run again"
+    )
+
+
+def _missing_line(pipeline: dlt.Pipeline, error: ConfigFieldMissingException) -> str:
+    name = _destination_name(pipeline)
+    return (
+        f"{name}: missing configuration: {', '.join(error.fields)}; set it under "
+        f"[destination.{name}] in .dlt/secrets.toml"
+    )
+
+
+def _destination_name(pipeline: dlt.Pipeline) -> str:
+    return pipeline.destination.destination_name if pipeline.destination else "destination"
 
 
 def _report(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated, Any
 
-import click
 import typer
 from rich.console import Console
 
@@ -268,22 +268,13 @@ def print_error(text: str) -> None:
 
 def main() -> None:
     """Run the command; every failure ends in one line and its exit code."""
-    debug = "--debug" in sys.argv
+    os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
     try:
-        code = app(standalone_mode=False)
-    except click.exceptions.Exit as error:
-        code = error.exit_code
-    except click.ClickException as error:
-        error.show()
-        code = 2
-    except (KeyboardInterrupt, click.Abort):
-        print_error("interrupted; what was loaded stays, run again to go on")
-        code = 1
+        app()
     except Exception as error:
-        if debug:
+        if "--debug" in sys.argv:
             raise
-        code = _explain(error)
-    sys.exit(code if isinstance(code, int) else 0)
+        sys.exit(_explain(error))
 
 
 def _explain(error: Exception) -> int:

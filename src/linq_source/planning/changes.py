@@ -9,13 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from linq_source.decoding.records import Records
-from linq_source.instants import DAY_US, floor_day
-from linq_source.planning.cursors import Bucket, Content, Segment
+from linq_source.instants import DAY_US, MIN_US, floor_day
+from linq_source.planning.cursors import Content, Segment
 from linq_source.planning.digests import digest_records
 from linq_source.planning.walking import WindowRead
 from linq_source.planning.windows import Window
-
-_WEEK_US = 7 * DAY_US
 
 
 @dataclass(frozen=True)
@@ -73,27 +71,9 @@ def changed_parts(
     ]
 
 
-def buckets_of(read: WindowRead, to_us: int) -> tuple[Bucket, ...]:
-    """Counts of the window's messages before `to_us`, in buckets that double with their age."""
-    if not read.messages:
-        return ()
-    instants = _instants(read.records)
-    first_us = min(_all_near(read, instants), default=to_us)
-    if first_us >= to_us:
-        return ()
-    edges = []
-    span_us = _WEEK_US
-    edge_us = to_us
-    while edge_us > first_us:
-        edge_us = floor_day(max(first_us, edge_us - span_us))
-        edges.append(max(edge_us, read.window.start_us or edge_us))
-        span_us *= 2
-    edges.reverse()
-    bounds = zip(edges, [*edges[1:], min(to_us, read.window.end_us)], strict=True)
-    return tuple(
-        Bucket(start_us, _between(read.records, start_us, end_us).received)
-        for start_us, end_us in bounds
-    )
+def count_before(read: WindowRead, edge_us: int) -> int:
+    """How many of the window's messages lie before an instant."""
+    return _between(read.records, MIN_US, edge_us).received
 
 
 def newest_of(read: WindowRead) -> int | None:
@@ -130,8 +110,3 @@ def _instants(records: Records) -> pa.Array:
 
 def _rejected_near(read: WindowRead) -> list[int]:
     return [r.near_us for r in read.records.rejected if r.near_us is not None]
-
-
-def _all_near(read: WindowRead, instants: pa.Array) -> list[int]:
-    first = [int(instants[0].as_py())] if len(instants) else []
-    return first + _rejected_near(read)

@@ -8,22 +8,18 @@ from typing import TypeAlias, TypeVar
 
 from linq_source.planning.changes import (
     Part,
-    buckets_of,
     changed_parts,
+    count_before,
     newest_of,
     segments_of,
 )
 from linq_source.planning.cursors import (
-    Bucket,
     Closed,
     Content,
     Cursor,
     Segment,
     age,
-    beginning,
-    compact,
     lookback_start,
-    reopen,
     usable,
 )
 from linq_source.planning.walking import WindowRead, read_span
@@ -180,14 +176,15 @@ class _Book:
     def __post_init__(self) -> None:
         task = self.task
         self.prior = usable(task.cursor, task.begin_us)
-        known = self.prior or Cursor(begin_us=task.begin_us, older=beginning(task.begin_us))
+        known = self.prior or Cursor(begin_us=task.begin_us)
         start_us = known.begin_us
         end_us = task.bound_us
         newest_us = known.newest_us
         if newest_us is not None:
             lookback_us = lookback_start(newest_us, task.lookback_us)
             start_us = lookback_us if start_us is None else max(start_us, lookback_us)
-            known = reopen(known, start_us)
+            if known.edge_us is not None and start_us < known.edge_us:
+                known = replace(known, edge_us=start_us)
             # A clock that went back must not hide what was read before.
             end_us = max(end_us, newest_us + 1)
         self.cursor = replace(age(known, task.lookback_us), closed=Closed.OPEN, listed=task.listed)
@@ -209,13 +206,10 @@ class _Book:
         edge_us = window.end_us if newest_us is None else lookback_start(newest_us, lookback_us)
         found = segments_of(read, edge_us if fresh else _start_of(window), self.span.end_us)
         new = {segment: content for segment, (content, _) in found.items()}
-        cursor = self._without_counted_twice(new)
-        cursor = replace(cursor, newest_us=newest_us, days=kept | new)
-        cursor = age(cursor, lookback_us)
-        if fresh:
-            older = compact([*cursor.older, *buckets_of(read, edge_us)], edge_us)
-            cursor = replace(cursor, older=older)
-        self.cursor = cursor
+        older = self.cursor.older
+        older += count_before(read, edge_us) if fresh else -self._counted_before(new)
+        cursor = replace(self.cursor, newest_us=newest_us, older=older, days=kept | new)
+        self.cursor = age(cursor, lookback_us)
         if fresh and (read.messages or self.prior is None):
             return _loaded(read, self.cursor)
         parts = changed_parts(read, known, found)
@@ -232,12 +226,12 @@ class _Book:
             return True
         return window.start_us is not None and self.prior.newest_us < window.start_us
 
-    def _without_counted_twice(self, new: Mapping[Segment, Content]) -> Cursor:
-        """The cursor less what a larger lookback than before has now read again."""
+    def _counted_before(self, new: Mapping[Segment, Content]) -> int:
+        """What a larger lookback than before reads again, already counted among the older."""
         edge_us = self.prior.edge_us if self.prior is not None else None
-        again = sum(c.count for s, c in new.items() if edge_us is not None and s.start_us < edge_us)
-        last = len(self.cursor.older) - 1
-        return _with_count(self.cursor, last, self.cursor.older[last].count - again)
+        if edge_us is None:
+            return 0
+        return sum(content.count for segment, content in new.items() if segment.start_us < edge_us)
 
     def _lies_in(self, instant_us: int, window: Window) -> bool:
         return instant_us in window or (
@@ -250,25 +244,35 @@ def _start_of(window: Window) -> int:
 
 
 def _close(book: _Book) -> Reading[None]:
-    """Compare the counts; where they differ, look for the change before the lookback."""
+    """Compare the counts; where they differ, read what lies before the lookback again.
+
+    A count alone does not say where it changed, and changes may partly cancel each other, so
+    the chat is read from its beginning. What the API counts after that and never shows is
+    remembered as `outside`, so that it costs one reading and not one in every run.
+    """
     task = book.task
-    accounted = book.cursor.accounted
     from_the_beginning = book.span.start_us is None and book.windows == 1
-    if from_the_beginning or task.listed == accounted:
-        total = accounted
+    if from_the_beginning:
+        total = book.cursor.accounted
+    elif task.listed == book.cursor.accounted:
+        total = task.listed
     else:
-        total = (yield from _count(task, book.span.end_us)) - book.beyond
-    if total != accounted and book.prior is None and task.begin_us is not None:
-        book.cursor = _with_count(book.cursor, 0, total - accounted)
-    elif total != accounted:
-        yield from _reach_back(book, total)
+        total = yield from _count(book)
+        if total != book.cursor.accounted:
+            if book.prior is not None or book.windows > 1:
+                if not (yield from _read_older(book)):
+                    return
+                total = yield from _count(book)
+            outside = book.cursor.outside + total - book.cursor.accounted
+            book.cursor = replace(book.cursor, outside=outside)
     book.cursor = replace(book.cursor, closed=_closed(book, total))
 
 
 def _closed(book: _Book, total: int) -> Closed:
     listed, prior = book.task.listed, book.prior
-    if book.cursor.accounted != total or not book.contiguous:
-        return Closed.OPEN
+    known_outside = 0 if prior is None or book.task.begin_us is not None else prior.outside
+    if book.task.begin_us is None and book.cursor.outside != known_outside:
+        return Closed.UNEXPLAINED
     if listed is None or listed == total:
         return Closed.YES
     if prior is not None and prior.listed is not None and prior.closed is not Closed.OPEN:
@@ -278,90 +282,30 @@ def _closed(book: _Book, total: int) -> Closed:
     return Closed.UNEXPLAINED
 
 
-def _count(task: ChatTask, before_us: int) -> Reading[int]:
-    """How many messages the chat has before an instant, by the smallest possible request."""
-    request = PageRequest(Window(task.chat_id, None, before_us), 1, 1)
-    (page,) = _pages((yield Ask((request,))))
-    return page.envelope.total_count
+def _count(book: _Book) -> Reading[int]:
+    """How many messages the chat has before the bound, by the smallest possible request."""
+    window = Window(book.task.chat_id, None, book.span.end_us)
+    (page,) = _pages((yield Ask((PageRequest(window, 1, 1),))))
+    return page.envelope.total_count - book.beyond
 
 
-def _reach_back(book: _Book, total: int) -> Reading[None]:
-    """Read again the buckets before the lookback whose counts changed, newest first.
-
-    Small counting requests pass over buckets that did not change. Where the books do not close
-    that way, every bucket passed over is read as well.
-    """
-    book.cursor = _with_small_history_in_one(book.cursor, book.task.per_page)
-    older = list(book.cursor.older)
-    inside = book.cursor.accounted - sum(bucket.count for bucket in older)
-    now_before = total - inside
-    passed: list[int] = []
-    for index in range(len(older) - 1, -1, -1):
-        known_before = sum(bucket.count for bucket in older[: index + 1])
-        if now_before == known_before:
-            break
-        start_us = older[index].start_us
-        before_start = 0
-        if start_us is not None:
-            before_start = yield from _count(book.task, start_us - _MARGIN_US)
-        if now_before - before_start == older[index].count:
-            passed.append(index)
-        elif not (yield from _reread(book, index)):
-            return
-        now_before = before_start
-    for index in passed:
-        if book.cursor.accounted == total or not (yield from _reread(book, index)):
-            return
-
-
-def _with_small_history_in_one(cursor: Cursor, per_page: int) -> Cursor:
-    """A history of a page or less is read in one request rather than searched by counting."""
-    head, tail = list(cursor.older), []
-    if cursor.begin_us is not None:
-        head, tail = head[:1], head[1:]
-    else:
-        head, tail = [], head
-    count = sum(bucket.count for bucket in tail)
-    if not tail or count > per_page:
-        return cursor
-    return replace(cursor, older=(*head, Bucket(tail[0].start_us, count)))
-
-
-# `_count` asks one millisecond wider; a bucket's start is to be counted without what lies on it.
-_MARGIN_US = 1_000
-
-
-def _reread(book: _Book, index: int) -> Reading[bool]:
-    """Read one bucket whole and put its count right. Tells whether that was verified."""
-    older = book.cursor.older
-    start_us = older[index].start_us
-    if start_us is None and book.cursor.begin_us is not None:
-        # Before the history that was asked for: counted, never loaded.
-        others = book.cursor.accounted - older[index].count
-        total = (yield from _count(book.task, book.span.end_us)) - book.beyond
-        book.cursor = _with_count(book.cursor, index, max(0, total - others))
+def _read_older(book: _Book) -> Reading[bool]:
+    """Read everything before the lookback again. Tells whether all of it was verified."""
+    edge_us = book.cursor.edge_us
+    if edge_us is None or book.cursor.begin_us == edge_us:
         return True
-    end_us = older[index + 1].start_us if index + 1 < len(older) else book.span.start_us
-    if end_us is None:
-        return False
-    found = 0
+    older = 0
     verified = True
 
     def accept(read: WindowRead) -> Loaded:
-        nonlocal found, verified
-        found += read.messages
+        nonlocal older, verified
+        older += read.messages
         verified = verified and read.verified
         return _loaded(read, book.cursor)
 
-    span = Window(book.task.chat_id, start_us, end_us)
-    # A bucket counts only when read whole, so it is not left half-way.
+    span = Window(book.task.chat_id, book.cursor.begin_us, edge_us)
+    # It counts only when read whole, so it is not left half-way.
     yield from _read(span, replace(book.task, in_one_go=True), accept)
     if verified:
-        book.cursor = _with_count(book.cursor, index, found)
+        book.cursor = replace(book.cursor, older=older)
     return verified
-
-
-def _with_count(cursor: Cursor, index: int, count: int) -> Cursor:
-    older = list(cursor.older)
-    older[index] = Bucket(older[index].start_us, count)
-    return replace(cursor, older=tuple(older))

@@ -38,9 +38,9 @@ class Changes:
 def grow(world: World, seed: int | None = None) -> Changes:
     """Lets some hours pass: news in a few chats, and changes to what was sent lately.
 
-    What changes was sent within the past five days; a late message within the past three. The same world and seed make
-    the same changes; without a seed it follows from the state of the world, so that growing
-    again makes other changes.
+    What changes was sent within the past five days; a late message within the past three. The
+    same world and seed make the same changes; without a seed it follows from the state of the
+    world, so that growing again makes other changes.
     """
     with world.lock:
         if seed is None:

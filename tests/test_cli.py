@@ -1,0 +1,208 @@
+"""The command line, as whole processes: output, exit codes, and one clear line for bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from linq_source.sandbox import DEFAULT_TOKEN, grow
+from tests.conftest import Loader
+from tests.truth import assert_equal_world, query
+
+FIELDS = [
+    "chats", "chats_skipped", "chats_failed", "windows", "windows_unverified", "messages",
+    "attachments", "reactions", "rejected", "deleted", "requests", "retries", "loads", "seconds",
+]  # fmt: skip
+
+
+def run_cli(
+    folder: Path, *arguments: str, token: str | None = DEFAULT_TOKEN
+) -> subprocess.CompletedProcess[str]:
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("SOURCES__")
+    }
+    environment["NO_COLOR"] = "1"
+    environment["DLT_DATA_DIR"] = str(folder / "dlt")
+    environment["HOME"] = str(folder)
+    if token is not None:
+        environment["SOURCES__LINQ__API_TOKEN"] = token
+    return subprocess.run(
+        [sys.executable, "-m", "linq_source", *arguments],
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+
+def loading(seeded: Loader, *more: str) -> list[str]:
+    return ["run", "--base-url", seeded.sandbox.url, *more]
+
+
+def assert_one_line(result: subprocess.CompletedProcess[str], *words: str) -> None:
+    assert "Traceback" not in result.stderr + result.stdout
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, result.stderr
+    for word in words:
+        assert word in lines[0]
+
+
+def test_run_loads_and_reports_as_json_then_only_changes(seeded: Loader, tmp_path: Path) -> None:
+    first = run_cli(tmp_path, *loading(seeded, "--json"))
+    assert first.returncode == 0, first.stderr
+    report = json.loads(first.stdout)
+    assert [name for name in FIELDS if name not in report] == []
+    assert (report["messages"], report["chats"], report["deleted"]) == (700, 16, 0)
+    assert report["chats_failed"] == []
+    assert len(report["loads"]) == 1
+    changes = grow(seeded.world)
+    second = json.loads(run_cli(tmp_path, *loading(seeded, "--json")).stdout)
+    assert second["deleted"] == changes.deleted_messages
+    assert_equal_world(tmp_path / "linq_messages.duckdb", seeded.world)
+    audit = run_cli(tmp_path, "audit", "--base-url", seeded.sandbox.url)
+    assert audit.returncode == 0
+    assert "every count agrees" in audit.stdout
+
+
+def test_run_prints_a_short_report(seeded: Loader, tmp_path: Path) -> None:
+    result = run_cli(tmp_path, *loading(seeded))
+    assert result.returncode == 0
+    facts = dict(line.strip().split("  ", 1) for line in result.stdout.splitlines())
+    assert facts["messages loaded"].strip() == "700"
+    assert facts["chats"].strip() == "16 (0 unchanged and skipped)"
+
+
+def test_audit_finds_a_difference_exits_3_and_repairs(seeded: Loader, tmp_path: Path) -> None:
+    run_cli(tmp_path, *loading(seeded))
+    database = tmp_path / "linq_messages.duckdb"
+    ((chat_id, lost),) = query(
+        database, "SELECT chat_id, min(id) FROM chat_messages GROUP BY 1 ORDER BY 1 LIMIT 1"
+    )
+    with duckdb.connect(str(database)) as connection:
+        connection.execute("DELETE FROM linq.chat_messages WHERE id = ?", [lost])
+    shallow = run_cli(tmp_path, "audit", "--base-url", seeded.sandbox.url, "--json")
+    assert shallow.returncode == 3
+    (difference,) = json.loads(shallow.stdout)["differences"]
+    assert difference["chat_id"] == chat_id
+    assert difference["message_count"] - difference["live_rows"] == 1
+    deep = run_cli(tmp_path, "audit", "--deep", "--base-url", seeded.sandbox.url)
+    assert deep.returncode == 0, deep.stdout
+    assert_equal_world(database, seeded.world)
+
+
+def test_no_token(seeded: Loader, tmp_path: Path) -> None:
+    result = run_cli(tmp_path, *loading(seeded), token=None)
+    assert result.returncode == 2
+    assert_one_line(result, "SOURCES__LINQ__API_TOKEN", "[sources.linq]", "secrets.toml")
+
+
+def test_wrong_token_loads_nothing_and_is_not_shown(seeded: Loader, tmp_path: Path) -> None:
+    result = run_cli(tmp_path, *loading(seeded), token="wrong-token-value")
+    assert result.returncode == 1
+    assert_one_line(result, "401", "SOURCES__LINQ__API_TOKEN")
+    assert "wrong-token-value" not in result.stderr + result.stdout
+    assert len(seeded.sandbox.requests_log) == 1
+    with duckdb.connect(str(tmp_path / "linq_messages.duckdb")) as connection:
+        assert connection.execute("SELECT count(*) FROM information_schema.tables").fetchall() == [
+            (0,)
+        ]
+
+
+def test_unknown_chat_is_reported_and_the_others_loaded(seeded: Loader, tmp_path: Path) -> None:
+    result = run_cli(tmp_path, *loading(seeded, "--chat-id", "1", "--chat-id", "99999", "--json"))
+    assert result.returncode == 3
+    report = json.loads(result.stdout)
+    (failure,) = report["chats_failed"]
+    assert failure["chat_id"] == 99999
+    assert "404" in failure["error"]
+    assert report["messages"] == seeded.world.chats[1].message_count
+    database = tmp_path / "linq_messages.duckdb"
+    errors = query(database, "SELECT chat_id, verified FROM sync_windows WHERE error IS NOT NULL")
+    assert errors == [(99999, False)]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--start", "soon"], ["start", "'soon'", "ISO 8601"]),
+        (["--start", "2026-02-01", "--end", "2026-01-01"], ["2026-02-01", "2026-01-01"]),
+        (["--page-size", "101"], ["page_size", "101", "100"]),
+        (["--workers", "0"], ["workers", "0"]),
+        (["--lookback-days", "-1"], ["lookback_days", "-1"]),
+        (["--shard", "4/4"], ["shard", "'4/4'"]),
+        (["--destination", "mars"], ["mars", "duckdb"]),
+        (["--database", "no/such/folder/x.duckdb"], ["no/such/folder"]),
+        (["--dataset", "linq_messages"], ["linq_messages", "--dataset"]),
+        (["--base-url", "http://api.example.com"], ["api.example.com", "https"]),
+    ],
+)
+def test_bad_settings_exit_2_before_anything_is_asked(
+    seeded: Loader, tmp_path: Path, options: list[str], words: list[str]
+) -> None:
+    result = run_cli(tmp_path, *loading(seeded, *options))
+    assert result.returncode == 2, result.stderr
+    assert_one_line(result, *words)
+    assert seeded.sandbox.requests_log == []
+    assert not (tmp_path / "linq_messages.duckdb").exists()
+
+
+def test_unknown_option_and_unreadable_number_exit_2(tmp_path: Path) -> None:
+    for options in (["--bogus"], ["--page-size", "many"]):
+        result = run_cli(tmp_path, "run", *options)
+        assert result.returncode == 2
+        assert "Traceback" not in result.stderr
+
+
+def test_unreachable_host_ends_soon_in_one_line(tmp_path: Path) -> None:
+    result = run_cli(tmp_path, "run", "--base-url", "http://127.0.0.1:9")
+    assert result.returncode == 1
+    assert_one_line(result, "127.0.0.1:9", "no connection", "base_url")
+
+
+def test_locked_database(seeded: Loader, tmp_path: Path) -> None:
+    holder = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import duckdb; c = duckdb.connect('linq_messages.duckdb'); print('held', flush=True);"
+            "input()",
+        ],
+        cwd=tmp_path,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        result = run_cli(tmp_path, *loading(seeded))
+    finally:
+        holder.communicate("\n")
+    assert result.returncode == 1
+    assert_one_line(result, "linq_messages.duckdb", "another program", "close it")
+    assert seeded.sandbox.requests_log == []
+
+
+def test_help_teaches_by_example(tmp_path: Path) -> None:
+    for command in ("run", "audit", "sandbox"):
+        result = run_cli(tmp_path, command, "--help")
+        assert result.returncode == 0
+        assert f"linq-source {command}" in result.stdout
+    assert "3 loaded but" in " ".join(run_cli(tmp_path, "--help").stdout.split())
+
+
+def test_demo_twice_in_one_place_but_never_over_a_foreign_file(
+    seeded: Loader, tmp_path: Path
+) -> None:
+    for _ in range(2):
+        result = run_cli(tmp_path, "demo", "--database", "demo.duckdb")
+        assert result.returncode == 0, result.stderr
+        assert "Second load" in result.stdout
+    run_cli(tmp_path, *loading(seeded, "--database", "mine.duckdb"))
+    refused = run_cli(tmp_path, "demo", "--database", "mine.duckdb")
+    assert refused.returncode == 2
+    assert_one_line(refused, "mine.duckdb")
+    assert query(tmp_path / "mine.duckdb", "SELECT count(*) FROM chat_messages") == [(700,)]
