@@ -97,7 +97,7 @@ def _agree_with_destination(pipeline: dlt.Pipeline, notes: list[str]) -> None:
     A lost local state is restored. A local state that is ahead (the destination was lost, or a
     package was dropped before it was loaded) would skip what never arrived: it is given up.
     """
-    local = pipeline.state.get("sources", {}).get(SECTION)
+    local_state = pipeline.state
     try:
         with pipeline.destination_client() as client:
             remote_state = load_pipeline_state_from_destination(
@@ -106,10 +106,14 @@ def _agree_with_destination(pipeline: dlt.Pipeline, notes: list[str]) -> None:
             )
     except DestinationUndefinedEntity:
         remote_state = None
+    local = local_state.get("sources", {}).get(SECTION)
     remote = None if remote_state is None else remote_state.get("sources", {}).get(SECTION)
     if local == remote:
         return
-    if local is not None:
+    is_newer = remote_state is not None and (
+        remote_state["_state_version"] >= local_state["_state_version"]
+    )
+    if local is not None and not is_newer:
         what = "nothing of this pipeline" if remote is None else "an earlier state of it"
         _note(notes, f"the destination holds {what}; going on from there")
         pipeline.drop()

@@ -8,7 +8,7 @@ through `salvage`. Fields the contract does not know are kept: see `drift`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,6 +20,7 @@ from linq_source.decoding.records import (
     POSITION,
     ROW,
     Records,
+    Rejected,
     Shape,
     concat_records,
     empty_records,
@@ -47,8 +48,8 @@ class _Refused(Exception):
 def decode_pages(bodies: Sequence[bytes], shape: Shape, key: str = "data") -> Decoded:
     """Decode page bodies whose envelope was already believed.
 
-    `key` is the member that holds the list. Never fails for a bad record: it is repaired or
-    rejected. Raises `ValueError` when a body is not JSON at all.
+    `key` is the member that holds the list. Never fails: a bad record is repaired or rejected,
+    and a body that is not JSON is rejected as a whole.
     """
     if not bodies:
         return Decoded(empty_records(shape), ())
@@ -56,13 +57,22 @@ def decode_pages(bodies: Sequence[bytes], shape: Shape, key: str = "data") -> De
         return _decode_block(bodies, shape, key)
     except _Refused:
         if len(bodies) == 1:
-            records = salvage_page(bodies[0], shape, key)
+            records = _salvage(bodies[0], shape, key)
             return Decoded(records, (records.received,))
     pages = [decode_pages([body], shape, key) for body in bodies]
     return Decoded(
         concat_records(shape, [page.records for page in pages]),
         tuple(rows for page in pages for rows in page.page_rows),
     )
+
+
+def _salvage(body: bytes, shape: Shape, key: str) -> Records:
+    try:
+        return salvage_page(body, shape, key)
+    except ValueError as error:
+        text = body.decode("utf-8", errors="replace")
+        lost = Rejected(None, f"a whole page: {error}", text, None, repaired=False)
+        return replace(empty_records(shape), rejected=(lost,))
 
 
 def _decode_block(bodies: Sequence[bytes], shape: Shape, key: str) -> Decoded:

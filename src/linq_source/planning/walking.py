@@ -22,7 +22,6 @@ from linq_source.decoding.records import (
     concat_records,
     row_numbers,
 )
-from linq_source.errors import ApiContractError
 from linq_source.instants import floor_day
 from linq_source.planning.windows import MAX_PAGES, Ask, Page, PageRequest, Window
 
@@ -74,12 +73,11 @@ def read_span(span: Window, per_page: int) -> Generator[Ask | WindowRead, list[P
         if limit is None:
             limit = 10 + 2 * first.envelope.total_pages // (MAX_PAGES // 2)
         done += 1
-        if done > limit:
-            raise ApiContractError(
-                f"chat {span.chat_id}: the number of pages grows while they are read; "
-                "run again later, or read a part of it with --start and --end"
-            )
-        cut_us = yield from _find_cut(rest, per_page)
+        cut_us = (yield from _find_cut(rest, per_page)) if done <= limit else None
+        if cut_us is None:
+            # What lies within reach is read; the counts then say that it is not all.
+            yield (yield from read_window(rest, per_page, first))
+            return
         part = Window(span.chat_id, start_us, cut_us)
         yield (yield from read_window(part, per_page))
         start_us = cut_us
@@ -89,18 +87,16 @@ def _ask(*requests: PageRequest) -> Asking[list[Page]]:
     return (yield Ask(requests))
 
 
-def _find_cut(rest: Window, per_page: int) -> Asking[int]:
+def _find_cut(rest: Window, per_page: int) -> Asking[int | None]:
     """An instant that leaves fewer than `MAX_PAGES` pages before it; a midnight if one fits.
 
-    Where all pages lie at one instant, that instant becomes a window of its own.
+    Where all pages lie at one instant, that instant becomes a window of its own. None where the
+    deepest page allowed holds nothing of the interval.
     """
     (last,) = yield from _ask(PageRequest(rest, MAX_PAGES, per_page))
     records, _, _ = _arrange(decode_pages([last.body], MESSAGE).records, rest)
     if not len(records):
-        raise ApiContractError(
-            f"chat {rest.chat_id}: page {MAX_PAGES} of {last.envelope.total_pages} holds no "
-            "message of the interval asked for; run again later"
-        )
+        return None
     earliest_us: int = records.root["sent_at"][0].value
     for cut_us in (floor_day(earliest_us), earliest_us):
         if rest.start_us is None or cut_us > rest.start_us:

@@ -1,0 +1,167 @@
+"""A process killed with SIGKILL, then the same command: the tables of one undisturbed run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from linq_source.sandbox import DEFAULT_TOKEN, Exchange, grow
+from tests.conftest import DAY_MS, NOW_MS, Loader
+from tests.truth import assert_equal_world, query
+
+# The command, ended by its own hand just before or after a step.
+SUICIDE = """
+import os, signal, sys
+import dlt
+from dlt.extract.extract import Extract
+from dlt.pipeline.pipeline import Pipeline
+from dlt.destinations.impl.duckdb.sql_client import DuckDbSqlClient
+from linq_source import syncing
+from linq_source.cli import main
+
+def die(*args, **kwargs):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def before(owner, name):
+    setattr(owner, name, die)
+
+def after(owner, name):
+    original = getattr(owner, name)
+    def run(*args, **kwargs):
+        result = original(*args, **kwargs)
+        die()
+        return result
+    setattr(owner, name, run)
+
+exec(os.environ["DIE"])
+main()
+"""
+
+MOMENTS = {
+    "before the package is committed": "before(Extract, 'commit_packages')",
+    "after the commit, before the state is saved": "after(Extract, 'commit_packages')",
+    "before normalizing": "before(Pipeline, 'normalize')",
+    "before loading": "before(Pipeline, 'load')",
+    "while merging": (
+        "original = DuckDbSqlClient.execute_many\n"
+        "def run(self, statements, *a, **k):\n"
+        "    if any('INSERT' in s and 'chat_messages' in s for s in statements): die()\n"
+        "    return original(self, statements, *a, **k)\n"
+        "DuckDbSqlClient.execute_many = run"
+    ),
+    "between loading and marking": "before(syncing, 'settle')",
+    "after marking": "after(syncing, 'settle')",
+}
+
+
+def command(loader: Loader, folder: Path, *options: str) -> tuple[list[str], dict[str, str]]:
+    environment = dict(os.environ)
+    environment |= {
+        "SOURCES__LINQ__API_TOKEN": DEFAULT_TOKEN,
+        "DLT_DATA_DIR": str(folder / "dlt"),
+        "HOME": str(folder),
+        "RUNTIME__DLTHUB_TELEMETRY": "false",
+    }
+    arguments = ["run", "--base-url", loader.sandbox.url, "--json", *options]
+    return arguments, environment
+
+
+def run_to_end(loader: Loader, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    arguments, environment = command(loader, folder, *options)
+    return subprocess.run(
+        [sys.executable, "-m", "linq_source", *arguments],
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("moment", list(MOMENTS))
+def test_killed_at_a_step_of_the_first_and_of_a_later_run(
+    seeded: Loader, tmp_path: Path, moment: str
+) -> None:
+    database = tmp_path / "linq_messages.duckdb"
+    for _ in range(2):
+        arguments, environment = command(seeded, tmp_path)
+        killed = subprocess.run(
+            [sys.executable, "-c", SUICIDE, *arguments],
+            cwd=tmp_path, env=environment | {"DIE": MOMENTS[moment]}, capture_output=True,
+            text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        result = run_to_end(seeded, tmp_path)
+        assert result.returncode == 0, result.stderr
+        assert_equal_world(database, seeded.world)
+        assert query(database, "SELECT count(*) - count(DISTINCT id) FROM chat_messages") == [(0,)]
+        grow(seeded.world)
+
+
+def test_killed_while_fetching_at_many_requests(seeded: Loader, tmp_path: Path) -> None:
+    database = tmp_path / "linq_messages.duckdb"
+    for request_number in (1, 3, 9, 20):
+        arguments, environment = command(seeded, tmp_path)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "linq_source", *arguments],
+            cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        seeded.sandbox.hooks.append(_kill_at(request_number, process.kill))
+        assert process.wait(timeout=60) == -signal.SIGKILL
+        seeded.sandbox.hooks.clear()
+        grow(seeded.world)
+    result = run_to_end(seeded, tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert_equal_world(database, seeded.world)
+
+
+def test_killed_at_random_moments_of_a_backfill_in_packages(small: Loader, tmp_path: Path) -> None:
+    for number in range(2000):
+        small.world.add_message(
+            1, str(number), sent_at_ms=NOW_MS - 200 * DAY_MS + number * 7_200_000
+        )
+    options = ("--page-size", "10", "--max-messages", "400")
+    database = tmp_path / "linq_messages.duckdb"
+    for delay_s in (1.6, 2.2, 2.9, 3.5):
+        arguments, environment = command(small, tmp_path, *options)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "linq_source", *arguments],
+            cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        threading.Timer(delay_s, process.kill).start()
+        process.wait(timeout=60)
+        time.sleep(0.05)
+    result = run_to_end(small, tmp_path, *options)
+    assert result.returncode == 0, result.stderr
+    assert_equal_world(database, small.world)
+
+
+def test_a_package_left_pending_is_finished_first_and_the_run_says_so(
+    seeded: Loader, tmp_path: Path
+) -> None:
+    arguments, environment = command(seeded, tmp_path)
+    subprocess.run(
+        [sys.executable, "-c", SUICIDE, *arguments],
+        cwd=tmp_path, env=environment | {"DIE": MOMENTS["before loading"]}, timeout=120,
+        check=False, capture_output=True,
+    )  # fmt: skip
+    grow(seeded.world)
+    result = run_to_end(seeded, tmp_path)
+    assert "finished 1 package(s) that an earlier run had left pending" in result.stdout
+    assert_equal_world(tmp_path / "linq_messages.duckdb", seeded.world)
+
+
+def _kill_at(request_number: int, kill: Callable[[], None]) -> Callable[[Exchange], None]:
+    seen = 0
+
+    def hook(exchange: Exchange) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == request_number:
+            kill()
+
+    return hook
