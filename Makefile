@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 JOBS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench clean
+.PHONY: help setup demo test check format bench docs clean
 
 help:  ## Explain every target
 	@echo "Targets (each sets up what it needs in $(VENV)):"
@@ -42,7 +42,10 @@ format: $(STAMP)  ## Format the code and mend what lint can
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
 bench: $(STAMP)  ## Measure side by side: this source, a bare loop, dlt's rest_api source
-	@$(BIN)/python -m benchmarks.run --case first-load || { echo "bench failed"; exit 1; }
+	@$(BIN)/python benchmarks/run.py --case first-load || { echo "bench failed"; exit 1; }
+
+docs: $(STAMP)  ## Write what README and docs quote from the code
+	@$(BIN)/python docs/build.py || { echo "docs failed"; exit 1; }
 
 clean:  ## Remove the virtual environment and caches
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build

@@ -123,7 +123,14 @@ class Extraction:
         found.sort(key=lambda pair: pair[0])
         joined = listings.join_lists([chat_list for _, chat_list in found])
         records = listings.of_shard(joined.records, settings.shard)
-        return listings.ChatList(records, joined.complete and settings.lists_everything)
+        complete = joined.complete and settings.lists_everything and self._knows_all_numbers()
+        return listings.ChatList(records, complete)
+
+    def _knows_all_numbers(self) -> bool:
+        """Whether every number in the answer could be read."""
+        numbers = self.phone_numbers()
+        named = numbers.root["phone_number"].null_count == 0
+        return named and not any(not record.repaired for record in numbers.rejected)
 
     def _fetch(self, request: Any) -> Any:
         """Answer a request of a reading."""

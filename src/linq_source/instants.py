@@ -26,7 +26,8 @@ _ONE_US = timedelta(microseconds=1)
 _ISO_8601 = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)"
     r"(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d+))?)?"
-    r"\s*([Zz]|[+-]\d\d(?::?\d\d)?)?)?"
+    r"\s*([Zz]|[+-]\d\d(?::?\d\d)?)?)?",
+    re.ASCII,
 )
 
 
@@ -88,7 +89,7 @@ def parse_http_date(text: str) -> int:
 
 def format_iso(instant_us: int) -> str:
     """ISO 8601 in UTC with microseconds and `Z`, as the API's parameters and people read it."""
-    return from_us(instant_us).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return from_us(instant_us).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def floor_day(instant_us: int) -> int:

@@ -95,7 +95,8 @@ def check_settings(
     request_deadline_s: float,
 ) -> Settings:
     """Check what a user passed. Raises `ConfigurationError` with one line that names the value."""
-    if not api_token or not api_token.strip():
+    api_token = api_token.strip() if isinstance(api_token, str) else ""
+    if not api_token:
         raise ConfigurationError(
             "api_token is empty: set the environment variable SOURCES__LINQ__API_TOKEN, or "
             "api_token under [sources.linq] in .dlt/secrets.toml"
@@ -118,10 +119,16 @@ def check_settings(
         raise ConfigurationError(f"workers is {workers}: use 1 to {MAX_WORKERS}")
     if max_messages is not None and max_messages < 1:
         raise ConfigurationError(f"max_messages is {max_messages}: use 1 or more, or none")
-    if timeout_s <= 0 or request_deadline_s <= 0:
-        raise ConfigurationError("timeout_s and request_deadline_s must be more than 0 seconds")
+    for name, seconds in (("timeout_s", timeout_s), ("request_deadline_s", request_deadline_s)):
+        if not 0 < seconds <= 86_400:
+            raise ConfigurationError(
+                f"{name} is {seconds}: use more than 0 and up to 86400 seconds"
+            )
+    for name, number in (("page_size", page_size), ("workers", workers)):
+        if not isinstance(number, int):
+            raise ConfigurationError(f"{name} is {number!r}: use a whole number")
     return Settings(
-        api_token=Secret(api_token.strip()),
+        api_token=Secret(api_token),
         base_url=_base_url(base_url),
         chat_ids=_chat_ids(chat_ids),
         phone_numbers=_phone_numbers(phone_numbers),
@@ -142,7 +149,8 @@ def parse_shard(text: str | None) -> Shard | None:
     if text is None:
         return None
     index, _, count = text.partition("/")
-    if not (index.isdecimal() and count.isdecimal() and 0 <= int(index) < int(count)):
+    digits = index.isdecimal() and count.isdecimal() and text.isascii()
+    if not digits or not 0 <= int(index) < int(count):
         raise ConfigurationError(f"shard is {text!r}: use i/n with 0 <= i < n, such as 0/4")
     return Shard(int(index), int(count))
 
@@ -160,11 +168,19 @@ def _instant(name: str, value: str | datetime | date | None) -> int | None:
 
 
 def _base_url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigurationError(f"base_url is {text!r}: use https://host")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ConfigurationError("base_url must be a plain https://host[:port][/path]")
+    text = text.strip()
+    if "@" in text or "?" in text or "#" in text or " " in text:
+        raise ConfigurationError(
+            "base_url must be a plain https://host[:port][/path], without user, query or spaces"
+        )
+    try:
+        parts = urlsplit(text)
+        is_usable = parts.scheme in ("http", "https") and bool(parts.hostname)
+        _ = parts.port
+    except ValueError:
+        is_usable = False
+    if not is_usable or parts.hostname is None:
+        raise ConfigurationError(f"base_url is {text!r}: use https://host or https://host:port")
     if parts.scheme == "http" and not _is_loopback(parts.hostname):
         raise ConfigurationError(
             f"base_url is {text!r}: plain http would show the token to the network; use https"

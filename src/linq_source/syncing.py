@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import dlt
+import pyarrow as pa
 from dlt.common.configuration.exceptions import ConfigFieldMissingException
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 from dlt.common.pipeline import LoadInfo
@@ -69,6 +70,8 @@ def _load_packages(pipeline: dlt.Pipeline, source: Any, session: Session) -> Ite
     """Extract and load until the extraction is complete or the API fails."""
     while True:
         pipeline.extract(source)
+        # Freed pages would stay with Arrow's pool while the database needs the memory.
+        pa.default_memory_pool().release_unused()
         pipeline.normalize()
         yield from _load_ids(pipeline.load())
         extraction = session.extraction

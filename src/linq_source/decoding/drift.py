@@ -94,7 +94,10 @@ def add_nested(
 def column_name(field: str, table: Table) -> str:
     """The column of an unknown field; `api_` before it where the name is one of ours."""
     ours = {column.name for column in table.columns} | {"position"}
-    return f"api_{field}" if field in ours or field.startswith("_") else field
+    bare = field
+    while bare.startswith("api_"):
+        bare = bare.removeprefix("api_")
+    return f"api_{field}" if bare in ours or field.startswith("_") else field
 
 
 def _json_text(bodies: Sequence[bytes], key: str, child: str, field: str) -> pa.ChunkedArray:
@@ -104,9 +107,9 @@ def _json_text(bodies: Sequence[bytes], key: str, child: str, field: str) -> pa.
         f"SELECT position, generate_subscripts({list_of}, 1) AS row, unnest({list_of}) AS item "
         "FROM pages"
     )
-    parameters = {"list": f"$.{_quote(key)}", "field": f"$.{_quote(field)}"}
+    parameters = {"list": _pointer(key), "field": _pointer(field)}
     if child:
-        parameters["child"] = f"$.{_quote(child)}"
+        parameters["child"] = _pointer(child)
         record = (
             "SELECT position, row, generate_subscripts(list, 1) AS place, unnest(list) AS item "
             "FROM (SELECT position, row, json_extract(item, $child)::JSON[] AS list "
@@ -124,5 +127,6 @@ def _json_text(bodies: Sequence[bytes], key: str, child: str, field: str) -> pa.
     return result["value"].cast(pa.string())
 
 
-def _quote(name: str) -> str:
-    return '"' + name.replace('"', '\\"') + '"'
+def _pointer(name: str) -> str:
+    """A JSON Pointer to a member (RFC 6901), in which no character is a wildcard."""
+    return "/" + name.replace("~", "~0").replace("/", "~1")

@@ -10,9 +10,10 @@ import json
 import re
 from dataclasses import dataclass
 
-# Anchored at the end: `"meta":{...}}`, the inner braces flat. Inside a JSON string the quotes
-# would be escaped, so a message's text cannot imitate it.
-_TAIL = re.compile(rb'"meta"\s*:\s*(\{[^{}]*\})\s*\}\s*\Z')
+# The usual layout: the list `data` from the start to right before `"meta":{...}}` at the end.
+# Inside a JSON string the quotes would be escaped, so a message's text cannot imitate it.
+_HEAD = re.compile(rb'\s*\{\s*"data"\s*:\s*\[')
+_TAIL = re.compile(rb'\]\s*,\s*"meta"\s*:\s*(\{[^{}]*\})\s*\}\s*\Z')
 _TAIL_BYTES = 400
 _LIMIT = 2**53
 
@@ -34,7 +35,7 @@ def read_envelope(body: bytes) -> Envelope:
     with a list `data` and an object `meta` of four counts.
     """
     match = _TAIL.search(body, max(0, len(body) - _TAIL_BYTES))
-    if match is not None and body[:1] == b"{":
+    if match is not None and _HEAD.match(body):
         meta = json.loads(match.group(1))
     else:
         meta = _parse_whole(body)
@@ -49,7 +50,7 @@ def read_envelope(body: bytes) -> Envelope:
     return Envelope(**values)
 
 
-def read_list_envelope(body: bytes, key: str) -> None:
+def check_list(body: bytes, key: str) -> None:
     """Check that a body is an object with a list under `key`. Raises `ValueError` if not."""
     answer = _load(body)
     if not isinstance(answer.get(key), list):

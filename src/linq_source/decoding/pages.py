@@ -27,6 +27,7 @@ from linq_source.decoding.records import (
     row_numbers,
 )
 from linq_source.decoding.salvage import salvage_page
+from linq_source.instants import MAX_US, MIN_US
 
 _META = pa.struct(
     [(name, pa.int64()) for name in ("page", "total_pages", "total_count", "per_page")]
@@ -59,23 +60,70 @@ def decode_pages(bodies: Sequence[bytes], shape: Shape, key: str = "data") -> De
         if len(bodies) == 1:
             records = _salvage(bodies[0], shape, key)
             return Decoded(records, (records.received,))
-    pages = [decode_pages([body], shape, key) for body in bodies]
-    return Decoded(
-        concat_records(shape, [page.records for page in pages]),
-        tuple(rows for page in pages for rows in page.page_rows),
+    parts: list[Records] = []
+    rows: list[int] = []
+    last_us: int | None = None
+    for body in bodies:
+        page = decode_pages([body], shape, key)
+        parts.append(_placed_after(page.records, last_us))
+        rows.extend(page.page_rows)
+        last_us = _last_instant(page.records, last_us)
+    return Decoded(concat_records(shape, parts), tuple(rows))
+
+
+def _placed_after(records: Records, last_us: int | None) -> Records:
+    """Rejected records of a page on which nothing tells an instant stand after the page before."""
+    rejected = tuple(
+        replace(record, near_us=last_us) if record.near_us is None else record
+        for record in records.rejected
     )
+    return replace(records, rejected=rejected)
+
+
+def _last_instant(records: Records, before_us: int | None) -> int | None:
+    if "sent_at" not in records.root.column_names or not len(records):
+        return before_us
+    return int(records.root["sent_at"][-1].value)
 
 
 def _salvage(body: bytes, shape: Shape, key: str) -> Records:
     try:
         return salvage_page(body, shape, key)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         text = body.decode("utf-8", errors="replace")
         lost = Rejected(None, f"a whole page: {error}", text, None, repaired=False)
         return replace(empty_records(shape), rejected=(lost,))
 
 
 def _decode_block(bodies: Sequence[bytes], shape: Shape, key: str) -> Decoded:
+    """All bodies at once. Raises `_Refused` for anything the parser or Arrow cannot take."""
+    if not all(_is_parsable(body) for body in bodies):
+        raise _Refused
+    try:
+        return _parse_block(bodies, shape, key)
+    except pa.ArrowException as error:
+        raise _Refused from error
+
+
+# pyarrow.json ends the process for lists within lists some thousands deep. Such depth shows in
+# closing brackets one after the other; a few are no reason to refuse.
+_DEEP = tuple(text * 16 for text in (b"]", b"}", b"]}"))
+
+
+def _is_parsable(body: bytes) -> bool:
+    """Whether a body may be given to the fast parser: an object, UTF-8, not nested deeply."""
+    if body.lstrip()[:1] != b"{" or any(deep in body for deep in _DEEP):
+        return False
+    if body.isascii():
+        return True
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _parse_block(bodies: Sequence[bytes], shape: Shape, key: str) -> Decoded:
     expected = drift.expected_record(shape)
     block = _parse(bodies, key, expected)
     data = _list_column(block, key, len(bodies))
@@ -120,6 +168,19 @@ def _refuse_nulls(rows: pa.StructArray) -> None:
         raise _Refused
 
 
+def _refuse_beyond_range(rows: pa.Table) -> None:
+    """Instants no destination holds, and unknown numbers that a double has already rounded."""
+    for column in rows.columns:
+        if pa.types.is_timestamp(column.type):
+            ends = pc.min_max(column.cast(pa.int64())).as_py()
+            if ends["min"] is not None and not MIN_US <= ends["min"] <= ends["max"] <= MAX_US:
+                raise _Refused
+        elif pa.types.is_floating(column.type):
+            largest = pc.max(pc.abs(column)).as_py()
+            if largest is not None and not largest < 2**53:
+                raise _Refused
+
+
 def _flatten(rows: pa.StructArray, shape: Shape, bodies: Sequence[bytes], key: str) -> Records:
     columns = dict(zip((f.name for f in rows.type), rows.flatten(), strict=True))
     root = drift.typed_columns(columns, shape.root, skip=set(shape.children))
@@ -127,12 +188,14 @@ def _flatten(rows: pa.StructArray, shape: Shape, bodies: Sequence[bytes], key: s
     for name in shape.required:
         if root[name].null_count:
             raise _Refused
+    _refuse_beyond_range(root)
     children = {}
     for field, table in shape.children.items():
         child = _flatten_children(columns[field], table, bodies, key, field)
         for name in shape.child_required.get(field, ()):
             if child[name].null_count:
                 raise _Refused
+        _refuse_beyond_range(child)
         children[field] = child
     return Records(shape, root, children)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -31,11 +31,19 @@ from linq_source.tables import Column, Table
 _INT64 = range(-(2**63), 2**63)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SPACE = re.compile(r"[ \t\r\n]*")
-_INTEGER = re.compile(r"[+-]?\d{1,19}")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
+_LONGEST_NUMBER = 400
 
 
 class _Pairs(list[tuple[str, Any]]):
     """An object's members in order, repeated names kept."""
+
+
+@dataclass(frozen=True)
+class _NotJson:
+    """A number that JSON or Python does not know: NaN, Infinity, thousands of digits."""
+
+    text: str
 
 
 class _Unreadable(ValueError):
@@ -60,6 +68,7 @@ def salvage_page(body: bytes, shape: Shape, key: str) -> Records:
     for value, payload in _elements(text, key):
         near_us = _read_record(page, value, _printable(payload), last_us)
         last_us = near_us if near_us is not None else last_us
+    _place_leading(page)
     return Records(
         shape,
         _table(page.root, root_schema(shape)),
@@ -69,6 +78,17 @@ def salvage_page(body: bytes, shape: Shape, key: str) -> Records:
         },
         tuple(page.rejected),
     )
+
+
+def _place_leading(page: _Page) -> None:
+    """Rejected records before the first instant of a page stand at that instant."""
+    first_us = next((r.near_us for r in page.rejected if r.near_us is not None), None)
+    if page.root and "sent_at" in page.root[0]:
+        first_us = min(filter(None, (first_us, page.root[0]["sent_at"])))
+    page.rejected[:] = [
+        replace(record, near_us=first_us) if record.near_us is None else record
+        for record in page.rejected
+    ]
 
 
 def _read_record(page: _Page, value: Any, payload: str, last_us: int | None) -> int | None:
@@ -148,13 +168,16 @@ def _typed(
             if column is not None:
                 row[column.name] = _typed_value(value, column, reasons)
             else:
-                row[drift.column_name(name, table)] = _untyped_value(value, name, reasons)
+                column_name = drift.column_name(_printable(name), table)
+                row[column_name] = _untyped_value(value, _printable(name), reasons)
         except _Unreadable as error:
-            reasons.append(f"{name}: {error}")
+            reasons.append(f"{_printable(name)}: {error}")
     return row
 
 
 def _typed_value(value: Any, column: Column, reasons: list[str]) -> Any:
+    if isinstance(value, _NotJson):
+        raise _Unreadable("a number that is not one")
     if column.type == "text":
         if isinstance(value, _Pairs | list):
             raise _Unreadable("an object or list where text belongs")
@@ -190,6 +213,8 @@ def _integer(value: Any) -> int:
 
 def _untyped_value(value: Any, name: str, reasons: list[str]) -> Any:
     """A value of a field the contract does not know, in a type a column can have."""
+    if isinstance(value, _NotJson):
+        return value.text
     if isinstance(value, str):
         return _clean(value, name, reasons)
     if isinstance(value, bool | float) or (isinstance(value, int) and value in _INT64):
@@ -217,7 +242,7 @@ def _plain(value: Any) -> Any:
         return {name: _plain(member) for name, member in value}
     if isinstance(value, list):
         return [_plain(item) for item in value]
-    return value
+    return value.text if isinstance(value, _NotJson) else value
 
 
 def _table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
@@ -230,7 +255,7 @@ def _table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
     for name in extra:
         values = [row.get(name) for row in rows]
         types = {type(value) for value in values if value is not None}
-        if types == {int, float}:
+        if types == {int, float} and all(abs(v) < 2**53 for v in values if v is not None):
             values = [None if value is None else float(value) for value in values]
         elif len(types) > 1:
             values = [
@@ -245,7 +270,9 @@ def _table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
 
 def _elements(text: str, key: str) -> Iterator[tuple[Any, str]]:
     """Every element of the list under `key` of the outermost object, with its own JSON text."""
-    decoder = json.JSONDecoder(object_pairs_hook=_Pairs, parse_constant=_refuse_constant)
+    decoder = json.JSONDecoder(
+        object_pairs_hook=_Pairs, parse_constant=_NotJson, parse_int=_parse_integer
+    )
     try:
         at = _expect(text, _skip(text, 0), "{")
         while text[at] != "}":
@@ -276,8 +303,8 @@ def _list_elements(
     return at + 1
 
 
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
+def _parse_integer(text: str) -> int | _NotJson:
+    return int(text) if len(text) <= _LONGEST_NUMBER else _NotJson(text)
 
 
 def _skip(text: str, at: int) -> int:

@@ -85,7 +85,10 @@ def newest_of(read: WindowRead) -> int | None:
 
 def _days_with_messages(read: WindowRead, from_us: int) -> Iterator[tuple[int, int]]:
     instants = _instants(read.records)
-    days = pc.unique(pc.divide(instants, pa.scalar(DAY_US, pa.int64()))).to_pylist()
+    # Counted from the year 1, so that the division has no negative numbers to round.
+    since_year_1 = pc.subtract(instants, pa.scalar(MIN_US, pa.int64()))
+    numbers = pc.unique(pc.divide(since_year_1, pa.scalar(DAY_US, pa.int64()))).to_pylist()
+    days = [number + MIN_US // DAY_US for number in numbers]
     days += [near_us // DAY_US for near_us in _rejected_near(read)]
     for day in sorted(set(days)):
         if day * DAY_US >= floor_day(from_us):

@@ -50,6 +50,11 @@ def _update(state: blake2b, rows: pa.Table, table: Table) -> None:
     if rows.num_rows:
         # Taking copies: a slice would be serialized with bytes of its neighbours.
         rows = rows.select(keys + own + others).take(row_numbers(rows.num_rows))
+        for name in others:
+            # Its type may come from the neighbours as well; as text it does not show.
+            rows = rows.set_column(
+                rows.column_names.index(name), name, rows[name].cast(pa.string())
+            )
         batch = rows.combine_chunks().to_batches()[0]
         state.update(repr(batch.schema.types).encode())
         state.update(batch.serialize())

@@ -49,6 +49,10 @@ class ColumnTypes:
     ) -> pa.Table:
         known = self._known.setdefault(table_name, {})
         name = self._normalize(field.name)
+        if name in TABLES[table_name].column_names:
+            name = f"api_{name}"
+        while name in rows.column_names:
+            name = f"{name}_2"
         type_name = _TYPE_NAMES[field.type]
         wanted = known.setdefault(name, type_name)
         if wanted != type_name:
@@ -58,8 +62,6 @@ class ColumnTypes:
             else:
                 name = f"{name}__v_{type_name}"
                 known.setdefault(name, type_name)
-        if name in rows.column_names:
-            return rows
         return rows.append_column(name, column)
 
 

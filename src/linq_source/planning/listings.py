@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from linq_source.decoding.envelope import check_list
 from linq_source.decoding.pages import decode_pages
 from linq_source.decoding.records import (
     CHAT,
@@ -98,7 +99,7 @@ def read_chat_list(phone_number: str, per_page: int) -> Asking[ChatList]:
         records = distinct(decode_pages([page.body for page in pages], CHAT).records)
         seen.append(records)
         same = all(page.envelope.total_count == total_count for page in pages)
-        if same and records.received == total_count:
+        if same and len(records) == total_count:
             return ChatList(records, complete=True)
     return ChatList(distinct(concat_records(CHAT, seen)), complete=False)
 
@@ -122,13 +123,14 @@ def decode_chat(body: bytes) -> Records:
 
 def decode_phone_numbers(body: bytes) -> Records:
     """The answer of `/phone_numbers`. Raises `ValueError` when it is not one."""
+    check_list(body, "phone_numbers")
     return distinct(decode_pages([body], PHONE_NUMBER, key="phone_numbers").records)
 
 
 def join_lists(lists: Sequence[ChatList], shape: Shape = CHAT) -> ChatList:
-    """Several lists as one, each chat once."""
+    """Several lists as one, each chat once. No list at all is not a complete one."""
     records = distinct(concat_records(shape, [part.records for part in lists]))
-    return ChatList(records, all(part.complete for part in lists))
+    return ChatList(records, bool(lists) and all(part.complete for part in lists))
 
 
 def distinct(records: Records) -> Records:

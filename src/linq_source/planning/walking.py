@@ -171,6 +171,13 @@ def _arrange(records: Records, window: Window) -> tuple[Records, int, int]:
     return replace(records, rejected=inside), received, beyond
 
 
+def _place(record: Rejected, window: Window) -> int:
+    """Where a rejected record stands; one of which nothing tells it, at an end of the window."""
+    if record.near_us is not None:
+        return record.near_us
+    return window.end_us - 1 if window.start_us is None else window.start_us
+
+
 def _distinct(records: Records) -> Records:
     ids = records.root["id"]
     if len(records) == 0 or pc.count_distinct(ids).as_py() == len(records):

@@ -1,9 +1,4 @@
-"""One HTTP client for all workers: checked answers, sorted errors, bounded retries.
-
-The session's adapter is used directly: environment, proxies and certificates are looked up once,
-no cookies are kept, and a redirect is never followed (`requests` would carry a custom header,
-and so the token, to another host).
-"""
+"""One client for all workers: checked answers, sorted errors, bounded retries."""
 
 from __future__ import annotations
 
@@ -12,13 +7,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from importlib.metadata import version
-from typing import Any, TypeVar
-from urllib.parse import urlencode, urlsplit
+from typing import TypeVar
+from urllib.parse import quote
 
-import requests
-import urllib3
-from requests.adapters import HTTPAdapter
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential_jitter
 
 from linq_source.errors import (
@@ -27,10 +18,9 @@ from linq_source.errors import (
     AuthenticationError,
     ChatUnavailableError,
 )
+from linq_source.reading.transport import RawAnswer, Transport, TransportError, UntrustedError
 from linq_source.settings import Settings
 
-TOKEN_HEADER = "X-LINQ-INTEGRATION-TOKEN"  # noqa: S105 - the header's name
-MAX_BODY_BYTES = 64 * 1024 * 1024
 MAX_PAUSE_S = 60.0
 # Until the API has answered once, a wrong address is likelier than an outage.
 FIRST_ANSWER_DEADLINE_S = 15.0
@@ -62,41 +52,18 @@ class Client:
 
     def __init__(self, settings: Settings, sleep: Callable[[float], None] | None = None) -> None:
         self._settings = settings
-        self._base_path = urlsplit(settings.base_url).path
+        self._transport = Transport(settings)
         self._closed = threading.Event()
         self._sleep = sleep or self._wait
         self._lock = threading.Lock()
         self._answered = False
         self.requests = 0
         self.retries = 0
-        session = requests.Session()
-        adapter = HTTPAdapter(pool_connections=1, pool_maxsize=settings.workers, pool_block=True)
-        session.mount(settings.base_url, adapter)
-        environment = session.merge_environment_settings(settings.base_url, {}, True, None, None)
-        self._options: dict[str, Any] = {
-            "timeout": settings.timeout_s,
-            "verify": environment["verify"],
-            "cert": environment["cert"],
-            "proxies": environment["proxies"],
-        }
-        self._adapter = adapter
-        self._session = session
-        self._prepared = session.prepare_request(
-            requests.Request(
-                "GET",
-                settings.base_url,
-                headers={
-                    TOKEN_HEADER: settings.api_token.reveal(),
-                    "Accept": "application/json",
-                    "User-Agent": f"linq-source/{version('linq-source')}",
-                },
-            )
-        )
 
     def close(self) -> None:
         """Close connections and end every wait."""
         self._closed.set()
-        self._session.close()
+        self._transport.close()
 
     def _wait(self, seconds: float) -> None:
         self._closed.wait(seconds)
@@ -110,7 +77,24 @@ class Client:
         `AuthenticationError`, `ChatUnavailableError`, `ApiContractError`, or, at the end of the
         request's deadline, `ApiUnavailableError`.
         """
+        target = path + _query(parameters)
+        try:
+            return self._get_once(path, target, check)
+        except _PassingError as error:
+            return self._get_again(path, target, check, error)
+
+    def _get_again(
+        self, path: str, target: str, check: Callable[[bytes], T], first: _PassingError
+    ) -> tuple[Answer, T]:
+        """Repeat a request whose first try failed with `first`, until the deadline."""
         started_s = time.monotonic()
+        failures = [first]
+
+        def attempt() -> tuple[Answer, T]:
+            if failures:
+                raise failures.pop()
+            return self._get_once(path, target, check)
+
         deadline_s = self._settings.request_deadline_s
         if not self._answered:
             deadline_s = min(deadline_s, FIRST_ANSWER_DEADLINE_S)
@@ -129,7 +113,7 @@ class Client:
             reraise=True,
         )
         try:
-            return retrying(self._get_once, path, parameters, check)
+            return retrying(attempt)
         except _PassingError as error:
             raise ApiUnavailableError(
                 f"{self._settings.base_url}{path}: {error}, and no better answer within "
@@ -141,43 +125,37 @@ class Client:
         with self._lock:
             self.retries += 1
 
-    def _get_once(
-        self, path: str, parameters: Mapping[str, str], check: Callable[[bytes], T]
-    ) -> tuple[Answer, T]:
-        request = self._prepared.copy()
-        query = f"?{urlencode(parameters)}" if parameters else ""
-        request.url = f"{self._settings.base_url}{path}{query}"
+    def _get_once(self, path: str, target: str, check: Callable[[bytes], T]) -> tuple[Answer, T]:
         with self._lock:
             self.requests += 1
         try:
-            response = self._adapter.send(request, stream=True, **self._options)
-            body = _read_body(response)
-        except (requests.exceptions.SSLError, requests.exceptions.InvalidURL) as error:
+            answer = self._transport.get(target)
+        except UntrustedError as error:
             raise ApiContractError(
-                f"{self._settings.base_url}: no trusted connection ({_kind(error)}); check the "
-                "address and the certificate (REQUESTS_CA_BUNDLE names your own)"
+                f"{self._settings.base_url}: {error}; check base_url (REQUESTS_CA_BUNDLE names "
+                "certificates of your own)"
             ) from error
-        except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError) as e:
-            raise _PassingError(_kind(e)) from e
+        except TransportError as error:
+            raise _PassingError(str(error)) from error
         self._answered = True
-        if response.status_code != 200:
-            raise self._refusal(response, path)
+        if answer.status != 200:
+            raise self._refusal(answer, path)
         try:
-            value = check(body)
+            value = check(answer.body)
         except ValueError as error:
             raise _PassingError(str(error)) from error
-        return Answer(body, response.headers.get("Date", "")), value
+        return Answer(answer.body, answer.headers.get("Date", "")), value
 
-    def _refusal(self, response: requests.Response, path: str) -> Exception:
+    def _refusal(self, answer: RawAnswer, path: str) -> Exception:
         """What an answer other than 200 means, as an exception."""
-        status = response.status_code
+        status = answer.status
         if status == 401:
             return AuthenticationError(
                 "the API refuses the token (401): check SOURCES__LINQ__API_TOKEN or api_token "
                 "under [sources.linq] in .dlt/secrets.toml"
             )
         if status in _PASSING or status >= 500:
-            return _PassingError(f"HTTP {status}", _retry_after_s(response.headers))
+            return _PassingError(f"HTTP {status}", _retry_after_s(answer.headers))
         if status in _CHAT_GONE and "/chats/" in path:
             chat_id = path.split("/chats/")[1].split("/")[0]
             return ChatUnavailableError(
@@ -194,18 +172,11 @@ class Client:
         )
 
 
-def _read_body(response: requests.Response) -> bytes:
-    """The whole body; a short one raises in urllib3, one beyond all reason here."""
-    try:
-        body: bytes = response.raw.read(MAX_BODY_BYTES + 1, decode_content=True)
-        if len(body) > MAX_BODY_BYTES:
-            raise ApiContractError(f"an answer of more than {MAX_BODY_BYTES} bytes was refused")
-        # An empty read at the end releases the connection to the pool.
-        rest: bytes = response.raw.read(1)
-        return body + rest
-    except BaseException:
-        response.close()
-        raise
+def _query(parameters: Mapping[str, str]) -> str:
+    """A query; values are numbers, instants and phone numbers, so few characters need care."""
+    if not parameters:
+        return ""
+    return "?" + "&".join(f"{name}={quote(value, safe=':')}" for name, value in parameters.items())
 
 
 def _pause_s(state: RetryCallState) -> float:
@@ -229,19 +200,3 @@ def _retry_after_s(headers: Mapping[str, str]) -> float:
     except (KeyError, ValueError):
         return 0.0
     return min(max(pause_s, 0.0), MAX_PAUSE_S)
-
-
-def _kind(error: BaseException) -> str:
-    """A failure in plain words, without addresses or contents."""
-    for cause, words in (
-        (requests.exceptions.ConnectTimeout, "no connection in time"),
-        (requests.exceptions.Timeout, "no answer in time"),
-        (urllib3.exceptions.TimeoutError, "no answer in time"),
-        (requests.exceptions.SSLError, "certificate not trusted"),
-        (requests.exceptions.ProxyError, "the proxy cannot be reached"),
-        (requests.exceptions.ConnectionError, "no connection"),
-        (urllib3.exceptions.ProtocolError, "the connection broke"),
-    ):
-        if isinstance(error, cause):
-            return words
-    return type(error).__name__

@@ -1,0 +1,1 @@
+"""The ways to get every message into DuckDB, each a process of its own."""

@@ -1,0 +1,92 @@
+"""Writes what the documentation quotes from the code: `make docs`.
+
+The README's table of tables and `docs/tables.md` come from `linq_source.tables`; the README's
+questions and answers from the demo. A test compares, so that none of them goes stale.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+
+from linq_source.cli.demo import QUESTIONS, run_demo
+from linq_source.tables import TABLES, Table
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+TABLES_PAGE = ROOT / "docs" / "tables.md"
+
+
+def tables_overview() -> str:
+    """The README's table of tables."""
+    lines = ["| table | one row per | key |", "|---|---|---|"]
+    for table in TABLES.values():
+        key = ", ".join(table.key) if table.key else "(append only)"
+        lines.append(f"| `{table.name}` | {table.description} | {key} |")
+    return "\n".join(lines)
+
+
+def tables_page() -> str:
+    """`docs/tables.md`: every column of every table."""
+    parts = [
+        "# Tables",
+        "",
+        "All instants are UTC with microseconds. Columns that begin with `_` are technical.",
+        "Made from `src/linq_source/tables.py` by `make docs`.",
+    ]
+    for table in TABLES.values():
+        parts += ["", *_columns(table)]
+    return "\n".join(parts) + "\n"
+
+
+def _columns(table: Table) -> list[str]:
+    key = f"Key: {', '.join(table.key)}." if table.key else "Rows are only added."
+    refers = f" Refers to `{table.parent}` by `{table.merge_key}`." if table.is_child else ""
+    return [
+        f"## `{table.name}`",
+        "",
+        f"{table.description} {key}{refers}",
+        "",
+        "| column | type | meaning |",
+        "|---|---|---|",
+        *(f"| `{c.name}` | {c.type} | {c.description} |" for c in table.columns),
+    ]
+
+
+def questions_and_answers() -> str:
+    """The demo's questions, their SQL and the answers it prints."""
+    with tempfile.TemporaryDirectory() as folder:
+        console = Console(file=io.StringIO(), width=100)
+        run_demo(str(Path(folder) / "linq_messages.duckdb"), console)
+        printed = console.file.getvalue()  # type: ignore[attr-defined]
+    parts = []
+    for question, sql in QUESTIONS:
+        answer = re.split(r"\n\s*\n", printed.split(question)[1])[0].strip("\n")
+        trimmed = "\n".join(line.rstrip() for line in answer.splitlines())
+        parts.append(f"**{question}**\n\n```sql\n{sql}\n```\n```\n{trimmed}\n```")
+    return "\n\n".join(parts)
+
+
+def with_block(text: str, name: str, content: str) -> str:
+    """The text with the block between the markers of `name` replaced."""
+    begin, end = f"<!-- {name}: made by make docs -->", f"<!-- end of {name} -->"
+    head, rest = text.split(begin)
+    tail = rest.split(end)[1]
+    return f"{head}{begin}\n{content}\n{end}{tail}"
+
+
+def built() -> dict[Path, str]:
+    """Every file this script writes, with its content."""
+    readme = README.read_text()
+    readme = with_block(readme, "tables", tables_overview())
+    readme = with_block(readme, "questions", questions_and_answers())
+    return {README: readme, TABLES_PAGE: tables_page()}
+
+
+if __name__ == "__main__":
+    for path, text in built().items():
+        path.write_text(text)

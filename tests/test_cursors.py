@@ -1,0 +1,176 @@
+"""What is remembered of a chat keeps its counts, stays small, and survives its text form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from linq_source.instants import DAY_US, parse_iso
+from linq_source.planning.cursors import (
+    Closed,
+    Content,
+    Cursor,
+    Segment,
+    age,
+    day_segment,
+    decode,
+    encode,
+    is_settled,
+    lookback_start,
+    usable,
+)
+
+WEEK_US = 7 * DAY_US
+NOW_US = parse_iso("2025-05-21T12:00:00Z")
+TODAY_US = parse_iso("2025-05-21")
+INSTANTS = st.integers(-(10**15), 4 * 10**15)
+STARTS = INSTANTS | st.integers(-10_000, 40_000).map(lambda day: day * DAY_US)
+COUNTS = st.integers(0, 10**9)
+DIGESTS = st.text("ABCxyz019-_", min_size=12, max_size=12)
+CONTENTS = st.builds(Content, COUNTS, DIGESTS)
+PARTS_OF_DAYS = st.tuples(INSTANTS, st.integers(1, DAY_US)).map(
+    lambda pair: Segment(pair[0], pair[0] + pair[1])
+)
+SEGMENTS = INSTANTS.map(day_segment) | PARTS_OF_DAYS
+
+
+CURSORS = st.builds(
+    Cursor,
+    newest_us=st.none() | INSTANTS,
+    listed=st.none() | COUNTS,
+    closed=st.sampled_from(Closed),
+    begin_us=st.none() | STARTS,
+    edge_us=st.none() | STARTS,
+    older=COUNTS,
+    outside=st.integers(-(10**9), 10**9),
+    days=st.dictionaries(SEGMENTS, CONTENTS, max_size=6),
+)
+
+
+@given(CURSORS)
+def test_a_cursor_survives_its_text(cursor: Cursor) -> None:
+    assert decode(encode(cursor)) == cursor
+
+
+@given(CURSORS)
+def test_equal_cursors_have_equal_texts(cursor: Cursor) -> None:
+    backwards = dict(reversed(list(cursor.days.items())))
+    assert encode(replace(cursor, days=backwards)) == encode(decode(encode(cursor)))
+
+
+def test_the_text_of_a_cursor_is_short() -> None:
+    days = {day_segment(TODAY_US - n * DAY_US): Content(120, "A" * 12) for n in range(8)}
+    cursor = Cursor(NOW_US, 123_456, Closed.YES, None, TODAY_US - WEEK_US, 120_000, 12, days)
+    assert len(encode(cursor)) < 300
+
+
+def test_an_empty_cursor_is_only_separators() -> None:
+    assert encode(Cursor()) == "||0|||0|0|"
+    assert decode("||0|||0|0|") == Cursor()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "||0||||",
+        "||0|||0|0",
+        "||0|||0|0||",
+        "||7|||0|0|",
+        "x||0|||0|0|",
+        "||0||||0|",
+        "||0|||0|0|5:1",
+        "||0|||0|0|x:1:d",
+    ],
+)
+def test_any_other_text_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        decode(text)
+
+
+def test_accounted_is_everything_counted() -> None:
+    days = {day_segment(NOW_US): Content(3, "d"), Segment(5, 6): Content(4, "e")}
+    assert Cursor(older=10, outside=20, days=days).accounted == 37
+
+
+@given(CURSORS, st.integers(0, 60 * DAY_US))
+def test_ageing_keeps_what_is_accounted_for(cursor: Cursor, lookback_us: int) -> None:
+    aged = age(cursor, lookback_us)
+    assert aged.accounted == cursor.accounted
+    if aged.edge_us is not None and cursor.newest_us is not None:
+        assert all(segment.start_us >= aged.edge_us for segment in aged.days)
+        assert aged.edge_us >= lookback_start(cursor.newest_us, lookback_us)
+
+
+@given(CURSORS, st.integers(0, 60 * DAY_US))
+def test_ageing_twice_is_ageing_once(cursor: Cursor, lookback_us: int) -> None:
+    aged = age(cursor, lookback_us)
+    assert age(aged, lookback_us) == aged
+
+
+def test_days_that_leave_the_lookback_are_counted_as_older() -> None:
+    days = {day_segment(TODAY_US - n * DAY_US): Content(2**n, f"{n}") for n in (0, 7, 8, 9)}
+    aged = age(Cursor(newest_us=NOW_US, days=days), 7 * DAY_US)
+    assert aged.edge_us == TODAY_US - 7 * DAY_US
+    assert sorted(content.count for content in aged.days.values()) == [1, 2**7]
+    assert aged.older == 2**8 + 2**9
+
+
+def test_a_chat_read_daily_for_years_stays_small() -> None:
+    cursor = Cursor()
+    largest = 0
+    for number in range(4_000):
+        newest_us = TODAY_US + number * DAY_US
+        days: Mapping[Segment, Content] = {**cursor.days, day_segment(newest_us): Content(1, "d")}
+        cursor = age(replace(cursor, newest_us=newest_us, days=days), WEEK_US)
+        largest = max(largest, len(encode(cursor)))
+    assert cursor.accounted == 4_000
+    assert len(cursor.days) == 8
+    assert largest < 300
+
+
+def test_the_lookback_begins_at_a_midnight() -> None:
+    assert lookback_start(NOW_US, 7 * DAY_US) == TODAY_US - 7 * DAY_US
+    assert lookback_start(TODAY_US, 0) == TODAY_US
+    assert lookback_start(TODAY_US, 1) == TODAY_US - DAY_US
+
+
+SETTLED = Cursor(newest_us=NOW_US - 8 * DAY_US, listed=5, closed=Closed.YES)
+
+
+@pytest.mark.parametrize(
+    ("cursor", "listed", "begin_us", "expected"),
+    [
+        (SETTLED, 5, None, True),
+        (SETTLED, 6, None, False),
+        (SETTLED, None, None, False),
+        (replace(SETTLED, listed=None), None, None, False),
+        (replace(SETTLED, closed=Closed.OPEN), 5, None, False),
+        (replace(SETTLED, closed=Closed.UNEXPLAINED), 5, None, False),
+        (replace(SETTLED, newest_us=NOW_US - 7 * DAY_US), 5, None, False),
+        (replace(SETTLED, newest_us=NOW_US - 7 * DAY_US - 1), 5, None, True),
+        (replace(SETTLED, newest_us=None), 5, None, True),
+        (replace(SETTLED, begin_us=TODAY_US), 5, TODAY_US, True),
+        (replace(SETTLED, begin_us=TODAY_US), 5, TODAY_US - 1, False),
+        (replace(SETTLED, begin_us=TODAY_US), 5, None, False),
+        (SETTLED, 5, TODAY_US, True),
+    ],
+)
+def test_a_chat_is_left_alone_only_when_nothing_can_have_happened(
+    cursor: Cursor, listed: int | None, begin_us: int | None, expected: bool
+) -> None:
+    assert is_settled(cursor, listed, NOW_US, 7 * DAY_US, begin_us) is expected
+
+
+def test_a_cursor_is_dropped_only_when_history_now_begins_earlier() -> None:
+    later, all_of_it = Cursor(begin_us=TODAY_US), Cursor()
+    assert usable(None, None) is None
+    assert usable(later, None) is None
+    assert usable(later, TODAY_US - 1) is None
+    assert usable(later, TODAY_US) is later
+    assert usable(later, NOW_US) is later
+    assert usable(all_of_it, TODAY_US) is all_of_it
