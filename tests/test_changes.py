@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from linq_source.sandbox import World
+from linq_source.planning.cursors import Cursor, decode
+from linq_source.sandbox import Fault, World
 from tests.conftest import DAY_MS, HOUR_MS, NOW_MS, Loader
 
 
@@ -137,12 +139,30 @@ def test_older_edits_are_settled_by_an_explicit_interval(week: Loader) -> None:
     week.sync()
     with pytest.raises(AssertionError):
         week.assert_equal_world()
-    state = dict(week.pipeline.state["sources"]["linq"]["resources"]["chat_messages"])
+    before = cursor_of(week)
     report = week.sync(start="1970-01-01", end="2100-01-01")
     week.assert_equal_world()
     assert report.messages == 200
-    after = week.pipeline.state["sources"]["linq"]["resources"]["chat_messages"]
-    assert after == state
+    after = cursor_of(week)
+    assert replace(after, days={}) == replace(before, days={})
+    assert week.sync().messages == 80
+    assert cursor_of(week) == before
+    assert week.sync().messages == 0
+
+
+def cursor_of(loader: Loader) -> Cursor:
+    state = loader.pipeline.state["sources"]["linq"]["resources"]["chat_messages"]
+    return decode(state["cursors"]["1"])
+
+
+def test_what_an_interval_loaded_is_compared_again_by_the_next_run(week: Loader) -> None:
+    message = newest(week, 12)
+    reaction = week.world.add_reaction(message.id, "love", from_phone="+15559990001")
+    week.sync(start="1970-01-01", end="2100-01-01")
+    week.assert_equal_world()
+    week.world.remove_reaction(message.id, reaction.id)
+    week.sync()
+    week.assert_equal_world()
 
 
 def test_older_edits_are_settled_by_a_larger_lookback(week: Loader) -> None:
@@ -228,3 +248,42 @@ def test_settling_again_changes_nothing(week: Loader) -> None:
     pipeline.set_local_state_val("linq_settled_us", 0)
     assert week.settle() == 0
     assert week.query("SELECT * FROM chat_messages ORDER BY id") == rows
+
+
+def test_an_edit_after_the_last_read_of_a_chat_that_fell_silent(week: Loader) -> None:
+    week.world.advance(5 * DAY_MS)
+    week.world.edit_message(newest(week).id, "changed while inside the lookback")
+    week.world.advance(4 * DAY_MS)
+    week.sync()
+    week.assert_equal_world()
+    requests = week.requests_of(week.sync)
+    assert [route for route, _ in requests] == ["phone_numbers", "chats"]
+
+
+def test_a_message_seen_only_in_an_unverified_read_does_not_stay(week: Loader) -> None:
+    passing = None
+
+    def hook(exchange: Any) -> None:
+        nonlocal passing
+        if exchange.route == "chat_messages":
+            passing = week.world.add_message(1, "passing", sent_at_ms=NOW_MS - 3 * DAY_MS)
+
+    week.sandbox.hooks.append(hook)
+    assert week.sync(page_size=9).windows_unverified == 1
+    week.sandbox.hooks.clear()
+    for message in [m for m in week.world.messages_of(1) if m.text == "passing"]:
+        week.world.delete_message(message.id)
+    week.sync()
+    week.assert_equal_world()
+
+
+def test_a_chat_that_failed_before_its_first_read_and_vanished_is_marked(week: Loader) -> None:
+    week.world.add_chat(display_name="Two", chat_id=2)
+    week.sandbox.faults.append(
+        lambda exchange: Fault(status=404) if "/chats/2/" in exchange.path else None
+    )
+    assert [failure.chat_id for failure in week.sync().chats_failed] == [2]
+    week.sandbox.faults.clear()
+    week.world.remove_chat(2)
+    week.sync()
+    assert week.query("SELECT id FROM chats WHERE deleted_at IS NOT NULL") == [(2,)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from linq_source.sandbox import World
+from linq_source.sandbox import Exchange, World
 from tests.conftest import DAY_MS, HOUR_MS, NOW_MS, Loader
 
 
@@ -75,12 +75,13 @@ def test_an_api_that_counts_otherwise_costs_one_small_request_and_no_re_reading(
     small.assert_equal_world()
     for _ in range(2):
         requests = chat_requests(small)
-        assert [p["per_page"] for p in requests] == ["100", "1"]
+        assert [p["per_page"] for p in requests] == ["100"]
     world.advance(20 * DAY_MS)
+    assert [p["per_page"] for p in chat_requests(small)] == ["100"]
     assert chat_requests(small) == []
     world.advance(HOUR_MS)
     world.add_message(1, "again", sent_at_ms=world.now_ms - 60_000)
-    assert [p["per_page"] for p in chat_requests(small)] == ["100", "1"]
+    assert [p["per_page"] for p in chat_requests(small)] == ["100"]
     small.assert_equal_world()
 
 
@@ -139,3 +140,64 @@ def test_world_of_another_number_is_not_mistaken_for_vanished(small: Loader) -> 
     small.sync()
     small.sync(phone_numbers=["+15550000001"])
     assert small.query("SELECT id FROM chats WHERE deleted_at IS NOT NULL") == []
+
+
+def test_a_known_difference_of_the_listing_hides_no_change(small: Loader) -> None:
+    world = small.world
+    for day in range(60, 0, -1):
+        world.add_message(1, f"day {day}", sent_at_ms=NOW_MS - day * DAY_MS)
+    world.chats[1].count_offset = -1
+    small.sync()
+    small.sync()
+    world.add_message(1, "late", sent_at_ms=NOW_MS - 50 * DAY_MS + 5)
+    small.sync()
+    small.assert_equal_world()
+
+
+def test_a_message_dated_ahead_is_loaded_when_its_time_has_come(small: Loader) -> None:
+    world = small.world
+    for day in range(60, 40, -1):
+        world.add_message(1, f"day {day}", sent_at_ms=NOW_MS - day * DAY_MS)
+    world.add_message(1, "from a phone whose clock is ahead", sent_at_ms=NOW_MS + HOUR_MS)
+    small.sync()
+    small.sync()
+    world.advance(30 * DAY_MS)
+    small.sync()
+    small.assert_equal_world()
+
+
+def test_a_message_that_slips_in_while_the_older_are_read_again(small: Loader) -> None:
+    world = small.world
+    for day in range(60, 0, -1):
+        world.add_message(1, f"day {day}", sent_at_ms=NOW_MS - day * DAY_MS)
+    small.sync()
+    world.delete_message(world.messages_of(1)[5].id)
+    seen = 0
+
+    def hook(exchange: Exchange) -> None:
+        nonlocal seen
+        seen += exchange.route == "chat_messages"
+        if seen == 4 and exchange.params.get("per_page") == "1":
+            world.add_message(1, "slipped in", sent_at_ms=NOW_MS - 55 * DAY_MS + 9)
+
+    small.sandbox.hooks.append(hook)
+    small.sync()
+    small.sandbox.hooks.clear()
+    small.sync()
+    small.sync()
+    small.assert_equal_world()
+    assert small.sync().requests == 3
+
+
+def test_nothing_is_loaded_twice_when_the_older_are_read_again(small: Loader) -> None:
+    world = small.world
+    for day in range(30, 0, -1):
+        message = world.add_message(1, f"day {day}", sent_at_ms=NOW_MS - day * DAY_MS)
+        world.add_reaction(message.id, "love", from_phone="+15550000009")
+    small.sync()
+    world.advance(6 * DAY_MS)
+    world.delete_message(world.messages_of(1)[2].id)
+    world.add_message(1, "new", sent_at_ms=world.now_ms - HOUR_MS)
+    world.add_reaction(world.messages_of(1)[25].id, "laugh", from_phone="+15550000009")
+    small.sync()
+    small.assert_equal_world()

@@ -139,7 +139,7 @@ def test_the_lookback_begins_at_a_midnight() -> None:
     assert lookback_start(TODAY_US, 1) == TODAY_US - DAY_US
 
 
-SETTLED = Cursor(newest_us=NOW_US - 8 * DAY_US, listed=5, closed=Closed.YES)
+SETTLED = Cursor(newest_us=NOW_US - 8 * DAY_US, listed=5, closed=Closed.RESTING)
 
 
 @pytest.mark.parametrize(

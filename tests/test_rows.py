@@ -23,7 +23,7 @@ from linq_source.decoding.records import (
 )
 from linq_source.instants import from_us, parse_iso
 from linq_source.planning.changes import Part
-from linq_source.planning.chats import LedgerWindow
+from linq_source.planning.readings import LedgerWindow
 from linq_source.planning.rows import (
     chat_rows,
     ledger_rows,
@@ -101,15 +101,15 @@ def test_every_message_is_named_in_its_child_tables() -> None:
         (1, 1, 0, "a", None),
         (1, 1, 1, "b", None),
         (2, 4, 0, "c", None),
-        (1, 2, None, None, True),
-        (2, 3, None, None, True),
+        (1, 2, -1, None, True),
+        (2, 3, -1, None, True),
     ]
     reaction_names = ("chat_id", "chat_message_id", "id", "_tombstone")
     assert rows_of(rows["chat_messages__reactions"], *reaction_names) == [
         (2, 3, 5, None),
-        (1, 1, None, True),
-        (1, 2, None, True),
-        (2, 4, None, True),
+        (1, 1, -1, True),
+        (1, 2, -1, True),
+        (2, 4, -1, True),
     ]
 
 
@@ -193,7 +193,7 @@ def test_chats_and_their_participants_become_rows() -> None:
     ]
     assert rows["chats__chat_handles"].to_pylist() == [
         {**handle, "joined_at": NOON, "chat_id": 1, "synced_at": SYNCED, "_tombstone": None},
-        dict.fromkeys(handle) | {"chat_id": 2, "synced_at": SYNCED, "_tombstone": True},
+        dict.fromkeys(handle) | {"chat_id": 2, "id": -1, "synced_at": SYNCED, "_tombstone": True},
     ]
 
 

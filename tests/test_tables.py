@@ -151,7 +151,11 @@ def test_dlt_merges_by_the_key_and_appends_logs(table: Table) -> None:
             "delete-insert",
         )
         expected = {table.merge_key}
-        assert marks == {"primary_key": set(), "merge_key": expected, "hard_delete": {TOMBSTONE}}
+        assert marks == {
+            "primary_key": set(table.key),
+            "merge_key": expected,
+            "hard_delete": {TOMBSTONE},
+        }
     else:
         assert (schema["write_disposition"], schema["x-merge-strategy"]) == (
             "merge",

@@ -75,7 +75,7 @@ def test_more_pages_at_one_instant_than_may_be_asked_are_said_not_hidden(small: 
         small.world.add_message(1, f"tie {number}", sent_at_ms=TIE_MS)
     small.world.add_message(1, "last", sent_at_ms=TIE_MS + 1)
     report = small.sync(page_size=2)
-    assert report.windows_unverified == 3
+    assert report.windows_unverified == 4
     assert report.exit_code == 3
     loaded = small.query("SELECT count(*) FROM chat_messages")[0][0]
     assert loaded >= 100
@@ -204,4 +204,16 @@ def test_plain_runs_with_max_messages_go_on_where_the_last_one_stopped(small: Lo
     assert counts[-1] == 300
     assert 0 < counts[0] < 300
     small.settle()
+    small.assert_equal_world()
+
+
+def test_many_ties_at_a_cut_leave_no_chat_unverified(small: Loader) -> None:
+    for number in range(486):
+        small.world.add_message(1, str(number), sent_at_ms=TIE_MS - 486 + number)
+    for number in range(41):
+        small.world.add_message(1, f"tie {number}", sent_at_ms=TIE_MS)
+    for number in range(1, 60):
+        small.world.add_message(1, "after", sent_at_ms=TIE_MS + number)
+    report = small.sync(page_size=10)
+    assert (report.windows_unverified, report.exit_code) == (0, 0)
     small.assert_equal_world()

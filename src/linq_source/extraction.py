@@ -19,9 +19,10 @@ from linq_source.decoding.records import Records
 from linq_source.errors import ChatUnavailableError, LinqError
 from linq_source.instants import from_us, parse_http_date
 from linq_source.planning import listings, rows
-from linq_source.planning.changes import Part
-from linq_source.planning.chats import ChatTask, LedgerWindow, Loaded, Reading, read_chat
-from linq_source.planning.cursors import decode, encode, is_settled
+from linq_source.planning.changes import Part, days_of
+from linq_source.planning.chats import read_chat
+from linq_source.planning.cursors import decode, doubt, encode, is_settled
+from linq_source.planning.readings import ChatTask, LedgerWindow, Loaded, Reading
 from linq_source.planning.windows import Page, PageRequest, Window
 from linq_source.reading.client import Client
 from linq_source.reading.pool import Failed, Output, Pool
@@ -114,7 +115,7 @@ class Extraction:
                 numbers = tuple(number for number in known if number)
             readings = ((n, listings.read_chat_list(n, per_page)) for n in numbers)
         found = []
-        pool: Pool[Any] = Pool(readings, self._fetch, lambda _: None, settings.workers)
+        pool: Pool[Any] = Pool(readings, self._fetch, lambda _: None, settings.workers, self.close)
         for item in pool.run():
             if isinstance(item, Failed):
                 self._note_failure(item.key, item.error)
@@ -169,7 +170,11 @@ class Extraction:
         self._loaded_messages = 0
         before = dict(cursors)
         pool: Pool[int] = Pool(
-            self._readings(todo, cursors), self._fetch, self._wants_more, self.settings.workers
+            self._readings(todo, cursors),
+            self._fetch,
+            self._wants_more,
+            self.settings.workers,
+            self.close,
         )
         try:
             for item in pool.run():
@@ -179,6 +184,7 @@ class Extraction:
                     buffer.ledger.extend(self._failed_windows({chat_id: str(item.error)}))
                 elif isinstance(item, Output):
                     self._take(item.value, buffer)
+                    self._doubt(item.value, cursors)
                 if not isinstance(item, Failed) and item.value.cursor is not None:
                     cursors[str(chat_id)] = encode(item.value.cursor)
                 self._settle_todo(item, before, cursors)
@@ -190,6 +196,16 @@ class Extraction:
             # What was read until here is whole; whoever owns the package decides about it.
             self.outage = error
         yield buffer.flush()
+
+    def _doubt(self, loaded: Loaded, cursors: MutableMapping[str, str]) -> None:
+        """An interval read as it is moves no cursor, but digests no longer describe the tables."""
+        if not self.settings.is_stateless:
+            return
+        for part in loaded.parts:
+            key = str(part.window.chat_id)
+            if cursors.get(key):
+                cursor = doubt(decode(cursors[key]), part.window, days_of(part.records))
+                cursors[key] = encode(cursor)
 
     def _settle_todo(self, item: Any, before: dict[str, str], cursors: Any) -> None:
         if isinstance(item, Output) or self._todo is None:
@@ -214,11 +230,14 @@ class Extraction:
                 if not self._is_settled(chat_id, listed, cursors)
             }
             self.counts.chats_skipped = len(counts) - len(self._todo)
+            if not self.settings.is_stateless:
+                for chat_id in self._todo:
+                    cursors.setdefault(str(chat_id), "")
         return dict(self._todo)
 
     def _is_settled(self, chat_id: int, listed: int | None, cursors: Any) -> bool:
         text = cursors.get(str(chat_id))
-        if text is None or self.settings.is_stateless:
+        if not text or self.settings.is_stateless:
             return False
         settings = self.settings
         return is_settled(
@@ -241,7 +260,7 @@ class Extraction:
             task = ChatTask(
                 chat_id=chat_id,
                 listed=listed,
-                cursor=None if text is None else decode(text),
+                cursor=decode(text) if text else None,
                 bound_us=self._bound(),
                 begin_us=settings.start_us,
                 end_us=settings.end_us,

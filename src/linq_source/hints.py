@@ -30,6 +30,8 @@ def table_hints(table: Table) -> dict[str, Any]:
     hints["write_disposition"] = {"disposition": "merge", "strategy": "delete-insert"}
     if table.is_child:
         hints["merge_key"] = table.merge_key
+        # dlt may repeat a staging job after a crash: the key lets the merge drop the copies.
+        hints["primary_key"] = list(table.key)
         hints["references"] = [
             {
                 "referenced_table": table.parent,

@@ -15,6 +15,7 @@ from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from linq_source import tables
 from linq_source.extraction import VANISHED
 from linq_source.instants import from_us, to_us
+from linq_source.source import CLOCK, SECTION
 
 LEDGER_RETENTION_DAYS = 90
 _SETTLED = "linq_settled_us"
@@ -44,7 +45,9 @@ def settle(pipeline: dlt.Pipeline, *, ledger_retention_days: int = LEDGER_RETENT
             _prune(client, newest, ledger_retention_days)
     except DatabaseUndefinedRelation:
         return 0
-    pipeline.set_local_state_val(_SETTLED, to_us(newest))
+    # Another shard's clock may be ahead: what this pipeline loads later must not look settled.
+    own_us = int(pipeline.state.get("sources", {}).get(SECTION, {}).get(CLOCK, 0))
+    pipeline.set_local_state_val(_SETTLED, min(to_us(newest), own_us))
     return marked
 
 

@@ -24,7 +24,7 @@ from linq_source.tables import RESOURCE_TABLES, SYNC_RUNS
 
 SECTION = "linq"
 DEFAULT_BASE_URL = "https://api.linqapp.com"
-_CLOCK = "synced_at_us"
+CLOCK = "synced_at_us"
 
 
 @dlt.source(name="linq", section=SECTION)
@@ -53,8 +53,7 @@ def linq_source(
         chat_ids: These chats; none: every chat of `phone_numbers`.
         phone_numbers: These numbers' chats; none: all numbers of the organisation.
         start: ISO 8601 or datetime; where history begins.
-        end: With it, `start <= sent_at < end` is read as it is, and cursors neither read nor
-            written.
+        end: With it, `start <= sent_at < end` is read as it is, and no cursor read or moved.
         lookback_days: How far before a chat's newest message every run reads again.
         page_size: Messages per page, 1 to 100.
         workers: Threads, and so requests in flight at the most.
@@ -191,15 +190,14 @@ class Session:
 
     def _chat_messages(self) -> Iterator[Any]:
         with self._joined("chat_messages") as extraction:
-            cursors: MutableMapping[str, str] = {}
-            if not self.settings.is_stateless:
-                cursors = dlt.current.resource_state("chat_messages").setdefault("cursors", {})
+            state = dlt.current.resource_state("chat_messages")
+            cursors: MutableMapping[str, str] = state.setdefault("cursors", {})
             yield from self._mark("chat_messages", {})
             for found in extraction.messages(cursors, self._synced_at_us):
                 yield from self._mark("chat_messages", found)
             if extraction.outage is not None and not self._keep:
                 raise extraction.outage
-            if extraction.is_complete or not self._keep:
+            if extraction.is_complete or extraction.outage is not None or not self._keep:
                 found = extraction.run_row(self._synced_at_us)
                 yield from self._mark("chat_messages", found)
 
@@ -219,7 +217,7 @@ class Session:
         for name, table in found.items():
             yield dlt.mark.with_table_name(types.settle(name, table), name)
         if any(table.num_rows and name != SYNC_RUNS.name for name, table in found.items()):
-            dlt.current.source_state()[_CLOCK] = self._synced_at_us
+            dlt.current.source_state()[CLOCK] = self._synced_at_us
 
 
 def _column_types(table: Mapping[str, Any]) -> dict[str, str]:
@@ -252,4 +250,4 @@ def _now_us() -> int:
 
 def _next_instant() -> int:
     """`synced_at` of a package: now, but always later than every one before it."""
-    return max(_now_us(), int(dlt.current.source_state().get(_CLOCK, 0)) + 1)
+    return max(_now_us(), int(dlt.current.source_state().get(CLOCK, 0)) + 1)

@@ -24,6 +24,8 @@ from linq_source.source import SECTION, Session, linq_source, session_options
 
 PACKAGE_MESSAGES = 1_000_000
 
+_ARRIVED = "linq_arrived_version"
+
 E = TypeVar("E", bound=BaseException)
 
 _log = logging.getLogger(__name__)
@@ -74,6 +76,7 @@ def _load_packages(pipeline: dlt.Pipeline, source: Any, session: Session) -> Ite
         pa.default_memory_pool().release_unused()
         pipeline.normalize()
         yield from _load_ids(pipeline.load())
+        _remember_arrived(pipeline, _version(_remote_state(pipeline)))
         extraction = session.extraction
         if extraction is None or extraction.is_complete or extraction.outage is not None:
             return
@@ -84,9 +87,17 @@ def _load_ids(info: LoadInfo | None) -> list[str]:
 
 
 def _finish_pending(pipeline: dlt.Pipeline, notes: list[str]) -> list[str]:
-    """Load what a crashed run left behind; dlt would load it instead of new data."""
+    """Load what a crashed run left behind; dlt would load it instead of new data.
+
+    What is pending builds on what was loaded before. Where the destination no longer holds that,
+    loading would hide the loss: the pending packages are given up with the local state.
+    """
     pipeline.activate()
     if not pipeline.has_pending_data:
+        return []
+    if _version(_remote_state(pipeline)) < _arrived(pipeline):
+        _note(notes, "the destination lost what was loaded before; reading everything again")
+        pipeline.drop()
         return []
     pipeline.normalize()
     loads = _load_ids(pipeline.load())
@@ -101,27 +112,47 @@ def _agree_with_destination(pipeline: dlt.Pipeline, notes: list[str]) -> None:
     package was dropped before it was loaded) would skip what never arrived: it is given up.
     """
     local_state = pipeline.state
+    remote_state = _remote_state(pipeline)
+    local = local_state.get("sources", {}).get(SECTION)
+    remote = None if remote_state is None else remote_state.get("sources", {}).get(SECTION)
+    if local != remote:
+        is_newer = _version(remote_state) >= local_state["_state_version"]
+        if local is not None and not is_newer:
+            what = "nothing of this pipeline" if remote is None else "an earlier state of it"
+            _note(notes, f"the destination holds {what}; going on from there")
+            pipeline.drop()
+        if remote is not None:
+            pipeline.sync_destination()
+    _remember_arrived(pipeline, _version(remote_state))
+
+
+def _remote_state(pipeline: dlt.Pipeline) -> Any:
+    """The pipeline's state as the destination holds it; none if it holds none."""
     try:
         with pipeline.destination_client() as client:
-            remote_state = load_pipeline_state_from_destination(
+            return load_pipeline_state_from_destination(
                 pipeline.pipeline_name,
                 client,  # type: ignore[arg-type]
             )
     except DestinationUndefinedEntity:
-        remote_state = None
-    local = local_state.get("sources", {}).get(SECTION)
-    remote = None if remote_state is None else remote_state.get("sources", {}).get(SECTION)
-    if local == remote:
-        return
-    is_newer = remote_state is not None and (
-        remote_state["_state_version"] >= local_state["_state_version"]
-    )
-    if local is not None and not is_newer:
-        what = "nothing of this pipeline" if remote is None else "an earlier state of it"
-        _note(notes, f"the destination holds {what}; going on from there")
-        pipeline.drop()
-    if remote is not None:
-        pipeline.sync_destination()
+        return None
+
+
+def _version(state: Any) -> int:
+    return -1 if state is None else int(state["_state_version"])
+
+
+def _arrived(pipeline: dlt.Pipeline) -> int:
+    """The version of the state that was last seen in the destination; -1 if none was."""
+    try:
+        return int(pipeline.get_local_state_val(_ARRIVED))
+    except KeyError:
+        return -1
+
+
+def _remember_arrived(pipeline: dlt.Pipeline, version: int) -> None:
+    if version != _arrived(pipeline):
+        pipeline.set_local_state_val(_ARRIVED, version)
 
 
 def _note(notes: list[str], text: str) -> None:
@@ -137,6 +168,8 @@ def plain_errors(pipeline: dlt.Pipeline) -> Iterator[None]:
     except LinqError:
         raise
     except Exception as error:
+        if find_cause(error, KeyboardInterrupt) is not None:
+            raise KeyboardInterrupt from error
         ours = find_cause(error, LinqError)
         if ours is not None:
             raise ours from error

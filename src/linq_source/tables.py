@@ -151,7 +151,7 @@ CHAT_HANDLES = Table(
     parent="chats",
     columns=(
         _CHAT_ID,
-        _api("id", "bigint", "The participant's id in Linq."),
+        _api("id", "bigint", "The participant's id in Linq.", nullable=False),
         _api("phone_number", "text", "Phone number or e-mail of the participant."),
         _api("service", "text", "iMessage, SMS, RCS, ... (open list)."),
         _api("joined_at", "timestamp", "When the participant joined."),
@@ -193,7 +193,7 @@ ATTACHMENTS = Table(
     parent="chat_messages",
     columns=(
         _MESSAGE_ID,
-        Column("position", "bigint", "Place in the message's list, from 0."),
+        Column("position", "bigint", "Place in the message's list, from 0.", nullable=False),
         _CHAT_ID,
         _api("id", "text", "The attachment's id in Linq (a UUID)."),
         _api("url", "text", "Where the file can be fetched; links may expire."),
@@ -214,7 +214,7 @@ REACTIONS = Table(
     repeated=frozenset({"chat_message_id"}),
     columns=(
         _MESSAGE_ID,
-        _api("id", "bigint", "The reaction's id in Linq."),
+        _api("id", "bigint", "The reaction's id in Linq.", nullable=False),
         _CHAT_ID,
         _api("reaction", "text", "love, like, dislike, laugh, emphasize, question, ... (open)."),
         _api("is_from_me", "bool", "Whether the organisation reacted."),

@@ -271,6 +271,9 @@ def main() -> None:
     os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
     try:
         app()
+    except KeyboardInterrupt:
+        print_error("interrupted; what was loaded stays, run again to go on")
+        sys.exit(1)
     except Exception as error:
         if "--debug" in sys.argv:
             raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -33,7 +33,10 @@ def segments_of(
     day. The day that the bound cuts counts as whole: its rest is not read yet.
     """
     result = {}
-    for start_us, end_us in _days_with_messages(read, from_us):
+    for start_us in days_of(read.records):
+        if start_us < floor_day(from_us):
+            continue
+        end_us = start_us + DAY_US
         records = _between(read.records, start_us, end_us)
         low_us = start_us if read.window.start_us is None else max(start_us, read.window.start_us)
         high_us = end_us
@@ -76,23 +79,20 @@ def count_before(read: WindowRead, edge_us: int) -> int:
     return _between(read.records, MIN_US, edge_us).received
 
 
+def days_of(records: Records) -> list[int]:
+    """The midnights of the UTC days on which there are records, ascending."""
+    # Counted from the year 1, so that the division has no negative numbers to round.
+    since_year_1 = pc.subtract(_instants(records), pa.scalar(MIN_US, pa.int64()))
+    numbers = pc.unique(pc.divide(since_year_1, pa.scalar(DAY_US, pa.int64()))).to_pylist()
+    days = {MIN_US + number * DAY_US for number in numbers}
+    return sorted(days | {floor_day(r.near_us) for r in records.rejected if r.near_us is not None})
+
+
 def newest_of(read: WindowRead) -> int | None:
     """The greatest `sent_at` of the window's messages."""
     if not len(read.records):
         return None
     return int(read.records.root["sent_at"][-1].value)
-
-
-def _days_with_messages(read: WindowRead, from_us: int) -> Iterator[tuple[int, int]]:
-    instants = _instants(read.records)
-    # Counted from the year 1, so that the division has no negative numbers to round.
-    since_year_1 = pc.subtract(instants, pa.scalar(MIN_US, pa.int64()))
-    numbers = pc.unique(pc.divide(since_year_1, pa.scalar(DAY_US, pa.int64()))).to_pylist()
-    days = [number + MIN_US // DAY_US for number in numbers]
-    days += [near_us // DAY_US for near_us in _rejected_near(read)]
-    for day in sorted(set(days)):
-        if day * DAY_US >= floor_day(from_us):
-            yield day * DAY_US, (day + 1) * DAY_US
 
 
 def _between(records: Records, start_us: int, end_us: int) -> Records:
@@ -109,7 +109,3 @@ def _between(records: Records, start_us: int, end_us: int) -> Records:
 
 def _instants(records: Records) -> pa.Array:
     return records.root["sent_at"].cast(pa.int64()).combine_chunks()
-
-
-def _rejected_near(read: WindowRead) -> list[int]:
-    return [r.near_us for r in read.records.rejected if r.near_us is not None]

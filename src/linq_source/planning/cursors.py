@@ -6,11 +6,12 @@ Fifty thousand chats must fit into dlt's state, so a cursor is one short string:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
-from linq_source.instants import DAY_US, floor_day
+from linq_source.instants import DAY_US, MIN_US, floor_day
+from linq_source.planning.windows import Window
 
 
 class Closed(IntEnum):
@@ -19,11 +20,21 @@ class Closed(IntEnum):
     `OPEN`: something is not accounted for. `YES`: every message before the bound is, and the
     listing's `message_count` is explained. `UNEXPLAINED`: every message before the bound is, but
     the listing counts otherwise (it may have counted messages sent since), so ask again.
+    `UNCONFIRMED`: what lies before the lookback must be read again whatever the counts say.
+    `RESTING`: as `YES`, and read once after the newest message had left the lookback, so that
+    nothing inside it can have been missed.
     """
 
     OPEN = 0
     YES = 1
     UNEXPLAINED = 2
+    UNCONFIRMED = 3
+    RESTING = 4
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether everything, the listing included, was accounted for."""
+        return self in (Closed.YES, Closed.RESTING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +51,10 @@ class Content:
 
     count: int
     digest: str
+
+
+# A segment whose rows in the tables may differ from any digest: loaded again when next read.
+DOUBTED = Content(0, "")
 
 
 @dataclass(frozen=True)
@@ -74,10 +89,10 @@ def is_settled(
     """Whether a chat needs no request at all.
 
     It closed, its `message_count` is the same as then, and its newest message is older than the
-    lookback.
+    lookback and was so when the chat was last read.
     """
     return (
-        cursor.closed is Closed.YES
+        cursor.closed is Closed.RESTING
         and listed is not None
         and cursor.listed == listed
         and not _begins_earlier(begin_us, cursor.begin_us)
@@ -115,6 +130,29 @@ def age(cursor: Cursor, lookback_us: int) -> Cursor:
         older=cursor.older + sum(cursor.days[segment].count for segment in left),
         days={s: content for s, content in cursor.days.items() if s.start_us >= edge_us},
     )
+
+
+def doubt(cursor: Cursor, window: Window, days: Iterable[int]) -> Cursor:
+    """The cursor after rows of a window were loaded that it does not account for.
+
+    `days` are the midnights of the days that had messages. They and the segments known inside
+    the window are loaded again when next read, whatever they hold then.
+    """
+    if cursor.newest_us is None:
+        return cursor
+    edge_us = cursor.edge_us if cursor.edge_us is not None else MIN_US
+    doubted = dict(cursor.days)
+    for start_us in days:
+        segment = day_segment(start_us)
+        known = any(s.start_us < segment.end_us and segment.start_us < s.end_us for s in doubted)
+        if not known and start_us >= edge_us:
+            doubted[segment] = DOUBTED
+    for segment, content in doubted.items():
+        if segment.start_us < window.end_us and (
+            window.start_us is None or segment.end_us > window.start_us
+        ):
+            doubted[segment] = replace(content, digest="")
+    return replace(cursor, days=doubted)
 
 
 def encode(cursor: Cursor) -> str:

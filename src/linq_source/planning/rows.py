@@ -19,7 +19,7 @@ from linq_source.decoding.records import (
 )
 from linq_source.instants import from_us
 from linq_source.planning.changes import Part
-from linq_source.planning.chats import LedgerWindow
+from linq_source.planning.readings import LedgerWindow
 from linq_source.tables import SYNCED_AT, TOMBSTONE, Table
 
 Rows = Mapping[str, pa.Table]
@@ -127,6 +127,11 @@ def _child_rows(
     if len(childless) == 0:
         return rows
     marks = {name: column.take(childless) for name, column in parent_columns.items()}
+    for name in table.key:
+        # A key is never null; no child has this one.
+        marks.setdefault(
+            name, pa.chunked_array([pa.repeat(pa.scalar(-1, pa.int64()), len(childless))])
+        )
     marks[TOMBSTONE] = pa.chunked_array([pa.repeat(pa.scalar(True), len(childless))])
     tombstones = _conform(table.schema.empty_table().select([]), table, marks, synced_at_us)
     return pa.concat_tables([rows, tombstones], promote_options="default")

@@ -73,13 +73,22 @@ def read_span(span: Window, per_page: int) -> Generator[Ask | WindowRead, list[P
         if limit is None:
             limit = 10 + 2 * first.envelope.total_pages // (MAX_PAGES // 2)
         done += 1
-        cut_us = (yield from _find_cut(rest, per_page)) if done <= limit else None
+        deepest = MAX_PAGES
+        cut_us = (yield from _find_cut(rest, per_page, deepest)) if done <= limit else None
+        part_first = None
+        while cut_us is not None:
+            # Many messages at the cut itself are received along with the part: cut earlier then.
+            part = Window(span.chat_id, start_us, cut_us)
+            (part_first,) = yield from _ask(PageRequest(part, 1, per_page))
+            if part_first.envelope.total_pages <= MAX_PAGES or deepest == 1:
+                break
+            deepest //= 2
+            cut_us = yield from _find_cut(rest, per_page, deepest)
         if cut_us is None:
             # What lies within reach is read; the counts then say that it is not all.
             yield (yield from read_window(rest, per_page, first))
             return
-        part = Window(span.chat_id, start_us, cut_us)
-        yield (yield from read_window(part, per_page))
+        yield (yield from read_window(part, per_page, part_first))
         start_us = cut_us
 
 
@@ -87,13 +96,13 @@ def _ask(*requests: PageRequest) -> Asking[list[Page]]:
     return (yield Ask(requests))
 
 
-def _find_cut(rest: Window, per_page: int) -> Asking[int | None]:
+def _find_cut(rest: Window, per_page: int, page: int) -> Asking[int | None]:
     """An instant that leaves fewer than `MAX_PAGES` pages before it; a midnight if one fits.
 
     Where all pages lie at one instant, that instant becomes a window of its own. None where the
     deepest page allowed holds nothing of the interval.
     """
-    (last,) = yield from _ask(PageRequest(rest, MAX_PAGES, per_page))
+    (last,) = yield from _ask(PageRequest(rest, page, per_page))
     records, _, _ = _arrange(decode_pages([last.body], MESSAGE).records, rest)
     if not len(records):
         return None

@@ -61,6 +61,7 @@ class Pool(Generic[Key]):
     """Runs readings over `workers` threads and gives what they yield, in order per reading.
 
     `fetch` answers one request. `reply` answers an output (for a chat: whether to go on).
+    `on_stop` is called when the readings end early, to end waits inside `fetch`.
     """
 
     def __init__(
@@ -69,11 +70,13 @@ class Pool(Generic[Key]):
         fetch: Callable[[Any], Any],
         reply: Callable[[Any], Any],
         workers: int,
+        on_stop: Callable[[], None] = lambda: None,
     ) -> None:
         self._readings = iter(readings)
         self._fetch = fetch
         self._reply = reply
         self._workers = workers
+        self._on_stop = on_stop
         self._condition = threading.Condition()
         self._requests: deque[tuple[_Reading[Key], int, Any]] = deque()
         self._active = 0
@@ -103,6 +106,8 @@ class Pool(Generic[Key]):
                     yield item
         finally:
             self._stop(None)
+            if running:
+                self._on_stop()
             while running:
                 running -= self._items.get() is None
             for thread in threads:
@@ -126,6 +131,7 @@ class Pool(Generic[Key]):
                     self._answer(reading, index, request)
         except BaseException as error:
             self._stop(error)
+            self._on_stop()
         finally:
             self._items.put(None)
 
