@@ -109,3 +109,11 @@ def small(serve: Callable[[World], Loader]) -> Loader:
     world.add_phone_number("+15550000001")
     world.add_chat(display_name="One", chat_id=1)
     return serve(world)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print what tests recorded as their summary, such as the number of steps explored."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            if name == "summary":
+                terminalreporter.write_line(str(value))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from linq_source.sandbox import DEFAULT_TOKEN, Exchange, grow
+from linq_source.sandbox import DEFAULT_TOKEN, Exchange, Fault, grow
 from tests.conftest import DAY_MS, NOW_MS, Loader
 from tests.truth import assert_equal_world, query
 
@@ -56,6 +56,14 @@ MOMENTS = {
         "    if any('INSERT' in s and 'chat_messages' in s for s in statements): die()\n"
         "    return original(self, statements, *a, **k)\n"
         "DuckDbSqlClient.execute_many = run"
+    ),
+    "after a table was staged, before dlt noted it": (
+        "from dlt.destinations.impl.duckdb.duck import DuckDbCopyJob\n"
+        "original = DuckDbCopyJob.run\n"
+        "def run(self):\n"
+        "    original(self)\n"
+        "    if 'reactions' in self._file_name: die()\n"
+        "DuckDbCopyJob.run = run"
     ),
     "between loading and marking": "before(syncing, 'settle')",
     "after marking": "after(syncing, 'settle')",
@@ -165,3 +173,23 @@ def _kill_at(request_number: int, kill: Callable[[], None]) -> Callable[[Exchang
             kill()
 
     return hook
+
+
+def test_interrupted_while_the_api_fails_ends_at_once(seeded: Loader, tmp_path: Path) -> None:
+    seeded.sandbox.faults.append(
+        lambda exchange: Fault(status=503) if exchange.route == "chat_messages" else None
+    )
+    arguments, environment = command(seeded, tmp_path)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "linq_source", *arguments],
+        cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while len(seeded.sandbox.requests_log) < 10:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    started_s = time.monotonic()
+    _, errors = process.communicate(timeout=60)
+    assert time.monotonic() - started_s < 10
+    assert process.returncode == 1
+    assert "Traceback" not in errors
+    assert "error: interrupted" in errors

@@ -1,0 +1,132 @@
+"""State that was lost, that ran ahead of the destination, or that several shards share."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from linq_source import source as source_module
+from linq_source import sync
+from linq_source.instants import to_us
+from linq_source.sandbox import grow
+from tests.conftest import DAY_MS, NOW_MS, Loader
+
+
+def test_a_lost_local_state_is_restored_from_the_destination(seeded: Loader) -> None:
+    seeded.sync()
+    shutil.rmtree(seeded.folder / "pipelines")
+    report = seeded.sync()
+    assert (report.messages, report.notes) == (0, ())
+    grow(seeded.world)
+    seeded.sync()
+    seeded.assert_equal_world()
+
+
+def test_a_lost_destination_is_noticed_and_everything_read_again(seeded: Loader) -> None:
+    seeded.sync()
+    seeded.database.unlink()
+    report = seeded.sync()
+    assert report.messages == 700
+    assert report.notes == ("the destination holds nothing of this pipeline; going on from there",)
+    seeded.assert_equal_world()
+
+
+def test_a_package_dropped_by_hand_is_noticed(seeded: Loader) -> None:
+    seeded.sync()
+    grow(seeded.world)
+    pipeline = seeded.pipeline
+    pipeline.extract(seeded.source())
+    pipeline.normalize()
+    pipeline._delete_pending_packages()
+    report = seeded.sync()
+    assert report.notes == ("the destination holds an earlier state of it; going on from there",)
+    seeded.assert_equal_world()
+
+
+def test_an_aborted_package_is_read_again(seeded: Loader) -> None:
+    seeded.sync()
+    grow(seeded.world)
+    pipeline = seeded.pipeline
+    pipeline.extract(seeded.source())
+    pipeline.abort_packages()
+    seeded.sync()
+    seeded.assert_equal_world()
+
+
+def test_a_destination_lost_while_a_package_is_pending(seeded: Loader) -> None:
+    seeded.sync()
+    grow(seeded.world)
+    pipeline = seeded.pipeline
+    pipeline.extract(seeded.source())
+    pipeline.normalize()
+    seeded.database.unlink()
+    report = seeded.sync()
+    assert report.notes[0] == (
+        "the destination lost what was loaded before; reading everything again"
+    )
+    seeded.assert_equal_world()
+
+
+def test_a_second_destination_of_the_same_pipeline_gets_everything(seeded: Loader) -> None:
+    seeded.sync()
+    second = Loader(seeded.sandbox, seeded.folder / "second", seeded.name)
+    second.folder.mkdir()
+    shutil.copytree(seeded.folder / "pipelines", second.folder / "pipelines")
+    assert second.sync().messages == 700
+    second.assert_equal_world()
+
+
+def test_an_idle_run_writes_no_state(seeded: Loader) -> None:
+    seeded.sync()
+    before = seeded.query("SELECT count(*) FROM _dlt_pipeline_state")
+    for _ in range(3):
+        seeded.sync()
+    assert seeded.query("SELECT count(*) FROM _dlt_pipeline_state") == before
+
+
+def test_shards_together_equal_the_world_though_their_clocks_differ(
+    seeded: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead = timedelta(0)
+    monkeypatch.setattr(source_module, "_now_us", lambda: to_us(datetime.now(UTC) + ahead))
+    shards = [Loader(seeded.sandbox, seeded.folder, f"shard_{i}") for i in range(3)]
+
+    def run() -> int:
+        nonlocal ahead
+        deleted = 0
+        for index, shard in enumerate(shards):
+            ahead = timedelta(minutes=10 * (2 - index))
+            report = sync(shard.pipeline, **shard.arguments(shard=f"{index}/3"))
+            deleted += report.deleted
+        return deleted
+
+    run()
+    seeded.assert_equal_world()
+    for _ in range(3):
+        changes = grow(seeded.world)
+        assert run() == changes.deleted_messages
+        seeded.assert_equal_world()
+
+
+def test_rows_written_by_hourly_runs_with_and_without_the_filter(small: Loader) -> None:
+    """A chat with ten messages a day: what a day of hourly runs writes, against re-loading."""
+    for day in range(8, 0, -1):
+        for number in range(10):
+            small.world.add_message(1, sent_at_ms=NOW_MS - day * DAY_MS + number * 60_000)
+    small.sync()
+    written = 0
+    without = 0
+    for hour in range(1, 25):
+        small.world.now_ms = NOW_MS + hour * 3_600_000
+        if hour in (2, 3, 9, 10, 11, 14, 15, 16, 20, 21):
+            small.world.add_message(1, "now", sent_at_ms=small.world.now_ms - 60_000)
+        written += small.sync().messages
+        without += small.query(
+            "SELECT count(*) FROM chat_messages, (SELECT max(sent_at) AS newest FROM chat_messages)"
+            " WHERE sent_at >= date_trunc('day', newest - INTERVAL 7 DAY)"
+        )[0][0]
+    small.assert_equal_world()
+    assert written == 30
+    assert without == 1980
