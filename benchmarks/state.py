@@ -55,7 +55,8 @@ def main() -> None:
         with pipeline.sql_client() as client:
             rows = client.execute_sql("SELECT max(length(state)) FROM _dlt_pipeline_state")
         local = (Path(pipeline.working_dir) / "state.json").stat().st_size
-        print(f"state: {local / 1e6:.1f} MB local, {rows[0][0] / 1e6:.1f} MB in the destination")
+        stored = rows[0][0] if rows else 0
+        print(f"state: {local / 1e6:.1f} MB local, {stored / 1e6:.1f} MB in the destination")
         server.terminate()
 
 

@@ -8,8 +8,10 @@ pages in memory. Never more requests are in flight than there are workers.
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -57,6 +59,27 @@ class _Reading(Generic[Key]):
 _Item = Output[Key] | Finished[Key] | Failed[Key]
 
 
+class _Usefulness:
+    """How many workers are worth having: as many as keep a processor busy while others wait.
+
+    A request that waits a hundred times longer than it computes is worth many workers. One that
+    mostly computes is worth two: more would only take turns at the interpreter's lock.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._wait_s = 0.0
+        self._cpu_s = 0.0
+        self.workers = min(2, most)
+
+    def note(self, wall_s: float, cpu_s: float) -> None:
+        """Take in one request; the shortest of late tells the wait that is not contention."""
+        self._wait_s = min(wall_s, self._wait_s * 1.05) if self._wait_s else wall_s
+        self._cpu_s += 0.1 * (cpu_s - self._cpu_s) if self._cpu_s else cpu_s
+        worth = math.ceil(self._wait_s / max(self._cpu_s, 1e-6))
+        self.workers = min(max(2, worth), self._most)
+
+
 class Pool(Generic[Key]):
     """Runs readings over `workers` threads and gives what they yield, in order per reading.
 
@@ -80,6 +103,8 @@ class Pool(Generic[Key]):
         self._condition = threading.Condition()
         self._requests: deque[tuple[_Reading[Key], int, Any]] = deque()
         self._active = 0
+        self._busy = 0
+        self._useful = _Usefulness(workers)
         self._stopped = False
         self._fatal: BaseException | None = None
         self._items: queue.Queue[_Item[Key] | None] = queue.Queue(maxsize=2 * workers)
@@ -129,6 +154,7 @@ class Pool(Generic[Key]):
                     self._advance(reading, None)
                 else:
                     self._answer(reading, index, request)
+                self._finish_job()
         except BaseException as error:
             self._stop(error)
             self._on_stop()
@@ -138,22 +164,41 @@ class Pool(Generic[Key]):
     def _next_job(self) -> tuple[_Reading[Key], int, Any] | None:
         with self._condition:
             while not self._stopped:
-                if self._requests:
-                    return self._requests.popleft()
-                started = next(self._readings, None)
-                if started is not None:
-                    self._active += 1
-                    return _Reading(*started), 0, None
-                if self._active == 0:
-                    self._condition.notify_all()
-                    return None
+                if self._busy < self._useful.workers:
+                    job = self._find_job()
+                    if job is not None:
+                        self._busy += 1
+                        return job
+                    if self._active == 0:
+                        self._condition.notify_all()
+                        return None
                 self._condition.wait()
             return None
+
+    def _find_job(self) -> tuple[_Reading[Key], int, Any] | None:
+        if self._requests:
+            return self._requests.popleft()
+        started = next(self._readings, None)
+        if started is None:
+            return None
+        self._active += 1
+        return _Reading(*started), 0, None
+
+    def _finish_job(self) -> None:
+        with self._condition:
+            self._busy -= 1
+            self._condition.notify_all()
+
+    def _timed_fetch(self, request: Any) -> Any:
+        started_s, started_cpu_s = time.monotonic(), time.thread_time()
+        answer = self._fetch(request)
+        self._useful.note(time.monotonic() - started_s, time.thread_time() - started_cpu_s)
+        return answer
 
     def _answer(self, reading: _Reading[Key], index: int, request: Any) -> None:
         """Fetch one of several requests; the last one to come back takes the reading further."""
         try:
-            reading.answers[index] = self._fetch(request)
+            reading.answers[index] = self._timed_fetch(request)
         except ChatUnavailableError as error:
             reading.error = error
         with self._condition:
@@ -175,7 +220,7 @@ class Pool(Generic[Key]):
                     value = self._reply(event)
                     continue
                 if len(event.requests) == 1:
-                    value = [self._fetch(event.requests[0])]
+                    value = [self._timed_fetch(event.requests[0])]
                     continue
             except StopIteration as end:
                 self._end(reading, end.value, None)
