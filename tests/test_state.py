@@ -111,16 +111,16 @@ def test_shards_together_equal_the_world_though_their_clocks_differ(
 
 
 def test_rows_written_by_hourly_runs_with_and_without_the_filter(small: Loader) -> None:
-    """A chat with ten messages a day: what a day of hourly runs writes, against re-loading."""
+    """A chat with ten messages a day: what half a day of hourly runs writes, against re-loading."""
     for day in range(8, 0, -1):
         for number in range(10):
             small.world.add_message(1, sent_at_ms=NOW_MS - day * DAY_MS + number * 60_000)
     small.sync()
     written = 0
     without = 0
-    for hour in range(1, 25):
+    for hour in range(1, 13):
         small.world.now_ms = NOW_MS + hour * 3_600_000
-        if hour in (2, 3, 9, 10, 11, 14, 15, 16, 20, 21):
+        if hour in (2, 3, 7, 8, 10):
             small.world.add_message(1, "now", sent_at_ms=small.world.now_ms - 60_000)
         written += small.sync().messages
         without += small.query(
@@ -129,4 +129,4 @@ def test_rows_written_by_hourly_runs_with_and_without_the_filter(small: Loader) 
         )[0][0]
     small.assert_equal_world()
     assert written == 30
-    assert without == 1980
+    assert without == 1709

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -145,7 +147,7 @@ def run(
         shard=shard,
     )
     _check_first(arguments)
-    with show_progress(console, quiet=False) as listener:
+    with _interruptible(), show_progress(console, quiet=False) as listener:
         report = sync(
             open_pipeline(target),
             listener=listener,
@@ -191,7 +193,8 @@ def audit(
         shard=shard,
     )
     _check_first(arguments)
-    report = compare(open_pipeline(target), deep=deep, **arguments)
+    with _interruptible():
+        report = compare(open_pipeline(target), deep=deep, **arguments)
     if json:
         print_json(report.to_dict())
     else:
@@ -242,6 +245,15 @@ def demo(
     run_demo(database, Console())
 
 
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        print_error("interrupted; what was loaded stays, run again to go on")
+        raise typer.Exit(1) from None
+
+
 def _given(**options: Any) -> dict[str, Any]:
     """The options that were given; what was not stays with the configuration's defaults."""
     return {name: value for name, value in options.items() if value is not None}
@@ -271,9 +283,6 @@ def main() -> None:
     os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
     try:
         app()
-    except KeyboardInterrupt:
-        print_error("interrupted; what was loaded stays, run again to go on")
-        sys.exit(1)
     except Exception as error:
         if "--debug" in sys.argv:
             raise
