@@ -10,7 +10,13 @@ from email.utils import parsedate_to_datetime
 from typing import TypeVar
 from urllib.parse import quote
 
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential_jitter
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    wait_exponential,
+    wait_random,
+)
 
 from linq_source.errors import (
     ApiContractError,
@@ -24,6 +30,8 @@ from linq_source.settings import Settings
 MAX_PAUSE_S = 60.0
 # Until the API has answered once, a wrong address is likelier than an outage.
 FIRST_ANSWER_DEADLINE_S = 15.0
+
+_BACKOFF = wait_exponential(multiplier=0.5, max=20) + wait_random(0, 0.5)
 
 _CHAT_GONE = (403, 404, 410)
 _PASSING = (408, 425, 429)
@@ -181,7 +189,7 @@ def _query(parameters: Mapping[str, str]) -> str:
 
 def _pause_s(state: RetryCallState) -> float:
     """Exponential with jitter, from half a second; longer where the server asked for it."""
-    backoff_s = wait_exponential_jitter(initial=0.5, max=20, jitter=0.5)(state)
+    backoff_s = _BACKOFF(state)
     error = state.outcome.exception() if state.outcome else None
     asked_s = error.pause_s if isinstance(error, _PassingError) else 0.0
     return max(backoff_s, asked_s)
