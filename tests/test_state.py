@@ -128,5 +128,5 @@ def test_rows_written_by_hourly_runs_with_and_without_the_filter(small: Loader) 
             " WHERE sent_at >= date_trunc('day', newest - INTERVAL 7 DAY)"
         )[0][0]
     small.assert_equal_world()
-    assert written == 30
-    assert without == 1709
+    assert written == 15
+    assert without == 885
