@@ -206,3 +206,13 @@ def test_demo_twice_in_one_place_but_never_over_a_foreign_file(
     assert refused.returncode == 2
     assert_one_line(refused, "mine.duckdb")
     assert query(tmp_path / "mine.duckdb", "SELECT count(*) FROM chat_messages") == [(700,)]
+
+
+def test_a_run_never_adds_to_the_invented_messages_of_a_demo(
+    seeded: Loader, tmp_path: Path
+) -> None:
+    assert run_cli(tmp_path, "demo").returncode == 0
+    refused = run_cli(tmp_path, *loading(seeded))
+    assert refused.returncode == 2
+    assert_one_line(refused, "linq_messages.duckdb", "--database")
+    assert seeded.sandbox.requests_log == []

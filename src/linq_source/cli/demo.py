@@ -6,17 +6,15 @@ import tempfile
 from pathlib import Path
 
 import dlt
-import duckdb
 from rich.console import Console
 
+from linq_source.cli.destinations import DEMO_PIPELINE, pipelines_in
 from linq_source.cli.output import print_report, print_table
 from linq_source.errors import ConfigurationError
 from linq_source.progress import show_progress
 from linq_source.report import Report
 from linq_source.sandbox import DEFAULT_TOKEN, Sandbox, grow, seeded_world
 from linq_source.syncing import sync
-
-PIPELINE_NAME = "linq_demo"
 
 QUESTIONS: tuple[tuple[str, str], ...] = (
     (
@@ -67,7 +65,7 @@ def run_demo(database: str, console: Console) -> None:
     world = seeded_world()
     with tempfile.TemporaryDirectory() as working_dir, Sandbox(world) as sandbox:
         pipeline = dlt.pipeline(
-            PIPELINE_NAME,
+            DEMO_PIPELINE,
             destination=dlt.destinations.duckdb(str(path)),
             dataset_name="linq",
             pipelines_dir=working_dir,
@@ -99,14 +97,7 @@ def run_demo(database: str, console: Console) -> None:
 def _make_room(path: Path) -> None:
     if not path.exists():
         return
-    try:
-        with duckdb.connect(str(path), read_only=True) as connection:
-            names = connection.execute(
-                "SELECT DISTINCT pipeline_name FROM linq._dlt_pipeline_state"
-            ).fetchall()
-    except duckdb.Error:
-        names = []
-    if names != [(PIPELINE_NAME,)]:
+    if pipelines_in(path) != {DEMO_PIPELINE}:
         raise ConfigurationError(
             f"{path} exists and does not come from a demo: name another file with --database"
         )

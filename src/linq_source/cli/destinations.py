@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import dlt
 
 DEFAULT_DATABASE = "linq_messages.duckdb"
+DEMO_PIPELINE = "linq_demo"
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,20 @@ def open_pipeline(target: Target) -> dlt.Pipeline:
     return pipeline
 
 
+def pipelines_in(path: Path) -> set[str]:
+    """Names of the pipelines that loaded into a DuckDB file; empty where that cannot be told."""
+    import duckdb
+
+    if not path.exists():
+        return set()
+    try:
+        with duckdb.connect(str(path), read_only=True) as connection:
+            sql = "SELECT DISTINCT pipeline_name FROM linq._dlt_pipeline_state"
+            return {name for (name,) in connection.execute(sql).fetchall()}
+    except duckdb.Error:
+        return set()
+
+
 def _destination(target: Target) -> Any:
     import dlt
     from dlt.common.destination.exceptions import UnknownDestinationModule
@@ -55,6 +70,11 @@ def _destination(target: Target) -> Any:
         if not path.absolute().parent.is_dir():
             raise ConfigurationError(
                 f"--database {target.database}: the folder {path.parent} does not exist"
+            )
+        if target.pipeline_name != DEMO_PIPELINE and pipelines_in(path) == {DEMO_PIPELINE}:
+            raise ConfigurationError(
+                f"{path} holds the demo's invented messages: delete it, or name another file "
+                "with --database"
             )
         return dlt.destinations.duckdb(target.database)
     try:
