@@ -216,3 +216,64 @@ def test_a_run_never_adds_to_the_invented_messages_of_a_demo(
     assert refused.returncode == 2
     assert_one_line(refused, "linq_messages.duckdb", "--database")
     assert seeded.sandbox.requests_log == []
+
+
+def test_forget_erases_a_person_and_tells_what(seeded: Loader, tmp_path: Path) -> None:
+    run_cli(tmp_path, *loading(seeded))
+    database = tmp_path / "linq_messages.duckdb"
+    ((number, chats, groups),) = query(
+        database,
+        "SELECT phone_number, count(*) FILTER (NOT is_group), count(*) FILTER (is_group)"
+        " FROM chats__chat_handles h JOIN chats c ON c.id = h.chat_id"
+        " GROUP BY phone_number HAVING count(*) FILTER (NOT is_group) = 1 ORDER BY 1 LIMIT 1",
+    )
+    result = run_cli(tmp_path, "forget", "--phone-number", number)
+    assert result.returncode == 0, result.stderr
+    assert f"{chats} chats erased whole, {groups} in part" in result.stdout
+    assert number not in result.stdout + result.stderr
+    assert query(database, f"SELECT count(*) FROM chat_messages WHERE sent_from = '{number}'") == [
+        (0,)
+    ]
+    again = json.loads(run_cli(tmp_path, "forget", "--chat-id", "1", "--json").stdout)
+    assert again["chats"] == [1]
+    assert again["erased"]["chats"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], ("name a phone number or a chat id",)),
+        (["--chat-id", "1"], ("linq_messages.duckdb", "no such file")),
+    ],
+)
+def test_forget_of_nothing_is_one_line(
+    tmp_path: Path, arguments: list[str], words: tuple[str, ...]
+) -> None:
+    if not arguments:
+        duckdb.connect(str(tmp_path / "linq_messages.duckdb")).close()
+    result = run_cli(tmp_path, "forget", *arguments)
+    assert result.returncode == 2
+    assert_one_line(result, *words)
+    assert (tmp_path / "linq_messages.duckdb").exists() == (not arguments)
+
+
+def test_forget_in_another_pipelines_place_is_refused(seeded: Loader, tmp_path: Path) -> None:
+    run_cli(tmp_path, *loading(seeded))
+    result = run_cli(tmp_path, "forget", "--chat-id", "1", "--pipeline-name", "other")
+    assert result.returncode == 2
+    assert_one_line(result, "holds nothing of the pipeline other")
+
+
+def test_run_hashes_with_the_configured_key(seeded: Loader, tmp_path: Path) -> None:
+    without = run_cli(tmp_path, *loading(seeded, "--phones", "hash"))
+    assert without.returncode == 2
+    assert_one_line(without, "SOURCES__LINQ__PRIVACY_KEY")
+    (tmp_path / ".dlt").mkdir()
+    (tmp_path / ".dlt" / "secrets.toml").write_text(
+        '[sources.linq]\nprivacy_key = "0123456789abcdef0123456789abcdef"\n'
+    )
+    assert run_cli(tmp_path, *loading(seeded, "--phones", "hash")).returncode == 0
+    assert query(
+        tmp_path / "linq_messages.duckdb",
+        "SELECT count(*) FROM chat_messages WHERE NOT regexp_matches(sent_from, '^[0-9a-f]{64}$')",
+    ) == [(0,)]

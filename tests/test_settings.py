@@ -100,6 +100,12 @@ def test_good_settings_are_taken_as_they_are() -> None:
         {"phone_numbers": "+15551234567"},
         {"phone_numbers": [""]},
         {"phone_numbers": [15551234567]},
+        {"max_requests_per_second": 0},
+        {"max_requests_per_second": float("nan")},
+        {"phones": "hashed"},
+        {"text": ""},
+        {"phones": "hash"},
+        {"text": "hash", "privacy_key": "a word too short"[:15]},
     ],
     ids=str,
 )
@@ -110,7 +116,7 @@ def test_a_value_that_cannot_be_used_is_refused_in_one_line(changed: dict[str, A
     assert "\n" not in text
     assert "word" not in text
     assert TOKEN not in text
-    names = {"chat_ids": "chat id"}
+    names = {"chat_ids": "chat id", "phones": "privacy_key" if "phones" not in text else "phones"}
     assert any(names.get(name, name) in text for name in changed)
 
 
@@ -125,6 +131,25 @@ def test_an_address_that_cannot_be_parsed_is_refused_like_any_other(base_url: st
 def test_a_time_limit_is_a_finite_number(name: str, value: float) -> None:
     with pytest.raises(ConfigurationError, match=name):
         check(**{name: value})
+
+
+def test_plain_http_must_be_allowed_for_another_machine() -> None:
+    with pytest.raises(ConfigurationError, match="allow_plain_http"):
+        check(base_url="http://api.internal:8080")
+    settings = check(base_url="http://api.internal:8080", allow_plain_http=True)
+    assert settings.base_url == "http://api.internal:8080"
+
+
+def test_numbers_and_keys_are_not_shown() -> None:
+    settings = check(phones="hash", privacy_key="k" * 32, phone_numbers=["+15551234567"])
+    assert settings.privacy_key is not None
+    assert settings.privacy_key.reveal() == "k" * 32
+    assert "kkk" not in repr(settings)
+    assert "+1555" not in repr(settings)
+
+
+def test_a_key_nobody_needs_is_not_kept() -> None:
+    assert check(phones="drop", privacy_key="k" * 32).privacy_key is None
 
 
 def test_a_missing_token_says_where_to_put_one() -> None:

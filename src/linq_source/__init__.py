@@ -7,7 +7,9 @@
     report = sync(pipeline)
 
 `linq_source(...)` is an ordinary dlt source for a pipeline of your own; `settle(pipeline)` then
-marks what was deleted upstream, and `audit(pipeline)` compares counts with the API.
+marks what was deleted upstream, `audit(pipeline)` compares counts with the API, and
+`forget(pipeline, phone_numbers=[...])` erases a person. The errors are drawn in
+`linq_source.errors`.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from linq_source.errors import (
 
 if TYPE_CHECKING:
     from linq_source.auditing import AuditReport, audit
+    from linq_source.forgetting import ForgetReport, forget
     from linq_source.report import Report
     from linq_source.settling import settle
     from linq_source.source import linq_source
@@ -40,9 +43,11 @@ __all__ = [
     "ChatUnavailableError",
     "ConfigurationError",
     "DestinationError",
+    "ForgetReport",
     "LinqError",
     "Report",
     "audit",
+    "forget",
     "linq_source",
     "settle",
     "sync",
@@ -51,8 +56,10 @@ __all__ = [
 # dlt takes a second to import, so what needs it is imported when first used.
 _LATE = {
     "AuditReport": "auditing",
+    "ForgetReport": "forgetting",
     "Report": "report",
     "audit": "auditing",
+    "forget": "forgetting",
     "linq_source": "source",
     "settle": "settling",
     "sync": "syncing",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import dlt
@@ -12,7 +12,7 @@ from linq_source import tables
 from linq_source.extraction import Extraction
 from linq_source.report import Report
 from linq_source.source import linq_source, session_options
-from linq_source.syncing import plain_errors, sync
+from linq_source.syncing import forgotten_in, plain_errors, sync
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,17 @@ class Difference:
 
 @dataclass(frozen=True)
 class AuditReport:
-    """The outcome of an audit. `repair` is what a deep audit loaded, before comparing again."""
+    """The outcome of an audit. `repair` is what a deep audit loaded, before comparing again.
+
+    `forgotten_in` are chats with fewer rows than the API counts because people in them were
+    forgotten: their counts prove nothing.
+    """
 
     chats: int
     messages: int
     differences: tuple[Difference, ...]
     repair: Report | None = None
+    forgotten_in: tuple[int, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -44,6 +49,7 @@ class AuditReport:
             "chats": self.chats,
             "messages": self.messages,
             "differences": [vars(difference) for difference in self.differences],
+            "forgotten_in": list(self.forgotten_in),
             "repair": None if self.repair is None else self.repair.to_dict(),
         }
 
@@ -61,7 +67,7 @@ def audit(pipeline: dlt.Pipeline, *, deep: bool = False, **source_arguments: Any
     repair_arguments = {**source_arguments, "chat_ids": differing, "phone_numbers": None}
     repair = sync(pipeline, **{**repair_arguments, "end": _FOREVER})
     again = _compare(pipeline, source_arguments)
-    return AuditReport(again.chats, again.messages, again.differences, repair)
+    return replace(again, repair=repair)
 
 
 # Later than any message: a deep audit reads whole chats, without cursors.
@@ -72,7 +78,9 @@ def _compare(pipeline: dlt.Pipeline, source_arguments: dict[str, Any]) -> AuditR
     with session_options(keep=True, listener=None) as sessions:
         linq_source(**source_arguments)
     (session,) = sessions
-    extraction = Extraction(session.settings, lambda: 0)
+    with plain_errors(pipeline):
+        forgotten = forgotten_in(pipeline)
+    extraction = Extraction(session.settings, lambda: 0, forgotten=forgotten)
     try:
         listing = extraction.chats()
     finally:
@@ -80,15 +88,25 @@ def _compare(pipeline: dlt.Pipeline, source_arguments: dict[str, Any]) -> AuditR
     with plain_errors(pipeline):
         live = _live_rows(pipeline)
     differences = []
+    excused = []
     for chat_id, count in listing.counts.items():
-        if count is not None and live.get(chat_id, 0) != count:
+        if count is None or live.get(chat_id, 0) == count:
+            continue
+        if chat_id in forgotten.partly and live.get(chat_id, 0) < count:
+            excused.append(chat_id)
+        else:
             differences.append(Difference(chat_id, live.get(chat_id, 0), count))
     if listing.complete:
         for chat_id, rows in live.items():
             if chat_id not in listing.counts and _in_scope(session.settings, chat_id):
                 differences.append(Difference(chat_id, rows, None))
     differences.sort(key=lambda difference: difference.chat_id)
-    return AuditReport(len(listing.counts), sum(live.values()), tuple(differences))
+    return AuditReport(
+        len(listing.counts),
+        sum(live.values()),
+        tuple(differences),
+        forgotten_in=tuple(sorted(excused)),
+    )
 
 
 def _in_scope(settings: Any, chat_id: int) -> bool:

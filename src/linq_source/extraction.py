@@ -8,8 +8,8 @@ together with the rows.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, MutableMapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -22,6 +22,8 @@ from linq_source.planning import listings, rows
 from linq_source.planning.changes import Part, days_of
 from linq_source.planning.chats import read_chat
 from linq_source.planning.cursors import decode, doubt, encode, is_settled
+from linq_source.planning.forgotten import NOTHING, Forgotten
+from linq_source.planning.privacy import privacy_of
 from linq_source.planning.readings import ChatTask, LedgerWindow, Loaded, Reading
 from linq_source.planning.windows import Page, PageRequest, Window
 from linq_source.reading.client import Client
@@ -63,10 +65,12 @@ class Extraction:
     settings: Settings
     now: Callable[[], int]
     listener: Listener | None = None
+    forgotten: Forgotten = NOTHING
     counts: Counts = field(default_factory=Counts)
 
     def __post_init__(self) -> None:
         self.client = Client(self.settings)
+        self.privacy = privacy_of(self.settings)
         self.started_s = time.monotonic()
         self.bound_us: int | None = None
         self._phone_numbers: Records | None = None
@@ -75,6 +79,8 @@ class Extraction:
         self._todo: dict[int, int | None] | None = None
         self._stuck: set[int] = set()
         self._loaded_messages = 0
+        # Chats of which a forgotten person's messages were left out.
+        self.partly_forgotten: set[int] = set()
 
     def close(self) -> None:
         """Close the client's connections."""
@@ -124,6 +130,9 @@ class Extraction:
         found.sort(key=lambda pair: pair[0])
         joined = listings.join_lists([chat_list for _, chat_list in found])
         records = listings.of_shard(joined.records, settings.shard)
+        if self.forgotten:
+            gone = self.forgotten.chats_of(self.privacy.protect(records))
+            records = self.forgotten.without_chats(records, gone)
         complete = joined.complete and settings.lists_everything and self._knows_all_numbers()
         return listings.ChatList(records, complete)
 
@@ -267,6 +276,7 @@ class Extraction:
                 lookback_us=settings.lookback_us,
                 per_page=settings.page_size,
                 in_one_go=chat_id in self._stuck,
+                privacy=self.privacy,
             )
             yield chat_id, read_chat(task)
 
@@ -283,14 +293,31 @@ class Extraction:
         counts.windows_unchanged += loaded.unchanged
         counts.windows_unverified += not loaded.verified
         counts.windows_loaded += len(loaded.ledger)
-        counts.messages += loaded.messages
-        for part in loaded.parts:
+        parts, ledger = self._leave_out(loaded)
+        for part in parts:
+            counts.messages += len(part.records)
             counts.rejected += len(part.records.rejected)
             counts.attachments += part.records.children["attachments"].num_rows
             counts.reactions += part.records.children["reactions"].num_rows
-        buffer.parts.extend(loaded.parts)
-        buffer.rows += loaded.messages
-        buffer.ledger.extend(loaded.ledger)
+            buffer.rows += len(part.records)
+        buffer.parts.extend(parts)
+        buffer.ledger.extend(ledger)
+
+    def _leave_out(self, loaded: Loaded) -> tuple[Sequence[Part], Sequence[LedgerWindow]]:
+        """What is loaded, without the rows of forgotten people.
+
+        Digests and counts were made with them, or the books would never close.
+        """
+        if not self.forgotten.people:
+            return loaded.parts, loaded.ledger
+        parts, ledger = [], []
+        for part, row in zip(loaded.parts, loaded.ledger, strict=True):
+            records = self.forgotten.without(part.records)
+            if len(records) < len(part.records):
+                self.partly_forgotten.add(part.window.chat_id)
+            parts.append(Part(part.window, records))
+            ledger.append(replace(row, messages=len(records)))
+        return parts, ledger
 
     def _failed_windows(self, failed: dict[int, str]) -> Iterator[LedgerWindow]:
         for chat_id, error in failed.items():

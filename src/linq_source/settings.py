@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
+from typing import Literal, get_args
 from urllib.parse import urlsplit
 
 from linq_source.errors import ConfigurationError
@@ -13,6 +14,9 @@ from linq_source.instants import DAY_US, format_iso, parse_instant
 
 MAX_PAGE_SIZE = 100
 MAX_WORKERS = 64
+MIN_PRIVACY_KEY_LENGTH = 16
+# How phone numbers, or texts, are loaded: as they are, as a keyed hash, or not at all.
+Treatment = Literal["plain", "hash", "drop"]
 # The API's paths and parameters hold ids as plain numbers.
 _ID_LIMIT = 2**63
 
@@ -56,7 +60,7 @@ class Settings:
     api_token: Secret
     base_url: str
     chat_ids: tuple[int, ...] | None
-    phone_numbers: tuple[str, ...] | None
+    phone_numbers: tuple[str, ...] | None = field(repr=False)
     start_us: int | None
     end_us: int | None
     lookback_us: int
@@ -66,6 +70,10 @@ class Settings:
     shard: Shard | None
     timeout_s: float
     request_deadline_s: float
+    max_requests_per_second: float | None
+    phones: Treatment
+    text: Treatment
+    privacy_key: Secret | None
 
     @property
     def is_stateless(self) -> bool:
@@ -93,6 +101,11 @@ def check_settings(
     shard: str | None,
     timeout_s: float,
     request_deadline_s: float,
+    max_requests_per_second: float | None = None,
+    allow_plain_http: bool = False,
+    phones: str = "plain",
+    text: str = "plain",
+    privacy_key: str | None = None,
 ) -> Settings:
     """Check what a user passed. Raises `ConfigurationError` with one line that names the value."""
     api_token = api_token.strip() if isinstance(api_token, str) else ""
@@ -127,9 +140,14 @@ def check_settings(
     for name, number in (("page_size", page_size), ("workers", workers)):
         if not isinstance(number, int):
             raise ConfigurationError(f"{name} is {number!r}: use a whole number")
+    if max_requests_per_second is not None and not 0.01 <= max_requests_per_second <= 100_000:
+        raise ConfigurationError(
+            f"max_requests_per_second is {max_requests_per_second}: use 0.01 to 100000, or none"
+        )
+    treatments = (_treatment("phones", phones), _treatment("text", text))
     return Settings(
         api_token=Secret(api_token),
-        base_url=_base_url(base_url),
+        base_url=_base_url(base_url, allow_plain_http=allow_plain_http),
         chat_ids=_chat_ids(chat_ids),
         phone_numbers=_phone_numbers(phone_numbers),
         start_us=start_us,
@@ -141,6 +159,10 @@ def check_settings(
         shard=parse_shard(shard),
         timeout_s=timeout_s,
         request_deadline_s=request_deadline_s,
+        max_requests_per_second=max_requests_per_second,
+        phones=treatments[0],
+        text=treatments[1],
+        privacy_key=_privacy_key(privacy_key, is_needed="hash" in treatments),
     )
 
 
@@ -167,7 +189,30 @@ def _instant(name: str, value: str | datetime | date | None) -> int | None:
         ) from None
 
 
-def _base_url(text: str) -> str:
+def _treatment(name: str, value: str) -> Treatment:
+    if value not in get_args(Treatment):
+        raise ConfigurationError(f"{name} is {value!r}: use plain, hash or drop")
+    return value  # type: ignore[return-value]
+
+
+def _privacy_key(text: str | None, *, is_needed: bool) -> Secret | None:
+    if not is_needed:
+        return None
+    where = (
+        "set the environment variable SOURCES__LINQ__PRIVACY_KEY, or privacy_key under "
+        "[sources.linq] in .dlt/secrets.toml"
+    )
+    if not text:
+        raise ConfigurationError(f"hash needs a privacy_key: {where}")
+    if len(text) < MIN_PRIVACY_KEY_LENGTH:
+        raise ConfigurationError(
+            f"privacy_key is shorter than {MIN_PRIVACY_KEY_LENGTH} characters, so its hashes could "
+            f"be guessed: {where}, to 32 random characters or more"
+        )
+    return Secret(text)
+
+
+def _base_url(text: str, *, allow_plain_http: bool) -> str:
     text = text.strip()
     if "@" in text or "?" in text or "#" in text or " " in text:
         raise ConfigurationError(
@@ -181,14 +226,16 @@ def _base_url(text: str) -> str:
         is_usable = False
     if not is_usable or parts.hostname is None:
         raise ConfigurationError(f"base_url is {text!r}: use https://host or https://host:port")
-    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+    if parts.scheme == "http" and not allow_plain_http and not is_loopback(parts.hostname):
         raise ConfigurationError(
-            f"base_url is {text!r}: plain http would show the token to the network; use https"
+            f"base_url is {text!r}: plain http would show the token to the network; use https "
+            "(or allow_plain_http, in a network that you trust with the token and the messages)"
         )
     return text.rstrip("/")
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine."""
     if host == "localhost":
         return True
     try:

@@ -12,19 +12,25 @@ from typing import Any
 import dlt
 import pyarrow as pa
 from dlt.common.storages.exceptions import CurrentLoadPackageStateNotAvailable
+from dlt.common.typing import TSecretStrValue
 from dlt.extract import DltResource
 
+from linq_source.errors import ConfigurationError
 from linq_source.extraction import Extraction, Listener
 from linq_source.hints import table_hints
 from linq_source.instants import to_us
 from linq_source.planning import listings, rows
 from linq_source.planning.drifting import ColumnTypes
+from linq_source.planning.forgotten import forgotten_from
+from linq_source.planning.privacy import PLAIN, privacy_of
 from linq_source.settings import Settings, check_settings
 from linq_source.tables import RESOURCE_TABLES, SYNC_RUNS
 
 SECTION = "linq"
 DEFAULT_BASE_URL = "https://api.linqapp.com"
 CLOCK = "synced_at_us"
+PRIVACY = "privacy"
+FORGOTTEN = "forgotten"
 
 
 @dlt.source(name="linq", section=SECTION)
@@ -42,6 +48,11 @@ def linq_source(
     shard: str | None = None,
     timeout_s: float = 30.0,
     request_deadline_s: float = 120.0,
+    max_requests_per_second: float | None = None,
+    allow_plain_http: bool = False,
+    phones: str = "plain",
+    text: str = "plain",
+    privacy_key: TSecretStrValue | None = None,
 ) -> Sequence[DltResource]:
     """Chat messages of the Linq Partner API, with attachments and reactions as child tables.
 
@@ -61,6 +72,13 @@ def linq_source(
         shard: `"i/n"`: the chats with `id % n == i`.
         timeout_s: Seconds to wait for a connection, and for each part of an answer.
         request_deadline_s: Seconds after which a request that keeps failing is given up.
+        max_requests_per_second: Never ask faster; none: as fast as the server lets us.
+        allow_plain_http: Take an http `base_url` that is not this machine.
+        phones: `plain`, `hash` (HMAC-SHA-256 with `privacy_key`) or `drop`: phone numbers and
+            e-mail addresses of people, in every table.
+        text: The same for what people wrote and sent: texts of messages, names of files and
+            links to them.
+        privacy_key: The key of the hashes (config: `sources.linq.privacy_key`, a secret).
 
     Raises:
         ConfigurationError: A value that cannot be used, named in one line.
@@ -79,6 +97,11 @@ def linq_source(
         shard=shard,
         timeout_s=timeout_s,
         request_deadline_s=request_deadline_s,
+        max_requests_per_second=max_requests_per_second,
+        allow_plain_http=allow_plain_http,
+        phones=phones,
+        text=text,
+        privacy_key=privacy_key,
     )
     options = _options.get(None) or _Options()
     session = Session(settings, keep=options.keep, listener=options.listener)
@@ -123,6 +146,7 @@ class Session:
     ) -> None:
         self.settings = settings
         self.extraction: Extraction | None = None
+        self._privacy = privacy_of(settings).fingerprint
         self._keep = keep
         self._listener = listener
         self._package: str | None = None
@@ -147,13 +171,15 @@ class Session:
     def _joined(self, resource: str) -> Iterator[Extraction]:
         """The extraction of the load package under way; closed when its last resource ends."""
         package = _load_id()
+        self._check_privacy()
         if package != self._package or resource in self._entered or self.extraction is None:
             self._package = package
             self._entered = set()
             self._synced_at_us = _next_instant()
             if self.extraction is None or not self._keep:
                 self.close()
-                self.extraction = Extraction(self.settings, _now_us, self._listener)
+                forgotten = forgotten_from(dlt.current.source_state().get(FORGOTTEN))
+                self.extraction = Extraction(self.settings, _now_us, self._listener, forgotten)
         self._entered.add(resource)
         self._open += 1
         try:
@@ -163,14 +189,27 @@ class Session:
             if self._open == 0 and not self._keep:
                 self.close()
 
+    def _check_privacy(self) -> None:
+        """Raise `ConfigurationError` where rows of another treatment are loaded already."""
+        state = dlt.current.source_state()
+        was = state.get(PRIVACY, PLAIN.fingerprint)
+        if CLOCK in state and was != self._privacy:
+            raise ConfigurationError(
+                f"phones={self.settings.phones}, text={self.settings.text} or the privacy_key is "
+                f"not what this dataset was loaded with ({was.split(':')[0]}), and old rows would "
+                "keep their form: put it back, or load into a new dataset with a new pipeline name"
+            )
+
     def _phone_numbers(self) -> Iterator[Any]:
         with self._joined("phone_numbers") as extraction:
-            found = extraction.phone_numbers()
+            found = extraction.privacy.protect(extraction.phone_numbers())
+            found = extraction.forgotten.without(found)
             yield from self._changed("phone_numbers", found, rows.phone_number_rows)
 
     def _chats(self) -> Iterator[Any]:
         with self._joined("chats") as extraction:
-            found = extraction.chats().records
+            found = extraction.privacy.protect(extraction.chats().records)
+            found = extraction.forgotten.without(found)
             yield from self._changed("chats", found, rows.chat_rows)
 
     def _changed(self, resource: str, records: Any, to_rows: Any) -> Iterator[Any]:
@@ -195,6 +234,9 @@ class Session:
             yield from self._mark("chat_messages", {})
             for found in extraction.messages(cursors, self._synced_at_us):
                 yield from self._mark("chat_messages", found)
+            if extraction.partly_forgotten - extraction.forgotten.partly:
+                forgotten = extraction.forgotten.with_chats((), extraction.partly_forgotten)
+                dlt.current.source_state()[FORGOTTEN] = forgotten.to_state()
             if extraction.outage is not None and not self._keep:
                 raise extraction.outage
             if extraction.is_complete or extraction.outage is not None or not self._keep:
@@ -217,7 +259,10 @@ class Session:
         for name, table in found.items():
             yield dlt.mark.with_table_name(types.settle(name, table), name)
         if any(table.num_rows and name != SYNC_RUNS.name for name, table in found.items()):
-            dlt.current.source_state()[CLOCK] = self._synced_at_us
+            state = dlt.current.source_state()
+            state[CLOCK] = self._synced_at_us
+            if self._privacy != PLAIN.fingerprint:
+                state[PRIVACY] = self._privacy
 
 
 def _column_types(table: Mapping[str, Any]) -> dict[str, str]:

@@ -10,7 +10,10 @@ from typing import Any, TypeVar
 
 import dlt
 import pyarrow as pa
+from dlt.common.configuration.container import Container
 from dlt.common.configuration.exceptions import ConfigFieldMissingException
+from dlt.common.configuration.providers.doc import BaseDocProvider
+from dlt.common.configuration.specs.pluggable_run_context import PluggableRunContext
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 from dlt.common.pipeline import LoadInfo
 from dlt.pipeline.exceptions import PipelineStepFailed
@@ -18,9 +21,10 @@ from dlt.pipeline.state_sync import load_pipeline_state_from_destination
 
 from linq_source.errors import ConfigurationError, DestinationError, LinqError
 from linq_source.extraction import Extraction, Listener
+from linq_source.planning.forgotten import Forgotten, forgotten_from
 from linq_source.report import ChatFailure, Report
 from linq_source.settling import settle
-from linq_source.source import SECTION, Session, linq_source, session_options
+from linq_source.source import FORGOTTEN, SECTION, Session, linq_source, session_options
 
 PACKAGE_MESSAGES = 1_000_000
 
@@ -58,8 +62,7 @@ def sync(
     loads: list[str] = []
     try:
         with plain_errors(pipeline):
-            loads += _finish_pending(pipeline, notes)
-            _agree_with_destination(pipeline, notes)
+            loads += finish_and_agree(pipeline, notes)
             deleted = settle(pipeline) if loads else 0
             loads += _load_packages(pipeline, source, session)
             deleted += settle(pipeline)
@@ -74,12 +77,62 @@ def _load_packages(pipeline: dlt.Pipeline, source: Any, session: Session) -> Ite
         pipeline.extract(source)
         # Freed pages would stay with Arrow's pool while the database needs the memory.
         pa.default_memory_pool().release_unused()
-        pipeline.normalize()
-        yield from _load_ids(pipeline.load())
-        _remember_arrived(pipeline, _version(_remote_state(pipeline)))
+        yield from load_pending(pipeline)
         extraction = session.extraction
         if extraction is None or extraction.is_complete or extraction.outage is not None:
             return
+
+
+def load_pending(pipeline: dlt.Pipeline) -> list[str]:
+    """Load what was extracted, and leave no copy of it behind; gives the ids of the packages."""
+    pipeline.normalize()
+    with _without_copies():
+        loads = _load_ids(pipeline.load())
+    _remember_arrived(pipeline, _version(_remote_state(pipeline)))
+    return loads
+
+
+@contextmanager
+def _without_copies() -> Iterator[None]:
+    """Where nobody configured otherwise: loaded files and staged rows are removed after a load.
+
+    dlt keeps both; years of runs would fill the disk with copies of private messages
+    (https://dlthub.com/docs/reference/configuration).
+    """
+    values = {"load": {"delete_completed_jobs": True, "truncate_staging_dataset": True}}
+    providers = Container()[PluggableRunContext].providers
+    default = _Defaults(values)
+    if default.name in providers:
+        yield
+        return
+    providers.add_provider(default)
+    try:
+        yield
+    finally:
+        providers.providers.remove(default)
+
+
+class _Defaults(BaseDocProvider):
+    """The last of the configuration's providers, so that every other comes first."""
+
+    @property
+    def name(self) -> str:
+        return "linq-source defaults"
+
+    @property
+    def supports_secrets(self) -> bool:
+        return False
+
+    @property
+    def is_writable(self) -> bool:
+        return False
+
+
+def finish_and_agree(pipeline: dlt.Pipeline, notes: list[str]) -> list[str]:
+    """Bring pipeline and destination to one state; gives the ids of packages it had to load."""
+    loads = _finish_pending(pipeline, notes)
+    _agree_with_destination(pipeline, notes)
+    return loads
 
 
 def _load_ids(info: LoadInfo | None) -> list[str]:
@@ -99,8 +152,7 @@ def _finish_pending(pipeline: dlt.Pipeline, notes: list[str]) -> list[str]:
         _note(notes, "the destination lost what was loaded before; reading everything again")
         pipeline.drop()
         return []
-    pipeline.normalize()
-    loads = _load_ids(pipeline.load())
+    loads = load_pending(pipeline)
     _note(notes, f"finished {len(loads)} package(s) that an earlier run had left pending")
     return loads
 
@@ -124,6 +176,17 @@ def _agree_with_destination(pipeline: dlt.Pipeline, notes: list[str]) -> None:
         if remote is not None:
             pipeline.sync_destination()
     _remember_arrived(pipeline, _version(remote_state))
+
+
+def has_loaded(pipeline: dlt.Pipeline) -> bool:
+    """Whether the destination holds anything of this pipeline."""
+    return _remote_state(pipeline) is not None
+
+
+def forgotten_in(pipeline: dlt.Pipeline) -> Forgotten:
+    """Who is forgotten in the pipeline's destination."""
+    state = _remote_state(pipeline) or {}
+    return forgotten_from(state.get("sources", {}).get(SECTION, {}).get(FORGOTTEN))
 
 
 def _remote_state(pipeline: dlt.Pipeline) -> Any:

@@ -26,9 +26,12 @@ class Target:
     pipelines_dir: str | None
 
 
-def open_pipeline(target: Target) -> dlt.Pipeline:
+def open_pipeline(target: Target, *, must_exist: bool = False) -> dlt.Pipeline:
     """The pipeline of a target. Raises `ConfigurationError` for one that cannot be."""
     import dlt
+
+    if must_exist and target.destination == "duckdb" and not Path(target.database).exists():
+        raise ConfigurationError(f"--database {target.database}: there is no such file")
 
     options: dict[str, Any] = {}
     if target.pipelines_dir is not None:

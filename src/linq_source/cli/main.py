@@ -12,7 +12,30 @@ import typer
 from rich.console import Console
 
 from linq_source.cli.destinations import DEFAULT_DATABASE, Target, open_pipeline
-from linq_source.cli.output import print_audit, print_json, print_report
+from linq_source.cli.options import (
+    SOURCE,
+    AllowPlainHttp,
+    AsJson,
+    BaseUrl,
+    ChatIds,
+    Database,
+    Dataset,
+    Debug,
+    Destination,
+    End,
+    LookbackDays,
+    MaxRequestsPerSecond,
+    PageSize,
+    PhoneNumbers,
+    Phones,
+    PipelineName,
+    PipelinesDir,
+    ShardOption,
+    Start,
+    Text,
+    Workers,
+)
+from linq_source.cli.output import print_audit, print_forgotten, print_json, print_report
 from linq_source.errors import ConfigurationError, LinqError
 
 EPILOG = """\
@@ -30,68 +53,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-
-_SOURCE = "What to read"
-_TARGET = "Where to load"
-_OUTPUT = "Output"
-
-Destination = Annotated[
-    str, typer.Option(help="duckdb, bigquery, postgres, ...", rich_help_panel=_TARGET)
-]
-Database = Annotated[
-    str, typer.Option(help="The DuckDB file.", metavar="FILE", rich_help_panel=_TARGET)
-]
-Dataset = Annotated[str, typer.Option(help="Dataset (schema) name.", rich_help_panel=_TARGET)]
-PipelineName = Annotated[
-    str, typer.Option(help="Name that the state is kept under.", rich_help_panel=_TARGET)
-]
-PipelinesDir = Annotated[
-    str | None,
-    typer.Option(help="Where dlt keeps its working files.", rich_help_panel=_TARGET),
-]
-BaseUrl = Annotated[
-    str | None, typer.Option(help="The API's address.", metavar="URL", rich_help_panel=_SOURCE)
-]
-ChatIds = Annotated[
-    list[int] | None,
-    typer.Option("--chat-id", help="Only this chat; may be repeated.", rich_help_panel=_SOURCE),
-]
-PhoneNumbers = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--phone-number", help="Only this number's chats; may be repeated.", rich_help_panel=_SOURCE
-    ),
-]
-Start = Annotated[
-    str | None,
-    typer.Option(help="Where history begins, ISO 8601.", metavar="WHEN", rich_help_panel=_SOURCE),
-]
-End = Annotated[
-    str | None,
-    typer.Option(
-        help="With it, [start, end) is read as it is, whatever was read before.",
-        metavar="WHEN",
-        rich_help_panel=_SOURCE,
-    ),
-]
-LookbackDays = Annotated[
-    float | None,
-    typer.Option(help="Days read again by every run [7].", rich_help_panel=_SOURCE),
-]
-PageSize = Annotated[
-    int | None, typer.Option(help="Messages a page [100].", rich_help_panel=_SOURCE)
-]
-Workers = Annotated[int | None, typer.Option(help="Requests at once [8].", rich_help_panel=_SOURCE)]
-ShardOption = Annotated[
-    str | None,
-    typer.Option(help="i/n: the chats with id % n == i.", metavar="I/N", rich_help_panel=_SOURCE),
-]
-AsJson = Annotated[
-    bool, typer.Option("--json", help="One JSON object on stdout.", rich_help_panel=_OUTPUT)
-]
-Debug = Annotated[
-    bool, typer.Option("--debug", help="Show a traceback on failure.", rich_help_panel=_OUTPUT)
-]
 
 
 @app.callback()
@@ -123,9 +84,13 @@ def run(
     workers: Workers = None,
     max_messages: Annotated[
         int | None,
-        typer.Option(help="Messages per load package [1000000].", rich_help_panel=_SOURCE),
+        typer.Option(help="Messages per load package [1000000].", rich_help_panel=SOURCE),
     ] = None,
     shard: ShardOption = None,
+    max_requests_per_second: MaxRequestsPerSecond = None,
+    allow_plain_http: AllowPlainHttp = None,
+    phones: Phones = None,
+    text: Text = None,
     json: AsJson = False,
     debug: Debug = False,
 ) -> None:
@@ -145,6 +110,10 @@ def run(
         page_size=page_size,
         workers=workers,
         shard=shard,
+        max_requests_per_second=max_requests_per_second,
+        allow_plain_http=allow_plain_http,
+        phones=phones,
+        text=text,
     )
     _check_first(arguments)
     with _interruptible(), show_progress(console, quiet=False) as listener:
@@ -175,6 +144,8 @@ def audit(
     phone_number: PhoneNumbers = None,
     workers: Workers = None,
     shard: ShardOption = None,
+    max_requests_per_second: MaxRequestsPerSecond = None,
+    allow_plain_http: AllowPlainHttp = None,
     deep: Annotated[
         bool, typer.Option("--deep", help="Read differing chats again in full and repair.")
     ] = False,
@@ -191,6 +162,8 @@ def audit(
         phone_numbers=phone_number,
         workers=workers,
         shard=shard,
+        max_requests_per_second=max_requests_per_second,
+        allow_plain_http=allow_plain_http,
     )
     _check_first(arguments)
     with _interruptible():
@@ -200,6 +173,45 @@ def audit(
     else:
         print_audit(Console(), report)
     raise typer.Exit(report.exit_code)
+
+
+@app.command(
+    epilog="Examples:  linq-source forget --phone-number +15551234567   |   "
+    "linq-source forget --chat-id 42"
+)
+def forget(
+    destination: Destination = "duckdb",
+    database: Database = DEFAULT_DATABASE,
+    dataset: Dataset = "linq",
+    pipeline_name: PipelineName = "linq_messages",
+    pipelines_dir: PipelinesDir = None,
+    phone_number: Annotated[
+        list[str] | None,
+        typer.Option("--phone-number", help="This person; may be repeated."),
+    ] = None,
+    chat_id: Annotated[
+        list[int] | None, typer.Option("--chat-id", help="This chat; may be repeated.")
+    ] = None,
+    json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Erase a person or a chat from the destination, and never load them again."""
+    import dlt
+
+    from linq_source.forgetting import forget as erase
+
+    target = Target(destination, database, dataset, pipeline_name, pipelines_dir)
+    with _interruptible():
+        report = erase(
+            open_pipeline(target, must_exist=True),
+            phone_numbers=phone_number or (),
+            chat_ids=chat_id or (),
+            privacy_key=dlt.secrets.get("sources.linq.privacy_key", str),
+        )
+    if json:
+        print_json(report.to_dict())
+    else:
+        print_forgotten(Console(), report)
 
 
 @app.command(epilog="Example:  linq-source sandbox --port 8080")

@@ -11,6 +11,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from linq_source.auditing import AuditReport
+    from linq_source.forgetting import ForgetReport
     from linq_source.report import Report
 
 MAX_LISTED = 20
@@ -62,6 +63,7 @@ def print_audit(console: Console, report: AuditReport) -> None:
             "every count agrees with the API",
             highlight=False,
         )
+        _print_excused(console, report)
         return
     rows = [
         (
@@ -78,6 +80,32 @@ def print_audit(console: Console, report: AuditReport) -> None:
         "`linq-source audit --deep` reads them again and repairs",
         highlight=False,
     )
+    _print_excused(console, report)
+
+
+def _print_excused(console: Console, report: AuditReport) -> None:
+    if report.forgotten_in:
+        console.print(
+            f"{len(report.forgotten_in):,} chats have fewer rows because somebody in them was "
+            "forgotten",
+            highlight=False,
+        )
+
+
+def print_forgotten(console: Console, report: ForgetReport) -> None:
+    """What was erased, by table, and what it means for the next runs."""
+    rows = [(name, f"{count:,}") for name, count in report.erased.items()]
+    if rows:
+        print_table(console, None, ("table", "rows erased"), rows)
+    else:
+        console.print("nothing of it was in the destination")
+    whole, partly = len(report.chats), len(report.partly)
+    console.print(
+        f"{whole:,} chats erased whole, {partly:,} in part; no run of this pipeline loads it again",
+        highlight=False,
+    )
+    for note in report.notes:
+        console.print(f"note: {note}", highlight=False)
 
 
 def print_table(

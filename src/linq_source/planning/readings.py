@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias, TypeVar
 
 from linq_source.planning.changes import Part
 from linq_source.planning.cursors import Cursor
+from linq_source.planning.privacy import PLAIN, Privacy
 from linq_source.planning.walking import WindowRead, read_span
 from linq_source.planning.windows import Ask, Page, Window
 
@@ -30,6 +31,7 @@ class ChatTask:
     lookback_us: int = 0
     per_page: int = 100
     in_one_go: bool = False
+    privacy: Privacy = PLAIN
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,9 @@ def read(span: Window, task: ChatTask, accept: Callable[[WindowRead], Loaded]) -
         if isinstance(event, Ask):
             reply = pages_of((yield event))
         else:
-            go_on = yield accept(event)
+            # From here on nobody sees what is not to be kept: digests are made of it, too.
+            kept = replace(event, records=task.privacy.protect(event.records))
+            go_on = yield accept(kept)
             if go_on is False and not task.in_one_go and event.window.end_us < span.end_us:
                 return False
         try:

@@ -1,0 +1,98 @@
+"""The options that commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+SOURCE = "What to read"
+TARGET = "Where to load"
+PRIVACY = "Privacy (the key of hash: SOURCES__LINQ__PRIVACY_KEY)"
+OUTPUT = "Output"
+
+Destination = Annotated[
+    str, typer.Option(help="duckdb, bigquery, postgres, ...", rich_help_panel=TARGET)
+]
+Database = Annotated[
+    str, typer.Option(help="The DuckDB file.", metavar="FILE", rich_help_panel=TARGET)
+]
+Dataset = Annotated[str, typer.Option(help="Dataset (schema) name.", rich_help_panel=TARGET)]
+PipelineName = Annotated[
+    str, typer.Option(help="Name that the state is kept under.", rich_help_panel=TARGET)
+]
+PipelinesDir = Annotated[
+    str | None,
+    typer.Option(help="Where dlt keeps its working files.", rich_help_panel=TARGET),
+]
+BaseUrl = Annotated[
+    str | None, typer.Option(help="The API's address.", metavar="URL", rich_help_panel=SOURCE)
+]
+ChatIds = Annotated[
+    list[int] | None,
+    typer.Option("--chat-id", help="Only this chat; may be repeated.", rich_help_panel=SOURCE),
+]
+PhoneNumbers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--phone-number", help="Only this number's chats; may be repeated.", rich_help_panel=SOURCE
+    ),
+]
+Start = Annotated[
+    str | None,
+    typer.Option(help="Where history begins, ISO 8601.", metavar="WHEN", rich_help_panel=SOURCE),
+]
+End = Annotated[
+    str | None,
+    typer.Option(
+        help="With it, [start, end) is read as it is, whatever was read before.",
+        metavar="WHEN",
+        rich_help_panel=SOURCE,
+    ),
+]
+LookbackDays = Annotated[
+    float | None,
+    typer.Option(help="Days read again by every run [7].", rich_help_panel=SOURCE),
+]
+PageSize = Annotated[
+    int | None, typer.Option(help="Messages a page [100].", rich_help_panel=SOURCE)
+]
+Workers = Annotated[int | None, typer.Option(help="Requests at once [8].", rich_help_panel=SOURCE)]
+ShardOption = Annotated[
+    str | None,
+    typer.Option(help="i/n: the chats with id % n == i.", metavar="I/N", rich_help_panel=SOURCE),
+]
+MaxRequestsPerSecond = Annotated[
+    float | None,
+    typer.Option(help="Never ask faster than this.", metavar="N", rich_help_panel=SOURCE),
+]
+AllowPlainHttp = Annotated[
+    bool | None,
+    typer.Option(
+        "--allow-plain-http",
+        help="Take an http address that is not this machine.",
+        rich_help_panel=SOURCE,
+    ),
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="One JSON object on stdout.", rich_help_panel=OUTPUT)
+]
+Debug = Annotated[
+    bool, typer.Option("--debug", help="Show a traceback on failure.", rich_help_panel=OUTPUT)
+]
+Phones = Annotated[
+    str | None,
+    typer.Option(
+        help="plain, hash or drop: people's numbers and addresses (plain).",
+        metavar="HOW",
+        rich_help_panel=PRIVACY,
+    ),
+]
+Text = Annotated[
+    str | None,
+    typer.Option(
+        help="plain, hash or drop: texts, file names and links (plain).",
+        metavar="HOW",
+        rich_help_panel=PRIVACY,
+    ),
+]

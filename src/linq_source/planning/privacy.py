@@ -1,0 +1,208 @@
+"""Phone numbers and writings as keyed hashes, or left out, before anything touches a disk.
+
+Digests, rows, state and rejected payloads are all made of what comes out of here. One number has
+one hash in every table, so joins still work.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from linq_source.decoding.records import Records, Rejected, Shape
+from linq_source.instants import parse_iso
+from linq_source.settings import Settings, Treatment
+from linq_source.tables import Column, Table
+
+WITHHELD = "(withheld)"
+
+_SEPARATORS = str.maketrans("", "", " \t-.()/\u00a0\u2011\u2013")
+_NUMBER = re.compile(r"\+?[0-9]+")
+# In a name: seven digits or more, with the separators people write, or an e-mail address.
+NUMBER_OR_ADDRESS = re.compile(
+    r"\+?\(?[0-9](?:[ \t\-.()/\u00a0\u2011\u2013]*[0-9]){6,}|[^\s<>@,;]+@[^\s<>@,;]+"
+)
+
+_Change = Callable[[str], str | None]
+
+
+def normalize_phone(number: str) -> str:
+    """A number without separators; anything else (an e-mail, a short name) in lower case."""
+    bare = number.strip().translate(_SEPARATORS)
+    return bare if _NUMBER.fullmatch(bare) else number.strip().casefold()
+
+
+@dataclass(frozen=True)
+class Privacy:
+    """How people's numbers and writings are treated. `key` is needed to hash."""
+
+    phones: Treatment = "plain"
+    text: Treatment = "plain"
+    key: bytes = field(default=b"", repr=False)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether everything is loaded as it comes."""
+        return self.phones == "plain" and self.text == "plain"
+
+    @property
+    def fingerprint(self) -> str:
+        """A short text that differs for other treatments and for another key; tells neither."""
+        check = ""
+        if "hash" in (self.phones, self.text):
+            check = ":" + self._hash("key", "")[:16]
+        return f"phones={self.phones},text={self.text}{check}"
+
+    def hash_phone(self, number: str) -> str:
+        """HMAC-SHA-256 of `phone:` and the normalized number, in hexadecimal."""
+        return self._hash("phone", normalize_phone(number))
+
+    def hash_text(self, text: str) -> str:
+        """HMAC-SHA-256 of `text:` and the text, in hexadecimal."""
+        return self._hash("text", text)
+
+    def protect(self, records: Records) -> Records:
+        """The records as they may be kept.
+
+        Fields the contract does not know are left out unless everything is plain: nobody can
+        tell what they hold.
+        """
+        if self.is_plain:
+            return records
+        shape = records.shape
+        children = {
+            name: self._protect_table(records.children[name], table)
+            for name, table in shape.children.items()
+        }
+        rejected = tuple(
+            replace(record, payload=self._protect_payload(record, shape))
+            for record in records.rejected
+        )
+        return Records(shape, self._protect_table(records.root, shape.root), children, rejected)
+
+    def _hash(self, kind: str, value: str) -> str:
+        return hmac.digest(
+            self.key, f"{kind}:{value}".encode(errors="surrogatepass"), "sha256"
+        ).hex()
+
+    def _change_of(self, column: Column) -> _Change | None:
+        """What is done with a column's values; none if they stay."""
+        treatment = self.text if column.content in ("writing", "link") else self.phones
+        if not column.content or treatment == "plain":
+            return None
+        if column.content == "name":
+            return self._mask_name
+        if treatment == "drop":
+            return _drop
+        return {"writing": self.hash_text, "link": self._hash_link}.get(
+            column.content, self.hash_phone
+        )
+
+    def _hash_link(self, url: str) -> str:
+        # Links may be signed anew at every answer.
+        return self.hash_text(url.partition("?")[0])
+
+    def _mask_name(self, name: str) -> str:
+        def mask(match: re.Match[str]) -> str:
+            return self.hash_phone(match[0]) if self.phones == "hash" else WITHHELD
+
+        return NUMBER_OR_ADDRESS.sub(mask, name)
+
+    def _protect_table(self, rows: pa.Table, table: Table) -> pa.Table:
+        known = {column.name: column for column in table.columns}
+        for name in rows.column_names:
+            column = known.get(name)
+            if column is None and name not in _TECHNICAL:
+                rows = rows.drop_columns([name])
+            elif column is not None and (change := self._change_of(column)) is not None:
+                rows = rows.set_column(
+                    rows.column_names.index(name), rows.field(name), _changed(rows[name], change)
+                )
+        return rows
+
+    def _protect_payload(self, record: Rejected, shape: Shape) -> str:
+        """The record's JSON with only those values left that can be told to be harmless."""
+        try:
+            value = json.loads(record.payload)
+        except (ValueError, RecursionError):
+            return WITHHELD
+        if not isinstance(value, dict):
+            return WITHHELD
+        return json.dumps(self._protect_object(value, shape.root, shape))
+
+    def _protect_object(
+        self, value: dict[str, Any], table: Table, shape: Shape | None
+    ) -> dict[str, Any]:
+        columns = {column.source: column for column in table.source_columns}
+        result: dict[str, Any] = {}
+        for name, member in value.items():
+            child = shape.children.get(name) if shape else None
+            if child is not None and isinstance(member, list):
+                result[name] = [
+                    self._protect_object(item, child, None) if isinstance(item, dict) else WITHHELD
+                    for item in member
+                ]
+            elif name in columns:
+                result[name] = self._protect_value(member, columns[name])
+            elif name in table.repeated and type(member) is int:
+                result[name] = member
+            else:
+                result[name if name.isidentifier() else WITHHELD] = WITHHELD
+        return result
+
+    def _protect_value(self, value: Any, column: Column) -> Any:
+        if value is None or isinstance(value, bool):
+            return value
+        if column.content:
+            change = self._change_of(column)
+            if not isinstance(value, str):
+                return WITHHELD
+            return value if change is None else change(value)
+        return value if _is_of_type(value, column) else WITHHELD
+
+
+PLAIN = Privacy()
+
+_TECHNICAL = ("_row", "position")
+
+
+def privacy_of(settings: Settings) -> Privacy:
+    """The treatments a user asked for."""
+    key = settings.privacy_key.reveal().encode() if settings.privacy_key else b""
+    return Privacy(settings.phones, settings.text, key)
+
+
+def _drop(_: str) -> None:
+    return None
+
+
+def _changed(column: pa.ChunkedArray, change: _Change) -> pa.ChunkedArray:
+    """A text column with every value changed; equal values are changed once."""
+    if change is _drop:
+        return pa.chunked_array([pa.nulls(len(column), pa.string())])
+    values = pc.unique(column)
+    changed = [None if value is None else change(value) for value in values.to_pylist()]
+    places = pc.index_in(column, value_set=values)
+    return pa.chunked_array([pa.array(changed, pa.string())]).take(places)
+
+
+def _is_of_type(value: Any, column: Column) -> bool:
+    """Whether a value is what its column is for; then it holds nothing else."""
+    if column.type == "bigint":
+        return isinstance(value, int | float) or (isinstance(value, str) and value.isdecimal())
+    if column.type == "timestamp":
+        if not isinstance(value, str):
+            return False
+        try:
+            parse_iso(value)
+        except ValueError:
+            return False
+        return True
+    return column.type == "text" and isinstance(value, str)
