@@ -21,13 +21,17 @@ from linq_source.decoding.records import (
 )
 from linq_source.planning.digests import digest_records
 from linq_source.planning.walking import ATTEMPTS, Asking
-from linq_source.planning.windows import Ask, Page
+from linq_source.planning.windows import Ask
 from linq_source.settings import Shard
 
 API = "/api/partner/v2"
 PHONE_NUMBERS_PATH = f"{API}/phone_numbers"
 # Rows are compared in this many groups by id, so that the state stays small.
 DIGEST_GROUPS = 1024
+# How many pages of a list are asked for at once; where they bring nothing new, it has ended.
+CHUNK_PAGES = 50
+# No list is followed further than this, whatever the answers claim: a million chats a number.
+MAX_LIST_PAGES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,20 +92,35 @@ def read_chat_list(phone_number: str, per_page: int) -> Asking[ChatList]:
     """Every chat that a number sees; read again, a few times, while the list moves."""
     seen: list[Records] = []
     for _ in range(ATTEMPTS):
-        (first,) = yield Ask((ListRequest(phone_number, 1, per_page),))
-        total_count = first.envelope.total_count
-        others: list[Page] = []
-        # There are no more pages than chats, whatever the answer claims.
-        numbers = range(2, min(first.envelope.total_pages, total_count) + 1)
-        if numbers:
-            others = yield Ask(tuple(ListRequest(phone_number, n, per_page) for n in numbers))
-        pages = [first, *others]
-        records = distinct(decode_pages([page.body for page in pages], CHAT).records)
-        seen.append(records)
-        same = all(page.envelope.total_count == total_count for page in pages)
-        if same and len(records) == total_count:
+        records, is_whole = yield from _walk_list(phone_number, per_page)
+        if is_whole:
             return ChatList(records, complete=True)
+        seen.append(records)
     return ChatList(distinct(concat_records(CHAT, seen)), complete=False)
+
+
+def _walk_list(phone_number: str, per_page: int) -> Asking[tuple[Records, bool]]:
+    """One walk through a list: the chats found, and whether the counts say that these are all.
+
+    `total_pages` may be anything: the walk ends with the first chunk that brings no chat not seen
+    before, and at `MAX_LIST_PAGES`.
+    """
+    (first,) = yield Ask((ListRequest(phone_number, 1, per_page),))
+    total_count = first.envelope.total_count
+    found = distinct(decode_pages([first.body], CHAT).records)
+    is_same = True
+    # There are no more pages than chats, whatever the answer claims.
+    last = min(first.envelope.total_pages, total_count, MAX_LIST_PAGES)
+    for start in range(2, last + 1, CHUNK_PAGES):
+        numbers = range(start, min(start + CHUNK_PAGES, last + 1))
+        pages = yield Ask(tuple(ListRequest(phone_number, n, per_page) for n in numbers))
+        is_same = is_same and all(page.envelope.total_count == total_count for page in pages)
+        known = len(found)
+        more = decode_pages([page.body for page in pages], CHAT).records
+        found = distinct(concat_records(CHAT, [found, more]))
+        if len(found) == known:
+            break
+    return found, is_same and len(found) == total_count
 
 
 def read_one_chat(chat_id: int) -> Asking[ChatList]:

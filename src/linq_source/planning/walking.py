@@ -26,6 +26,10 @@ from linq_source.instants import floor_day
 from linq_source.planning.windows import MAX_PAGES, Ask, Page, PageRequest, Window
 
 ATTEMPTS = 4
+# An interval is never read as more windows than this, whatever its answers claim.
+MAX_WINDOWS = 10_000
+# Windows that stay unverified move no cursor: after this many the rest is left to the next run.
+MAX_UNVERIFIED = 50
 
 T = TypeVar("T")
 Asking: TypeAlias = Generator[Ask, list[Page], T]
@@ -59,11 +63,13 @@ def read_span(span: Window, per_page: int) -> Generator[Ask | WindowRead, list[P
     """Read an interval of any size as windows of at most `MAX_PAGES` pages, oldest first.
 
     Yields each `WindowRead` (nothing needs to be sent back for it). Ends because every cut lies
-    behind the one before, and after as many windows as twice the messages first counted need.
+    behind the one before; after as many windows as twice the messages first counted need; and,
+    where what is counted is not to be believed, after `MAX_WINDOWS` or `MAX_UNVERIFIED`. What is
+    within reach of the rest is then one more window, unverified.
     """
     start_us = span.start_us
     limit: int | None = None
-    done = 0
+    done = unverified = 0
     while True:
         rest = Window(span.chat_id, start_us, span.end_us)
         (first,) = yield from _ask(PageRequest(rest, 1, per_page))
@@ -71,10 +77,12 @@ def read_span(span: Window, per_page: int) -> Generator[Ask | WindowRead, list[P
             yield (yield from read_window(rest, per_page, first))
             return
         if limit is None:
-            limit = 10 + 2 * first.envelope.total_pages // (MAX_PAGES // 2)
+            limit = min(10 + 2 * first.envelope.total_pages // (MAX_PAGES // 2), MAX_WINDOWS)
         done += 1
         deepest = MAX_PAGES
-        cut_us = (yield from _find_cut(rest, per_page, deepest)) if done <= limit else None
+        cut_us: int | None = None
+        if done <= limit and unverified < MAX_UNVERIFIED:
+            cut_us = yield from _find_cut(rest, per_page, deepest)
         part_first = None
         while cut_us is not None:
             # Many messages at the cut itself are received along with the part: cut earlier then.
@@ -88,7 +96,9 @@ def read_span(span: Window, per_page: int) -> Generator[Ask | WindowRead, list[P
             # What lies within reach is read; the counts then say that it is not all.
             yield (yield from read_window(rest, per_page, first))
             return
-        yield (yield from read_window(part, per_page, part_first))
+        read = yield from read_window(part, per_page, part_first)
+        unverified += not read.verified
+        yield read
         start_us = cut_us
 
 

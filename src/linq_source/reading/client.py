@@ -24,7 +24,8 @@ from linq_source.errors import (
     AuthenticationError,
     ChatUnavailableError,
 )
-from linq_source.reading.transport import RawAnswer, Transport, TransportError, UntrustedError
+from linq_source.reading.answers import RawAnswer
+from linq_source.reading.transport import Transport, TransportError, UntrustedError
 from linq_source.settings import Settings
 
 MAX_PAUSE_S = 60.0
