@@ -1,7 +1,8 @@
 """Writes what the documentation quotes from the code: `make docs`.
 
-The README's table of tables and `docs/tables.md` come from `linq_source.tables`; the README's
-questions and answers from the demo. A test compares, so that none of them goes stale.
+The README's table of tables, `docs/tables.md` and the columns in `docs/security.md` come from
+`linq_source.tables`; the README's questions and answers from the demo. A test compares, so that
+none of them goes stale.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from linq_source.tables import TABLES, Table
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 TABLES_PAGE = ROOT / "docs" / "tables.md"
+SECURITY_PAGE = ROOT / "docs" / "security.md"
 
 
 def tables_overview() -> str:
@@ -57,6 +59,24 @@ def _columns(table: Table) -> list[str]:
     ]
 
 
+def private_columns() -> str:
+    """What the settings `phones` and `text` cover, by column."""
+
+    def columns(*contents: str) -> str:
+        found = [f"`{t.name}.{c.name}`" for t in TABLES.values() for c in t.columns
+                 if c.content in contents]  # fmt: skip
+        return ", ".join(found)
+
+    return "\n".join(
+        [
+            "| setting | covers |",
+            "|---|---|",
+            f"| `phones` | {columns('phone')}; numbers and e-mail addresses in {columns('name')} |",
+            f"| `text` | {columns('writing', 'link')} |",
+        ]
+    )
+
+
 def questions_and_answers() -> str:
     """The demo's questions, their SQL and the answers it prints."""
     with tempfile.TemporaryDirectory() as folder:
@@ -84,7 +104,8 @@ def built() -> dict[Path, str]:
     readme = README.read_text()
     readme = with_block(readme, "tables", tables_overview())
     readme = with_block(readme, "questions", questions_and_answers())
-    return {README: readme, TABLES_PAGE: tables_page()}
+    security = with_block(SECURITY_PAGE.read_text(), "private columns", private_columns())
+    return {README: readme, TABLES_PAGE: tables_page(), SECURITY_PAGE: security}
 
 
 if __name__ == "__main__":

@@ -50,12 +50,19 @@ MOMENTS = {
     "after the commit, before the state is saved": "after(Extract, 'commit_packages')",
     "before normalizing": "before(Pipeline, 'normalize')",
     "before loading": "before(Pipeline, 'load')",
-    "while merging": (
+    "while appending or merging": (
         "original = DuckDbSqlClient.execute_many\n"
         "def run(self, statements, *a, **k):\n"
         "    if any('INSERT' in s and 'chat_messages' in s for s in statements): die()\n"
         "    return original(self, statements, *a, **k)\n"
-        "DuckDbSqlClient.execute_many = run"
+        "DuckDbSqlClient.execute_many = run\n"
+        "from dlt.destinations.impl.duckdb.duck import DuckDbCopyJob\n"
+        "load = DuckDbCopyJob.run\n"
+        "def copy(self):\n"
+        "    load(self)\n"
+        "    name = self._job_client.sql_client.dataset_name\n"
+        "    if 'staging' not in name and 'chat_messages.' in self._file_name: die()\n"
+        "DuckDbCopyJob.run = copy"
     ),
     "after a table was staged, before dlt noted it": (
         "from dlt.destinations.impl.duckdb.duck import DuckDbCopyJob\n"

@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import linq_source
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,10 +28,11 @@ def test_readme_and_tables_page_are_up_to_date() -> None:
         assert path.read_text() == text, f"{path.name} is stale: make docs"
 
 
-def test_every_test_named_in_the_guarantees_exists() -> None:
-    text = (ROOT / "docs" / "guarantees.md").read_text()
+@pytest.mark.parametrize(("page", "least"), [("guarantees.md", 20), ("security.md", 15)])
+def test_every_test_named_in_the_guarantees_exists(page: str, least: int) -> None:
+    text = (ROOT / "docs" / page).read_text()
     named = re.findall(r"`(test_\w+\.py)::(\w+)`", text)
-    assert len(named) > 20
+    assert len(named) > least
     for file, test in named:
         assert f"def {test}(" in (ROOT / "tests" / file).read_text(), f"{file}::{test}"
 
@@ -37,8 +40,8 @@ def test_every_test_named_in_the_guarantees_exists() -> None:
 def test_public_names() -> None:
     assert linq_source.__all__ == [
         "ApiContractError", "ApiUnavailableError", "AuditReport", "AuthenticationError",
-        "ChatUnavailableError", "ConfigurationError", "DestinationError", "LinqError", "Report",
-        "audit", "linq_source", "settle", "sync",
+        "ChatUnavailableError", "ConfigurationError", "DestinationError", "ForgetReport",
+        "LinqError", "Report", "audit", "forget", "linq_source", "settle", "sync",
     ]  # fmt: skip
     for name in linq_source.__all__:
         assert getattr(linq_source, name).__doc__

@@ -79,11 +79,18 @@ class Extraction:
         self._todo: dict[int, int | None] | None = None
         self._stuck: set[int] = set()
         self._loaded_messages = 0
+        # Whether the destination held no messages when the reading began.
+        self.fills_empty_tables = False
+        self._loaded_chats: set[int] = set()
         # Chats of which a forgotten person's messages were left out.
         self.partly_forgotten: set[int] = set()
 
+    def release(self) -> None:
+        """Close connections that nobody uses; reading may go on later."""
+        self.client.release()
+
     def close(self) -> None:
-        """Close the client's connections."""
+        """Close the client's connections, and end whoever waits on one."""
         self.client.close()
 
     @property
@@ -172,7 +179,8 @@ class Extraction:
         `cursors` holds a text per chat id and is changed as rows are given out.
         """
         todo = self._plan(cursors)
-        buffer = _Buffer(self, synced_at_us)
+        buffer = _Buffer(synced_at_us)
+        loaded_before = frozenset(self._loaded_chats)
         buffer.ledger.extend(self._failed_windows(self.counts.chats_failed))
         if not self.settings.is_stateless:
             buffer.ledger.extend(self._vanished_windows(cursors))
@@ -193,6 +201,10 @@ class Extraction:
                     buffer.ledger.extend(self._failed_windows({chat_id: str(item.error)}))
                 elif isinstance(item, Output):
                     self._take(item.value, buffer)
+                    # What the destination cannot have needs nothing replaced.
+                    is_new = self.fills_empty_tables and chat_id not in loaded_before
+                    buffer.tombstones = buffer.tombstones or not is_new
+                    self._loaded_chats.add(chat_id)
                     self._doubt(item.value, cursors)
                 if not isinstance(item, Failed) and item.value.cursor is not None:
                     cursors[str(chat_id)] = encode(item.value.cursor)
@@ -361,8 +373,8 @@ class Extraction:
 class _Buffer:
     """Parts and ledger rows waiting to be handed on together."""
 
-    extraction: Extraction
     synced_at_us: int
+    tombstones: bool = False
     parts: list[Part] = field(default_factory=list)
     ledger: list[LedgerWindow] = field(default_factory=list)
     rows: int = 0
@@ -375,8 +387,10 @@ class _Buffer:
         """Everything gathered, as rows; empty tables left out."""
         result = {}
         if self.parts:
-            result.update(rows.message_rows(self.parts, self.synced_at_us))
+            result.update(
+                rows.message_rows(self.parts, self.synced_at_us, tombstones=self.tombstones)
+            )
         if self.ledger:
             result.update(rows.ledger_rows(self.ledger, self.synced_at_us))
-        self.parts, self.ledger, self.rows = [], [], 0
+        self.parts, self.ledger, self.rows, self.tombstones = [], [], 0, False
         return {name: table for name, table in result.items() if table.num_rows}

@@ -21,6 +21,7 @@ from linq_source import tables
 from linq_source.errors import ConfigurationError, DestinationError
 from linq_source.planning.forgotten import Forgotten, forgotten_from, sender_column
 from linq_source.planning.privacy import PLAIN, Privacy
+from linq_source.settling import is_duckdb
 from linq_source.source import FORGOTTEN, PRIVACY, SECTION
 from linq_source.syncing import finish_and_agree, has_loaded, load_pending, plain_errors
 from linq_source.tables import TABLES, Table
@@ -316,8 +317,7 @@ def _remove_load_files(pipeline: dlt.Pipeline) -> None:
 
 def _rewrite_file(pipeline: dlt.Pipeline) -> list[str]:
     """Write a DuckDB file anew: blocks that DELETE frees keep their bytes until overwritten."""
-    destination_type = pipeline.destination.destination_type if pipeline.destination else ""
-    if destination_type.split(".")[-1] != "duckdb":
+    if not is_duckdb(pipeline):
         return ["backups, snapshots and time travel of the destination are not touched"]
     import duckdb
 

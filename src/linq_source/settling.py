@@ -51,6 +51,12 @@ def settle(pipeline: dlt.Pipeline, *, ledger_retention_days: int = LEDGER_RETENT
     return marked
 
 
+def is_duckdb(pipeline: dlt.Pipeline) -> bool:
+    """Whether the destination is a DuckDB database."""
+    destination = pipeline.destination
+    return destination is not None and destination.destination_type.split(".")[-1] == "duckdb"
+
+
 def _settled_us(pipeline: dlt.Pipeline) -> int:
     """The newest window already settled. Without that memory all are looked at again."""
     try:

@@ -153,6 +153,8 @@ class Session:
         self._entered: set[str] = set()
         self._open = 0
         self._synced_at_us = 0
+        # Set where the destination holds no messages yet: then nothing has to be replaced.
+        self.fills_empty_tables = False
 
     def resources(self) -> list[DltResource]:
         """The three resources, every table of theirs with its own hints."""
@@ -169,7 +171,7 @@ class Session:
 
     @contextmanager
     def _joined(self, resource: str) -> Iterator[Extraction]:
-        """The extraction of the load package under way; closed when its last resource ends."""
+        """The extraction of the load package under way."""
         package = _load_id()
         self._check_privacy()
         if package != self._package or resource in self._entered or self.extraction is None:
@@ -186,8 +188,8 @@ class Session:
             yield self.extraction
         finally:
             self._open -= 1
-            if self._open == 0 and not self._keep:
-                self.close()
+            if self._open == 0 and not self._keep and self.extraction is not None:
+                self.extraction.release()
 
     def _check_privacy(self) -> None:
         """Raise `ConfigurationError` where rows of another treatment are loaded already."""
@@ -232,6 +234,7 @@ class Session:
             state = dlt.current.resource_state("chat_messages")
             cursors: MutableMapping[str, str] = state.setdefault("cursors", {})
             yield from self._mark("chat_messages", {})
+            extraction.fills_empty_tables = self.fills_empty_tables
             for found in extraction.messages(cursors, self._synced_at_us):
                 yield from self._mark("chat_messages", found)
             if extraction.partly_forgotten - extraction.forgotten.partly:

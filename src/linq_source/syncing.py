@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, TypeVar
 
 import dlt
@@ -19,11 +19,12 @@ from dlt.common.pipeline import LoadInfo
 from dlt.pipeline.exceptions import PipelineStepFailed
 from dlt.pipeline.state_sync import load_pipeline_state_from_destination
 
+from linq_source.appending import appending, holds_no_messages
 from linq_source.errors import ConfigurationError, DestinationError, LinqError
 from linq_source.extraction import Extraction, Listener
 from linq_source.planning.forgotten import Forgotten, forgotten_from
 from linq_source.report import ChatFailure, Report
-from linq_source.settling import settle
+from linq_source.settling import is_duckdb, settle
 from linq_source.source import FORGOTTEN, SECTION, Session, linq_source, session_options
 
 PACKAGE_MESSAGES = 1_000_000
@@ -62,8 +63,10 @@ def sync(
     loads: list[str] = []
     try:
         with plain_errors(pipeline):
-            loads += finish_and_agree(pipeline, notes)
-            deleted = settle(pipeline) if loads else 0
+            with _kept_open(pipeline):
+                loads += finish_and_agree(pipeline, notes)
+                deleted = settle(pipeline) if loads else 0
+                session.fills_empty_tables = holds_no_messages(pipeline)
             loads += _load_packages(pipeline, source, session)
             deleted += settle(pipeline)
         return _report(session.extraction, deleted, loads, notes, time.monotonic() - started_s)
@@ -86,10 +89,25 @@ def _load_packages(pipeline: dlt.Pipeline, source: Any, session: Session) -> Ite
 def load_pending(pipeline: dlt.Pipeline) -> list[str]:
     """Load what was extracted, and leave no copy of it behind; gives the ids of the packages."""
     pipeline.normalize()
-    with _without_copies():
+    with _without_copies(), _kept_open(pipeline), appending(pipeline):
         loads = _load_ids(pipeline.load())
-    _remember_arrived(pipeline, _version(_remote_state(pipeline)))
+        _remember_arrived(pipeline, _version(_remote_state(pipeline)))
     return loads
+
+
+@contextmanager
+def _kept_open(pipeline: dlt.Pipeline) -> Iterator[None]:
+    """Keep one connection open: DuckDB opens and closes the file with the last one.
+
+    Not while messages are read: nobody else can open the file meanwhile.
+    """
+    with ExitStack() as stack:
+        if is_duckdb(pipeline):
+            # A database that cannot be opened is reported by whoever needs it.
+            with suppress(Exception):
+                client: Any = pipeline.sql_client()
+                stack.enter_context(client)
+        yield
 
 
 @contextmanager

@@ -27,8 +27,13 @@ Rows = Mapping[str, pa.Table]
 _TIMESTAMP = tables.ARROW_TYPES["timestamp"]
 
 
-def message_rows(parts: Sequence[Part], synced_at_us: int) -> dict[str, pa.Table]:
-    """The rows of messages, attachments, reactions and rejected records of several parts."""
+def message_rows(
+    parts: Sequence[Part], synced_at_us: int, *, tombstones: bool = True
+) -> dict[str, pa.Table]:
+    """The rows of messages, attachments, reactions and rejected records of several parts.
+
+    Without `tombstones`, only what is there: for tables that hold nothing yet.
+    """
     records = concat_records(MESSAGE, [part.records for part in parts])
     chat_ids = _repeat_each(
         [part.window.chat_id for part in parts], [len(part.records) for part in parts]
@@ -39,7 +44,12 @@ def message_rows(parts: Sequence[Part], synced_at_us: int) -> dict[str, pa.Table
     }
     for field, table in MESSAGE.children.items():
         rows[table.name] = _child_rows(
-            records, field, table, {"chat_message_id": records.root["id"]} | added, synced_at_us
+            records,
+            field,
+            table,
+            {"chat_message_id": records.root["id"]} | added,
+            synced_at_us,
+            tombstones,
         )
     rows[tables.REJECTED_RECORDS.name] = _rejected_rows(parts, synced_at_us)
     return rows
@@ -111,6 +121,7 @@ def _child_rows(
     table: Table,
     parent_columns: Mapping[str, pa.ChunkedArray],
     synced_at_us: int,
+    tombstones: bool = True,
 ) -> pa.Table:
     """Children with their parent's columns, then a tombstone for every parent without any.
 
@@ -122,6 +133,8 @@ def _child_rows(
     if "position" in table.column_names:
         added["position"] = child[POSITION]
     rows = _conform(child.drop_columns([ROW, POSITION]), table, added, synced_at_us)
+    if not tombstones:
+        return rows
     parents = row_numbers(len(records))
     childless = parents.filter(pc.invert(pc.is_in(parents, value_set=child[ROW].combine_chunks())))
     if len(childless) == 0:
@@ -133,8 +146,8 @@ def _child_rows(
             name, pa.chunked_array([pa.repeat(pa.scalar(-1, pa.int64()), len(childless))])
         )
     marks[TOMBSTONE] = pa.chunked_array([pa.repeat(pa.scalar(True), len(childless))])
-    tombstones = _conform(table.schema.empty_table().select([]), table, marks, synced_at_us)
-    return pa.concat_tables([rows, tombstones], promote_options="default")
+    marked = _conform(table.schema.empty_table().select([]), table, marks, synced_at_us)
+    return pa.concat_tables([rows, marked], promote_options="default")
 
 
 def _conform(

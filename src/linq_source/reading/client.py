@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
 from urllib.parse import quote
@@ -25,6 +26,7 @@ from linq_source.errors import (
     ChatUnavailableError,
 )
 from linq_source.reading.answers import RawAnswer
+from linq_source.reading.throttle import Throttle
 from linq_source.reading.transport import Transport, TransportError, UntrustedError
 from linq_source.settings import Settings
 
@@ -49,11 +51,11 @@ class Answer:
 
 
 class _PassingError(Exception):
-    """A failure that asking again may mend. `pause_s` is what the server asked for."""
+    """A failure that asking again may mend. One that `holds_all` waits in the throttle."""
 
-    def __init__(self, reason: str, pause_s: float = 0.0) -> None:
+    def __init__(self, reason: str, *, holds_all: bool = False) -> None:
         super().__init__(reason)
-        self.pause_s = pause_s
+        self.holds_all = holds_all
 
 
 class Client:
@@ -66,12 +68,19 @@ class Client:
         self._sleep = sleep or self._wait
         self._lock = threading.Lock()
         self._answered = False
+        self._throttle = Throttle(settings.workers, settings.max_requests_per_second)
         self.requests = 0
         self.retries = 0
+        self.refused = 0
+
+    def release(self) -> None:
+        """Close the connections that nobody uses; the client stays usable."""
+        self._transport.release()
 
     def close(self) -> None:
-        """Close connections and end every wait."""
+        """Close all connections and end every wait, for good."""
         self._closed.set()
+        self._throttle.close()
         self._transport.close()
 
     def _wait(self, seconds: float) -> None:
@@ -109,9 +118,8 @@ class Client:
             deadline_s = min(deadline_s, FIRST_ANSWER_DEADLINE_S)
 
         def out_of_time(state: RetryCallState) -> bool:
-            return self._closed.is_set() or (
-                time.monotonic() - started_s + state.upcoming_sleep > deadline_s
-            )
+            pause_s = max(state.upcoming_sleep, self._throttle.pause_left_s)
+            return self._closed.is_set() or time.monotonic() - started_s + pause_s > deadline_s
 
         retrying = Retrying(
             retry=retry_if_exception_type(_PassingError),
@@ -135,17 +143,7 @@ class Client:
             self.retries += 1
 
     def _get_once(self, path: str, target: str, check: Callable[[bytes], T]) -> tuple[Answer, T]:
-        with self._lock:
-            self.requests += 1
-        try:
-            answer = self._transport.get(target)
-        except UntrustedError as error:
-            raise ApiContractError(
-                f"{self._settings.base_url}: {error}; check base_url (REQUESTS_CA_BUNDLE names "
-                "certificates of your own)"
-            ) from error
-        except TransportError as error:
-            raise _PassingError(str(error)) from error
+        answer = self._exchange(target)
         self._answered = True
         if answer.status != 200:
             raise self._refusal(answer, path)
@@ -154,6 +152,35 @@ class Client:
         except ValueError as error:
             raise _PassingError(str(error)) from error
         return Answer(answer.body, answer.headers.get("Date", "")), value
+
+    def _exchange(self, target: str) -> RawAnswer:
+        """Send one request when it is its turn, and tell the throttle how it went."""
+        started_s = self._throttle.enter()
+        if started_s is None:
+            raise _PassingError("the run is ending")
+        with self._lock:
+            self.requests += 1
+        try:
+            answer = self._transport.get(target)
+            pause_s = _retry_after_s(answer.headers)
+            if answer.status == 429:
+                with self._lock:
+                    self.refused += 1
+                self._throttle.refused(started_s, pause_s)
+            elif answer.status == 503 and pause_s:
+                self._throttle.pause(pause_s)
+            else:
+                self._throttle.succeeded(started_s)
+            return answer
+        except UntrustedError as error:
+            raise ApiContractError(
+                f"{self._settings.base_url}: {error}; check base_url (REQUESTS_CA_BUNDLE names "
+                "certificates of your own)"
+            ) from error
+        except TransportError as error:
+            raise _PassingError(str(error)) from error
+        finally:
+            self._throttle.leave()
 
     def _refusal(self, answer: RawAnswer, path: str) -> Exception:
         """What an answer other than 200 means, as an exception."""
@@ -164,7 +191,8 @@ class Client:
                 "under [sources.linq] in .dlt/secrets.toml"
             )
         if status in _PASSING or status >= 500:
-            return _PassingError(f"HTTP {status}", _retry_after_s(answer.headers))
+            holds_all = status == 429 or (status == 503 and _retry_after_s(answer.headers) > 0)
+            return _PassingError(f"HTTP {status}", holds_all=holds_all)
         if status in _CHAT_GONE and "/chats/" in path:
             chat_id = path.split("/chats/")[1].split("/")[0]
             return ChatUnavailableError(
@@ -189,11 +217,11 @@ def _query(parameters: Mapping[str, str]) -> str:
 
 
 def _pause_s(state: RetryCallState) -> float:
-    """Exponential with jitter, from half a second; longer where the server asked for it."""
-    backoff_s = _BACKOFF(state)
+    """Exponential with jitter, from half a second; none where the throttle holds everybody."""
     error = state.outcome.exception() if state.outcome else None
-    asked_s = error.pause_s if isinstance(error, _PassingError) else 0.0
-    return max(backoff_s, asked_s)
+    if isinstance(error, _PassingError) and error.holds_all:
+        return 0.0
+    return _BACKOFF(state)
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float:
@@ -204,8 +232,8 @@ def _retry_after_s(headers: Mapping[str, str]) -> float:
     if text.isdecimal():
         return min(float(text), MAX_PAUSE_S)
     try:
-        now = parsedate_to_datetime(headers["Date"])
+        now = parsedate_to_datetime(headers["Date"]) if "Date" in headers else datetime.now(UTC)
         pause_s = (parsedate_to_datetime(text) - now).total_seconds()
-    except (KeyError, ValueError):
+    except (TypeError, ValueError):
         return 0.0
     return min(max(pause_s, 0.0), MAX_PAUSE_S)
