@@ -82,7 +82,7 @@ def test_packages_of_a_first_load_that_repeat_a_day_are_merged(
         with decide(pipeline):
             yield
 
-    decide: Callable[[Any], Any] = syncing.appending
+    decide: Callable[[Any], Any] = appending.appending
     monkeypatch.setattr(syncing, "appending", while_reading)
     report = small.sync(page_size=5, max_messages=5)
     assert len(report.loads) > 2
