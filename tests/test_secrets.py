@@ -163,10 +163,9 @@ class Run:
         for path in self.files():
             if not holds_rows(path):
                 said[f"file {path.name}"] = path.read_bytes()
-        for row in self.rows("_dlt_pipeline_state"):
-            said["state in the destination"] = repr(row)
-        for row in self.rows("_dlt_version"):
-            said["schema in the destination"] = repr(row)
+        for name, rows in self.tables().items():
+            if "._dlt_" in name:
+                said[f"table {name}"] = rows
         return said
 
     def holds(self) -> dict[str, str | bytes]:
@@ -177,33 +176,23 @@ class Run:
                 holds[f"file {path.name}"] = path.read_bytes()
                 if path.suffix == ".parquet":
                     holds[f"rows of {path.name}"] = repr(pq.read_table(path).to_pylist())
-        if self.loader.database.is_file():
-            holds["database file"] = self.loader.database.read_bytes()
-            for name in self.tables():
-                holds[f"table {name}"] = repr(self.rows(name))
-        return holds
+        return holds | {f"table {name}": rows for name, rows in self.tables().items()}
 
     def files(self) -> list[Path]:
         return [path for path in self.loader.folder.rglob("*") if path.is_file()]
 
-    def tables(self) -> list[str]:
+    def tables(self) -> dict[str, str]:
+        """The rows of every table of every dataset."""
         if not self.loader.database.is_file():
-            return []
+            return {}
         with duckdb.connect(str(self.loader.database), read_only=True) as connection:
-            return [
-                f"{schema}.{name}"
-                for schema, name in connection.execute(
-                    "SELECT table_schema, table_name FROM information_schema.tables"
-                ).fetchall()
-            ]
-
-    def rows(self, name: str) -> list[Any]:
-        """The rows of a table, of that name in any dataset."""
-        names = [table for table in self.tables() if table in (name, f"linq.{name}")]
-        if not names:
-            return []
-        with duckdb.connect(str(self.loader.database), read_only=True) as connection:
-            return connection.execute(f"SELECT * FROM {names[0]}").fetchall()
+            names = connection.execute(
+                "SELECT table_schema || '.' || table_name FROM information_schema.tables"
+            ).fetchall()
+            return {
+                name: repr(connection.execute(f"SELECT * FROM {name}").fetchall())
+                for (name,) in names
+            }
 
 
 def holds_rows(path: Path) -> bool:
@@ -408,7 +397,7 @@ def test_nothing_is_told(
     caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     case = CASES[name]
-    options = case.prepare(run, monkeypatch) or {}
+    options = dict(case.prepare(run, monkeypatch) or {})
     if in_environment:
         monkeypatch.setenv("SOURCES__LINQ__API_TOKEN", TOKEN)
         for key, value in options.items():
@@ -439,14 +428,14 @@ def test_what_is_searched_is_there(run: Run, caplog: pytest.LogCaptureFixture) -
     for name in (
         "progress", "repr of extraction", "repr of client", "repr of transport", "repr of report",
         "repr of source", "repr of session", "repr of settings", "trace", "trace as dict",
-        "file trace.pickle", "file state.json", "state in the destination",
-        "schema in the destination",
+        "file trace.pickle", "file state.json", "table linq._dlt_version",
+        "table linq._dlt_pipeline_state",
     ):  # fmt: skip
         assert said[name], name
     assert "30 messages" in str(said["progress"])
     assert any(record.name == "dlt" for record in caplog.records)
     assert told({"rows": holds["table linq.chat_messages"]}, (TEXT, NUMBERS[3]))
-    state = {"state": said["state in the destination"]}
+    state = {"state": said["table linq._dlt_pipeline_state"]}
     assert told(state, ("cursors",)) == ["cursors in state"]
 
 

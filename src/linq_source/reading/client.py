@@ -26,7 +26,7 @@ from linq_source.errors import (
     ChatUnavailableError,
 )
 from linq_source.reading.answers import RawAnswer
-from linq_source.reading.throttle import Throttle
+from linq_source.reading.throttle import GaveUpError, Patience, Throttle
 from linq_source.reading.transport import Transport, TransportError, UntrustedError
 from linq_source.settings import Settings
 
@@ -51,10 +51,14 @@ class Answer:
 
 
 class _PassingError(Exception):
-    """A failure that asking again may mend. One that `holds_all` waits in the throttle."""
+    """A failure that asking again may mend, after the pause that the server asked for.
 
-    def __init__(self, reason: str, *, holds_all: bool = False) -> None:
+    One that `holds_all` waits in the throttle, with everybody else.
+    """
+
+    def __init__(self, reason: str, asked_s: float = 0.0, *, holds_all: bool = False) -> None:
         super().__init__(reason)
+        self.asked_s = asked_s
         self.holds_all = holds_all
 
 
@@ -97,7 +101,7 @@ class Client:
         """
         target = path + _query(parameters)
         try:
-            return self._get_once(path, target, check)
+            return self._get_once(path, target, check, Patience())
         except _PassingError as error:
             return self._get_again(path, target, check, error)
 
@@ -105,21 +109,24 @@ class Client:
         self, path: str, target: str, check: Callable[[bytes], T], first: _PassingError
     ) -> tuple[Answer, T]:
         """Repeat a request whose first try failed with `first`, until the deadline."""
+        deadline_s = self._settings.request_deadline_s
+        if not self._answered:
+            deadline_s = min(deadline_s, FIRST_ANSWER_DEADLINE_S)
         started_s = time.monotonic()
+        patience = Patience(started_s + deadline_s)
         failures = [first]
 
         def attempt() -> tuple[Answer, T]:
             if failures:
                 raise failures.pop()
-            return self._get_once(path, target, check)
-
-        deadline_s = self._settings.request_deadline_s
-        if not self._answered:
-            deadline_s = min(deadline_s, FIRST_ANSWER_DEADLINE_S)
+            return self._get_once(path, target, check, patience)
 
         def out_of_time(state: RetryCallState) -> bool:
-            pause_s = max(state.upcoming_sleep, self._throttle.pause_left_s)
-            return self._closed.is_set() or time.monotonic() - started_s + pause_s > deadline_s
+            return (
+                self._closed.is_set()
+                or self._throttle.is_paused_beyond(patience)
+                or time.monotonic() + state.upcoming_sleep > patience.until_s
+            )
 
         retrying = Retrying(
             retry=retry_if_exception_type(_PassingError),
@@ -142,8 +149,10 @@ class Client:
         with self._lock:
             self.retries += 1
 
-    def _get_once(self, path: str, target: str, check: Callable[[bytes], T]) -> tuple[Answer, T]:
-        answer = self._exchange(target)
+    def _get_once(
+        self, path: str, target: str, check: Callable[[bytes], T], patience: Patience
+    ) -> tuple[Answer, T]:
+        answer = self._exchange(target, patience)
         self._answered = True
         if answer.status != 200:
             raise self._refusal(answer, path)
@@ -153,23 +162,23 @@ class Client:
             raise _PassingError(str(error)) from error
         return Answer(answer.body, answer.headers.get("Date", "")), value
 
-    def _exchange(self, target: str) -> RawAnswer:
+    def _exchange(self, target: str, patience: Patience) -> RawAnswer:
         """Send one request when it is its turn, and tell the throttle how it went."""
-        started_s = self._throttle.enter()
-        if started_s is None:
-            raise _PassingError("the run is ending")
+        try:
+            started_s = self._throttle.enter(patience)
+        except GaveUpError as error:
+            raise _PassingError("the server asks everybody to pause (429 or 503)") from error
         with self._lock:
             self.requests += 1
         try:
             answer = self._transport.get(target)
-            pause_s = _retry_after_s(answer.headers)
             if answer.status == 429:
                 with self._lock:
                     self.refused += 1
-                self._throttle.refused(started_s, pause_s)
-            elif answer.status == 503 and pause_s:
-                self._throttle.pause(pause_s)
-            else:
+                self._throttle.refused(started_s, _retry_after_s(answer.headers))
+            elif answer.status == 503 and (asked_s := _retry_after_s(answer.headers)):
+                self._throttle.pause(asked_s)
+            elif answer.status < 500:
                 self._throttle.succeeded(started_s)
             return answer
         except UntrustedError as error:
@@ -191,8 +200,9 @@ class Client:
                 "under [sources.linq] in .dlt/secrets.toml"
             )
         if status in _PASSING or status >= 500:
-            holds_all = status == 429 or (status == 503 and _retry_after_s(answer.headers) > 0)
-            return _PassingError(f"HTTP {status}", holds_all=holds_all)
+            asked_s = _retry_after_s(answer.headers)
+            holds_all = status == 429 or (status == 503 and asked_s > 0)
+            return _PassingError(f"HTTP {status}", asked_s, holds_all=holds_all)
         if status in _CHAT_GONE and "/chats/" in path:
             chat_id = path.split("/chats/")[1].split("/")[0]
             return ChatUnavailableError(
@@ -217,11 +227,11 @@ def _query(parameters: Mapping[str, str]) -> str:
 
 
 def _pause_s(state: RetryCallState) -> float:
-    """Exponential with jitter, from half a second; none where the throttle holds everybody."""
+    """Exponential with jitter, or as asked; none where the throttle holds everybody."""
     error = state.outcome.exception() if state.outcome else None
-    if isinstance(error, _PassingError) and error.holds_all:
-        return 0.0
-    return _BACKOFF(state)
+    if not isinstance(error, _PassingError):
+        return _BACKOFF(state)
+    return 0.0 if error.holds_all else max(_BACKOFF(state), error.asked_s)
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float:
@@ -232,8 +242,17 @@ def _retry_after_s(headers: Mapping[str, str]) -> float:
     if text.isdecimal():
         return min(float(text), MAX_PAUSE_S)
     try:
-        now = parsedate_to_datetime(headers["Date"]) if "Date" in headers else datetime.now(UTC)
-        pause_s = (parsedate_to_datetime(text) - now).total_seconds()
-    except (TypeError, ValueError):
+        now = _http_date(headers["Date"])
+    except (KeyError, ValueError):
+        now = datetime.now(UTC)
+    try:
+        pause_s = (_http_date(text) - now).total_seconds()
+    except ValueError:
         return 0.0
     return min(max(pause_s, 0.0), MAX_PAUSE_S)
+
+
+def _http_date(text: str) -> datetime:
+    """An aware instant. Raises `ValueError`."""
+    instant = parsedate_to_datetime(text)
+    return instant if instant.tzinfo else instant.replace(tzinfo=UTC)

@@ -19,16 +19,17 @@ import math
 from collections import deque
 from collections.abc import Callable
 
-# How far below the learned rate the pace starts, and how long it takes to reach it: the first
-# time, when the rate is known least, sooner than later.
+# How far below the learned rate the pace starts, and how long it takes to reach it.
 _BELOW = 0.05
-_FIRST_PROBE_S = 10.0
-_PROBE_S = 20.0
+_HOLD_S = 15.0
 # After that the pace doubles every so often.
-_DOUBLING_S = 3.0
+_DOUBLING_S = 2.0
 # What sleeping too long may lose is caught up within this.
-_CATCH_UP_S = 0.1
+_CATCH_UP_S = 0.05
+# The number in flight grows by half a round of answers until the first refusal, then by one. A
+# round is at least this long: what a server bears for milliseconds says little.
 _FIRST_IN_FLIGHT = 4
+_ROUND_S = 0.05
 _BACKOFF_S = 1.0
 _MAX_BACKOFF_S = 20.0
 # Successes are counted in slots this long; so many slots are remembered.
@@ -46,12 +47,14 @@ class Pacing:
         self._workers = workers
         self._ceiling_per_s = max_per_s or math.inf
         self._random = random
-        self._limit = float(min(workers, _FIRST_IN_FLIGHT))
+        self._limit = min(workers, _FIRST_IN_FLIGHT)
+        self._round_started_s = -math.inf
+        self._round_successes = 0
         self._in_flight = 0
         self._next_s = -math.inf
         self._paused_until_s = -math.inf
         self._rate_per_s: float | None = None
-        self._lessons = 0
+        self._has_refused = False
         self._refusals_in_a_row = 0
         # One request looks whether the server answers again, before the others follow.
         self._is_probing = False
@@ -60,7 +63,7 @@ class Pacing:
     @property
     def limit(self) -> int:
         """How many requests may be under way."""
-        return int(self._limit)
+        return self._limit
 
     @property
     def paused_until_s(self) -> float:
@@ -77,19 +80,18 @@ class Pacing:
         """Requests a second that are thought to be allowed; infinite while nothing tells."""
         if self._rate_per_s is None:
             return self._ceiling_per_s
-        probe_s = _FIRST_PROBE_S if self._lessons == 1 else _PROBE_S
         since_s = now_s - self._paused_until_s
-        if since_s < probe_s:
-            factor = 1 - _BELOW * (1 - max(0.0, since_s) / probe_s)
+        if since_s < _HOLD_S:
+            factor = 1 - _BELOW * (1 - max(0.0, since_s) / _HOLD_S)
         else:
-            factor = 2 ** min(60.0, (since_s - probe_s) / _DOUBLING_S)
+            factor = 2 ** min(60.0, (since_s - _HOLD_S) / _DOUBLING_S)
         return min(self._ceiling_per_s, self._rate_per_s * factor)
 
     def start(self, now_s: float) -> None:
         """A request starts."""
         self._in_flight += 1
         if self._is_probing:
-            self._next_s = now_s + _BACKOFF_S
+            self._next_s = now_s + max(_BACKOFF_S, 1 / self.pace_per_s(now_s))
             return
         pace = self.pace_per_s(now_s)
         if pace < math.inf:
@@ -111,13 +113,15 @@ class Pacing:
             self._granted[-1][1] += 1
         else:
             self._granted.append([now_s, 1])
-        # The start is quicker: nothing has been refused yet.
-        step = 1 / self.limit if self._lessons else 0.5
-        self._limit = min(float(self._workers), self._limit + step)
+        self._round_successes += 1
+        if self._round_successes >= self._limit and now_s - self._round_started_s >= _ROUND_S:
+            grown = self._limit + 1 if self._has_refused else math.ceil(1.5 * self._limit)
+            self._limit = min(grown, self._workers)
+            self._begin_round(now_s)
 
     def pause(self, now_s: float, asked_s: float) -> None:
         """The server asks everybody to wait, for another reason than the rate."""
-        self._paused_until_s = max(self._paused_until_s, now_s + asked_s)
+        self._hold(now_s + asked_s, probe=True)
 
     def refused(self, started_s: float, now_s: float, asked_s: float) -> None:
         """A request that started then was refused; the server asks for a pause, 0 for none.
@@ -125,42 +129,50 @@ class Pacing:
         Those already under way when a pause began belong to the refusal that began it.
         """
         if started_s < self._paused_until_s:
-            if asked_s:
-                self.pause(now_s, asked_s)
+            self._hold(now_s + asked_s, probe=self._is_probing)
             return
         backoff_s = min(_BACKOFF_S * 2**self._refusals_in_a_row, _MAX_BACKOFF_S)
         pause_s = asked_s or backoff_s * (1 + 0.25 * self._random())
         self._refusals_in_a_row = min(self._refusals_in_a_row + 1, 10)
-        self._limit = float(max(1, self.limit // 2))
-        rate = self._learn(now_s, pause_s, asked_s or _BACKOFF_S)
-        if rate:
-            self._rate_per_s = rate
-            self._lessons += 1
+        self._has_refused = True
+        self._limit = max(1, self._limit // 2)
+        self._begin_round(now_s + pause_s)
+        self._rate_per_s = self._learn(now_s, pause_s, asked_s) or self._rate_per_s
         self._granted.clear()
-        self._paused_until_s = now_s + pause_s
-        self._is_probing = not asked_s or self._rate_per_s is None
-        if not self._is_probing:
-            self._next_s = self._paused_until_s
+        # After a pause that the server asked for, a paced request is as good as a probe.
+        self._hold(now_s + pause_s, probe=not asked_s or self._rate_per_s is None)
 
-    def _learn(self, now_s: float, pause_s: float, window_s: float) -> float:
+    def _begin_round(self, now_s: float) -> None:
+        self._round_started_s = now_s
+        self._round_successes = 0
+
+    def _hold(self, until_s: float, *, probe: bool) -> None:
+        """Nothing starts before `until_s`."""
+        if until_s > self._paused_until_s:
+            self._paused_until_s = until_s
+            self._next_s = max(self._next_s, until_s)
+            self._is_probing = probe
+
+    def _learn(self, now_s: float, pause_s: float, asked_s: float) -> float:
         """The rate that the successes since the last pause show; 0 for none.
 
-        Limits count over some window: over one of `window_s` before the first refusal; later over
-        any stretch of a second or more, this pause included, so that a limit per ten seconds is
-        not taken for one per second.
+        Nobody knows how the server counts. In a window, fixed or sliding, it grants its rate times
+        the window: what it granted lately, in a second or in the pause it asks for, is the rate. A
+        token bucket grants more until it is empty, and refills while we pause: there the rate is
+        what was granted, by the time from pause to pause. The first refusal is read the first way.
+        So are later ones, as far as the second way allows: a rate too high is found out at once
+        and lowered, one too low stays until the pace grows again.
         """
-        if not self._granted:
-            return 0.0
-        window_s = max(1.0, window_s)
-        if not self._lessons:
-            return sum(n for at_s, n in self._granted if now_s - at_s < window_s) / window_s
-        count = lowest = recent = 0.0
+        window_s = 1.0 if self._rate_per_s is not None else max(1.0, asked_s)
+        count = sustained = recent = 0.0
         is_recent = True
         for at_s, n in reversed(self._granted):
             count += n
             since_s = now_s - at_s
-            lowest = max(lowest, count / (since_s + pause_s))
+            sustained = max(sustained, count / (since_s + pause_s))
             if is_recent:
-                recent = max(recent, count / max(since_s, 1.0))
-                is_recent = since_s < 1.0
-        return min(recent, max(1.05 * lowest, 0.8 * recent))
+                recent = max(recent, count / max(since_s, window_s))
+                is_recent = since_s < window_s
+        if self._rate_per_s is None:
+            return recent
+        return min(recent, max(1.1 * sustained, 0.9 * recent))
