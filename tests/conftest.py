@@ -14,7 +14,8 @@ import pytest
 from linq_source import Report, audit, linq_source, settle, sync
 from linq_source.auditing import AuditReport
 from linq_source.sandbox import DEFAULT_TOKEN, Sandbox, World, seeded_world
-from tests.truth import assert_equal_world, query
+from tests.destinations import DuckDB, Place
+from tests.truth import assert_equal_tables, live_tables, query
 
 DAY_MS = 86_400_000
 HOUR_MS = 3_600_000
@@ -26,15 +27,20 @@ os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"
 
 @dataclass
 class Loader:
-    """A pipeline into a DuckDB file of its own, fed by a sandbox."""
+    """A pipeline into a place of its own, a DuckDB file unless told otherwise, fed by a sandbox."""
 
     sandbox: Sandbox
     folder: Path
     name: str = "test_linq"
+    place: Place | None = None
 
     @property
     def database(self) -> Path:
         return self.folder / "messages.duckdb"
+
+    @property
+    def _place(self) -> Place:
+        return self.place or DuckDB(self.folder)
 
     @property
     def world(self) -> World:
@@ -44,7 +50,7 @@ class Loader:
     def pipeline(self) -> dlt.Pipeline:
         return dlt.pipeline(
             self.name,
-            destination=dlt.destinations.duckdb(str(self.database)),
+            destination=self._place.destination(),
             dataset_name="linq",
             pipelines_dir=str(self.folder / "pipelines"),
         )
@@ -68,7 +74,7 @@ class Loader:
         return query(self.database, sql)
 
     def assert_equal_world(self) -> None:
-        assert_equal_world(self.database, self.world)
+        assert_equal_tables(live_tables(self._place.rows), self.world)
 
     def requests_of(self, call: Callable[[], Any]) -> list[tuple[str, dict[str, str]]]:
         """The requests that a call makes, as route and parameters."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,15 @@ from linq_source.sandbox import World
 Row = dict[str, Any]
 Tables = dict[str, list[Row]]
 
+LIVE_TABLES = (
+    "phone_numbers",
+    "chats",
+    "chats__chat_handles",
+    "chat_messages",
+    "chat_messages__attachments",
+    "chat_messages__reactions",
+)
+_OURS = ("synced_at", "deleted_at")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -73,37 +83,38 @@ def _add_message(tables: Tables, message: Row) -> None:
     ]
 
 
-def loaded_tables(database: Path, dataset: str = "linq") -> Tables:
-    """The live rows in a DuckDB file, by table, without `synced_at` and technical columns.
+def live_tables(rows_of: Callable[[str], list[Row]]) -> Tables:
+    """The live rows of a destination, by table, without `synced_at` and technical columns.
 
     A row is live when its own, its message's and its chat's `deleted_at` are null.
     """
+    messages, chats = rows_of("chat_messages"), rows_of("chats")
+    gone_chats = {row["id"] for row in chats if row["deleted_at"] is not None}
+    gone = {row["id"] for row in messages if row["deleted_at"] is not None}
     result: Tables = {}
+    for name in LIVE_TABLES:
+        key = "id" if name == "chats" else "chat_id"
+        live = [
+            {n: value for n, value in row.items() if n not in _OURS and not n.startswith("_")}
+            for row in rows_of(name)
+            if row.get(key) not in gone_chats
+            and row.get("id" if name == "chat_messages" else "chat_message_id") not in gone
+        ]
+        result[name] = ordered(live)
+    return result
+
+
+def loaded_tables(database: Path, dataset: str = "linq") -> Tables:
+    """The live rows in a DuckDB file."""
     with duckdb.connect(str(database), read_only=True) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute(f"SET search_path = '{dataset}'")
-        alive = "chat_id NOT IN (SELECT id FROM chats WHERE deleted_at IS NOT NULL)"
-        of_live = (
-            "chat_message_id IN (SELECT id FROM chat_messages WHERE deleted_at IS NULL) AND "
-            + alive
-        )
-        for name, condition in (
-            ("phone_numbers", "true"),
-            ("chats", "deleted_at IS NULL"),
-            ("chats__chat_handles", alive),
-            ("chat_messages", f"deleted_at IS NULL AND {alive}"),
-            ("chat_messages__attachments", of_live),
-            ("chat_messages__reactions", of_live),
-        ):
-            relation = connection.sql(f"SELECT * FROM {name} WHERE {condition}")
-            columns = [
-                column
-                for column in relation.columns
-                if column not in ("synced_at", "deleted_at") and not column.startswith("_")
-            ]
-            rows = relation.select(*[f'"{column}"' for column in columns]).fetchall()
-            result[name] = ordered([dict(zip(columns, row, strict=True)) for row in rows])
-    return result
+
+        def rows_of(name: str) -> list[Row]:
+            relation = connection.sql(f"SELECT * FROM {name}")
+            return [dict(zip(relation.columns, r, strict=True)) for r in relation.fetchall()]
+
+        return live_tables(rows_of)
 
 
 def query(database: Path, sql: str) -> list[tuple[Any, ...]]:
@@ -115,9 +126,13 @@ def query(database: Path, sql: str) -> list[tuple[Any, ...]]:
 
 
 def assert_equal_world(database: Path, world: World) -> None:
+    """Every live row of every table in a DuckDB file equals the world, value by value."""
+    assert_equal_tables(loaded_tables(database), world)
+
+
+def assert_equal_tables(loaded: Tables, world: World) -> None:
     """Every live row of every table equals the world, value by value."""
-    expected, loaded = world_tables(world), loaded_tables(database)
-    for name, rows in expected.items():
+    for name, rows in world_tables(world).items():
         missing = [row for row in rows if row not in loaded[name]] if rows != loaded[name] else []
         surplus = [row for row in loaded[name] if row not in rows] if rows != loaded[name] else []
         assert loaded[name] == rows, (

@@ -17,16 +17,11 @@ from linq_source.extraction import VANISHED
 from linq_source.instants import from_us, to_us
 from linq_source.source import CLOCK, SECTION
 
-LEDGER_RETENTION_DAYS = 90
 _SETTLED = "linq_settled_us"
 
 
-def settle(pipeline: dlt.Pipeline, *, ledger_retention_days: int = LEDGER_RETENTION_DAYS) -> int:
-    """Mark messages and chats that the ledger proves deleted; prune settled ledger rows.
-
-    For use after a plain `pipeline.run(linq_source(...))`; `sync` does it by itself. Gives the
-    number of messages newly marked.
-    """
+def settle_sql(pipeline: dlt.Pipeline, ledger_retention_days: int) -> int:
+    """Mark what the ledger proves deleted; gives the number of messages newly marked."""
     if not pipeline.default_schema_name:
         return 0
     settled_us = _settled_us(pipeline)
@@ -49,12 +44,6 @@ def settle(pipeline: dlt.Pipeline, *, ledger_retention_days: int = LEDGER_RETENT
     own_us = int(pipeline.state.get("sources", {}).get(SECTION, {}).get(CLOCK, 0))
     pipeline.set_local_state_val(_SETTLED, min(to_us(newest), own_us))
     return marked
-
-
-def is_duckdb(pipeline: dlt.Pipeline) -> bool:
-    """Whether the destination is a DuckDB database."""
-    destination = pipeline.destination
-    return destination is not None and destination.destination_type.split(".")[-1] == "duckdb"
 
 
 def _settled_us(pipeline: dlt.Pipeline) -> int:

@@ -1,0 +1,130 @@
+"""Nothing lost, nothing stale, nothing invented: the same scenario over every destination."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from linq_source.sandbox import World, grow, seeded_world
+from tests.conftest import DAY_MS, HOUR_MS, Loader
+from tests.destinations import KINDS
+from tests.truth import LIVE_TABLES
+
+
+@pytest.fixture(params=list(KINDS))
+def loader(
+    request: pytest.FixtureRequest, serve: Callable[[World], Loader], tmp_path: Path
+) -> Iterator[Loader]:
+    """A loader of a believable world into each destination in turn."""
+    loader = serve(seeded_world(chats=6, messages=200))
+    folder = tmp_path / "place"
+    folder.mkdir()
+    with KINDS[request.param](folder) as place:
+        loader.place = place
+        yield loader
+
+
+def all_rows(loader: Loader) -> dict[str, list[Any]]:
+    assert loader.place is not None
+    return {
+        name: sorted(map(repr, loader.place.rows(name))) for name in (*LIVE_TABLES, "sync_windows")
+    }
+
+
+def test_the_world_arrives_and_its_changes_follow(loader: Loader) -> None:
+    report = loader.sync()
+    assert (report.messages, report.exit_code) == (200, 0)
+    loader.assert_equal_world()
+    changes = grow(loader.world)
+    second = loader.sync()
+    assert second.deleted == changes.deleted_messages == 1
+    loader.assert_equal_world()
+    before = all_rows(loader)
+    third = loader.sync()
+    assert (third.messages, third.windows, third.deleted) == (0, 0, 0)
+    assert all_rows(loader) == before
+
+
+def test_what_is_deleted_edited_and_taken_back_is_settled(loader: Loader) -> None:
+    loader.sync()
+    world = loader.world
+    chat_id = min(world.chats)
+    messages = world.messages_of(chat_id)
+    newest, deleted, bare = messages[-1], messages[-2], messages[-3]
+    world.edit_message(newest.id, "edited")
+    world.add_reaction(newest.id, "love", from_phone="+15550000009")
+    world.delete_message(deleted.id)
+    for reaction in list(bare.reactions):
+        world.remove_reaction(bare.id, reaction.id)
+    day = messages[0].sent_at_ms // DAY_MS
+    for message in messages[:-3]:
+        if message.sent_at_ms // DAY_MS == day:
+            world.delete_message(message.id)
+    loader.sync()
+    loader.assert_equal_world()
+    for reaction in list(world.messages[newest.id].reactions):
+        world.remove_reaction(newest.id, reaction.id)
+    world.add_message(chat_id, "late", sent_at_ms=world.now_ms - 40 * DAY_MS)
+    loader.sync()
+    loader.assert_equal_world()
+
+
+def test_a_chat_comes_and_goes(loader: Loader) -> None:
+    loader.sync()
+    world = loader.world
+    gone = max(world.chats)
+    world.remove_chat(gone)
+    chat = world.add_chat(display_name="New")
+    for age in range(3):
+        world.add_message(chat.id, f"n{age}", sent_at_ms=world.now_ms - age * 50 * DAY_MS - 2_000)
+    loader.sync()
+    loader.assert_equal_world()
+    assert loader.place is not None
+    deleted = {row["id"] for row in loader.place.rows("chats") if row["deleted_at"] is not None}
+    assert deleted == {gone}
+
+
+@pytest.mark.parametrize("step", ["extract", "normalize"])
+def test_a_run_that_ended_early_is_finished(loader: Loader, step: str) -> None:
+    loader.sync()
+    grow(loader.world)
+    pipeline = loader.pipeline
+    pipeline.extract(loader.source())
+    if step == "normalize":
+        pipeline.normalize()
+    loader.world.advance(2 * HOUR_MS)
+    loader.sync()
+    loader.assert_equal_world()
+
+
+def test_the_local_state_is_restored(loader: Loader) -> None:
+    loader.sync()
+    shutil.rmtree(loader.folder / "pipelines")
+    grow(loader.world)
+    report = loader.sync()
+    loader.assert_equal_world()
+    assert report.messages < 200
+
+
+def test_packages_and_a_plain_run_give_the_same(loader: Loader) -> None:
+    loader.sync(max_messages=40)
+    loader.assert_equal_world()
+    grow(loader.world)
+    loader.pipeline.run(loader.source())
+    loader.settle()
+    loader.assert_equal_world()
+
+
+def test_a_field_of_the_future_becomes_a_column(loader: Loader) -> None:
+    loader.sync()
+    chat_id = min(loader.world.chats)
+    message = loader.world.add_message(chat_id, "new", sent_at_ms=loader.world.now_ms - 2_000)
+    message.extra["mood"] = "calm"
+    loader.sync()
+    assert loader.place is not None
+    moods = {row["id"]: row["mood"] for row in loader.place.rows("chat_messages") if row["mood"]}
+    assert moods == {message.id: "calm"}
