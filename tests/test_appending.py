@@ -23,8 +23,8 @@ def appended(monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
     seen: list[set[str]] = []
     decide = appending._appendable
 
-    def spy(pipeline: Any) -> frozenset[str]:
-        names = decide(pipeline)
+    def spy(pipeline: Any, client: Any) -> frozenset[str]:
+        names = decide(pipeline, client)
         seen.append(set(names))
         return names
 
@@ -74,15 +74,15 @@ def test_packages_of_a_first_load_that_repeat_a_day_are_merged(
     edited = world.messages_of(1)[8]
 
     @contextmanager
-    def while_reading(pipeline: Any) -> Iterator[None]:
+    def while_reading(pipeline: Any, remote: Any) -> Iterator[None]:
         """After the first package its last message changes and loses its only child."""
         for reaction in list(edited.reactions):
             world.remove_reaction(edited.id, reaction.id)
             world.edit_message(edited.id, "changed", edited_at_ms=NOW_MS)
-        with decide(pipeline):
+        with decide(pipeline, remote):
             yield
 
-    decide: Callable[[Any], Any] = appending.appending
+    decide: Callable[[Any, Any], Any] = appending.appending
     monkeypatch.setattr(syncing, "appending", while_reading)
     report = small.sync(page_size=5, max_messages=5)
     assert len(report.loads) > 2

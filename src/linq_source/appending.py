@@ -18,24 +18,22 @@ import dlt
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
 from linq_source import tables
+from linq_source.remote import Remote
 from linq_source.settling import is_duckdb
 from linq_source.tables import TOMBSTONE, Table
 
 _TABLES = (tables.CHAT_MESSAGES, tables.ATTACHMENTS, tables.REACTIONS)
 
 
-def holds_no_messages(pipeline: dlt.Pipeline) -> bool:
+def holds_no_messages(pipeline: dlt.Pipeline, remote: Remote) -> bool:
     """Whether the destination is a DuckDB that holds no messages and no children of any."""
-    if not is_duckdb(pipeline):
-        return False
-    with pipeline.sql_client() as client:
-        return all(_is_empty(client, table) for table in _TABLES)
+    return is_duckdb(pipeline) and all(_is_empty(remote.sql, table) for table in _TABLES)
 
 
 @contextmanager
-def appending(pipeline: dlt.Pipeline) -> Iterator[None]:
+def appending(pipeline: dlt.Pipeline, remote: Remote) -> Iterator[None]:
     """Within it, `pipeline.load()` appends to the tables for which that is the same as merging."""
-    names = _appendable(pipeline) if is_duckdb(pipeline) else frozenset()
+    names = _appendable(pipeline, remote.sql) if is_duckdb(pipeline) else frozenset()
     if not names:
         yield
         return
@@ -79,7 +77,7 @@ def _with_appending_client(destination: Any, names: frozenset[str]) -> Any:
     return copy
 
 
-def _appendable(pipeline: dlt.Pipeline) -> frozenset[str]:
+def _appendable(pipeline: dlt.Pipeline, client: Any) -> frozenset[str]:
     """The tables of the one package waiting to be loaded whose rows are all new."""
     packages = pipeline.list_normalized_load_packages()
     if len(packages) != 1:
@@ -90,10 +88,9 @@ def _appendable(pipeline: dlt.Pipeline) -> frozenset[str]:
             if state != "new_jobs":
                 return frozenset()
             files[job.job_file_info.table_name].append(job.file_path)
-    with pipeline.sql_client() as client:
-        return frozenset(
-            table.name for table in _TABLES if _is_all_new(client, table, files[table.name])
-        )
+    return frozenset(
+        table.name for table in _TABLES if _is_all_new(client, table, files[table.name])
+    )
 
 
 def _is_all_new(client: Any, table: Table, files: list[str]) -> bool:

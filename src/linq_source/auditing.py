@@ -10,9 +10,10 @@ from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
 from linq_source import tables
 from linq_source.extraction import Extraction
+from linq_source.remote import forgotten_in
 from linq_source.report import Report
 from linq_source.source import linq_source, session_options
-from linq_source.syncing import forgotten_in, plain_errors, sync
+from linq_source.syncing import plain_errors, sync
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from linq_source.reading.pool import Failed, Output, Pool
 from linq_source.settings import Settings
 
 # Rows gathered before they are handed on: few, large Arrow tables cost dlt least.
-FLUSH_ROWS = 50_000
+FLUSH_ROWS = 100_000
 FLUSH_PARTS = 2_000
 
 VANISHED = "the chat is no longer in the complete listing"

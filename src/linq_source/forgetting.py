@@ -21,9 +21,10 @@ from linq_source import tables
 from linq_source.errors import ConfigurationError, DestinationError
 from linq_source.planning.forgotten import Forgotten, forgotten_from, sender_column
 from linq_source.planning.privacy import PLAIN, Privacy
+from linq_source.remote import connected
 from linq_source.settling import is_duckdb
 from linq_source.source import FORGOTTEN, PRIVACY, SECTION
-from linq_source.syncing import finish_and_agree, has_loaded, load_pending, plain_errors
+from linq_source.syncing import finish_and_agree, load_pending, plain_errors
 from linq_source.tables import TABLES, Table
 
 _BATCH = 500
@@ -81,8 +82,10 @@ def forget(
     notes: list[str] = []
     with plain_errors(pipeline):
         _check_destination(pipeline)
-        finish_and_agree(pipeline, notes)
-        if not has_loaded(pipeline):
+        with connected(pipeline) as remote:
+            finish_and_agree(pipeline, remote, notes)
+            holds_something = remote.state() is not None
+        if not holds_something:
             raise ConfigurationError(
                 f"the destination holds nothing of the pipeline {pipeline.pipeline_name}: check "
                 "--database, --dataset and --pipeline-name"

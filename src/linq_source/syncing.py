@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import dlt
@@ -14,18 +14,16 @@ from dlt.common.configuration.container import Container
 from dlt.common.configuration.exceptions import ConfigFieldMissingException
 from dlt.common.configuration.providers.doc import BaseDocProvider
 from dlt.common.configuration.specs.pluggable_run_context import PluggableRunContext
-from dlt.common.destination.exceptions import DestinationUndefinedEntity
 from dlt.common.pipeline import LoadInfo
 from dlt.pipeline.exceptions import PipelineStepFailed
-from dlt.pipeline.state_sync import load_pipeline_state_from_destination
 
 from linq_source.appending import appending, holds_no_messages
 from linq_source.errors import ConfigurationError, DestinationError, LinqError
 from linq_source.extraction import Extraction, Listener
-from linq_source.planning.forgotten import Forgotten, forgotten_from
+from linq_source.remote import Remote, connected
 from linq_source.report import ChatFailure, Report
-from linq_source.settling import is_duckdb, settle
-from linq_source.source import FORGOTTEN, SECTION, Session, linq_source, session_options
+from linq_source.settling import settle
+from linq_source.source import SECTION, Session, linq_source, session_options
 
 PACKAGE_MESSAGES = 1_000_000
 
@@ -63,51 +61,50 @@ def sync(
     loads: list[str] = []
     try:
         with plain_errors(pipeline):
-            with _kept_open(pipeline):
-                loads += finish_and_agree(pipeline, notes)
-                deleted = settle(pipeline) if loads else 0
-                session.fills_empty_tables = holds_no_messages(pipeline)
-            loads += _load_packages(pipeline, source, session)
-            deleted += settle(pipeline)
+            with connected(pipeline) as remote:
+                loads += finish_and_agree(pipeline, remote, notes)
+                deleted = settle(pipeline, remote=remote) if loads else 0
+                session.fills_empty_tables = holds_no_messages(pipeline, remote)
+            for package, marked in _load_packages(pipeline, source, session):
+                loads += package
+                deleted += marked
         return _report(session.extraction, deleted, loads, notes, time.monotonic() - started_s)
     finally:
         session.close()
 
 
-def _load_packages(pipeline: dlt.Pipeline, source: Any, session: Session) -> Iterator[str]:
-    """Extract and load until the extraction is complete or the API fails."""
-    while True:
+def _load_packages(
+    pipeline: dlt.Pipeline, source: Any, session: Session
+) -> Iterator[tuple[list[str], int]]:
+    """Extract and load until the extraction is complete or the API fails, then settle.
+
+    Gives the loads of each package, and how many messages settling marked after it.
+    """
+    is_last = False
+    while not is_last:
         pipeline.extract(source)
         # Freed pages would stay with Arrow's pool while the database needs the memory.
         pa.default_memory_pool().release_unused()
-        yield from load_pending(pipeline)
-        extraction = session.extraction
-        if extraction is None or extraction.is_complete or extraction.outage is not None:
-            return
+        pipeline.normalize()
+        with connected(pipeline) as remote:
+            loads = _load(pipeline, remote)
+            extraction = session.extraction
+            is_last = extraction is None or extraction.is_complete or extraction.outage is not None
+            yield loads, settle(pipeline, remote=remote) if is_last else 0
 
 
 def load_pending(pipeline: dlt.Pipeline) -> list[str]:
     """Load what was extracted, and leave no copy of it behind; gives the ids of the packages."""
     pipeline.normalize()
-    with _without_copies(), _kept_open(pipeline), appending(pipeline):
+    with connected(pipeline) as remote:
+        return _load(pipeline, remote)
+
+
+def _load(pipeline: dlt.Pipeline, remote: Remote) -> list[str]:
+    with _without_copies(), appending(pipeline, remote):
         loads = _load_ids(pipeline.load())
-        _remember_arrived(pipeline, _version(_remote_state(pipeline)))
+    _remember_arrived(pipeline, _version(remote.state()))
     return loads
-
-
-@contextmanager
-def _kept_open(pipeline: dlt.Pipeline) -> Iterator[None]:
-    """Keep one connection open: DuckDB opens and closes the file with the last one.
-
-    Not while messages are read: nobody else can open the file meanwhile.
-    """
-    with ExitStack() as stack:
-        if is_duckdb(pipeline):
-            # A database that cannot be opened is reported by whoever needs it.
-            with suppress(Exception):
-                client: Any = pipeline.sql_client()
-                stack.enter_context(client)
-        yield
 
 
 @contextmanager
@@ -146,10 +143,10 @@ class _Defaults(BaseDocProvider):
         return False
 
 
-def finish_and_agree(pipeline: dlt.Pipeline, notes: list[str]) -> list[str]:
+def finish_and_agree(pipeline: dlt.Pipeline, remote: Remote, notes: list[str]) -> list[str]:
     """Bring pipeline and destination to one state; gives the ids of packages it had to load."""
-    loads = _finish_pending(pipeline, notes)
-    _agree_with_destination(pipeline, notes)
+    loads = _finish_pending(pipeline, remote, notes)
+    _agree_with_destination(pipeline, remote, notes)
     return loads
 
 
@@ -157,7 +154,7 @@ def _load_ids(info: LoadInfo | None) -> list[str]:
     return [] if info is None else list(info.loads_ids)
 
 
-def _finish_pending(pipeline: dlt.Pipeline, notes: list[str]) -> list[str]:
+def _finish_pending(pipeline: dlt.Pipeline, remote: Remote, notes: list[str]) -> list[str]:
     """Load what a crashed run left behind; dlt would load it instead of new data.
 
     What is pending builds on what was loaded before. Where the destination no longer holds that,
@@ -166,7 +163,7 @@ def _finish_pending(pipeline: dlt.Pipeline, notes: list[str]) -> list[str]:
     pipeline.activate()
     if not pipeline.has_pending_data:
         return []
-    if _version(_remote_state(pipeline)) < _arrived(pipeline):
+    if _version(remote.state()) < _arrived(pipeline):
         _note(notes, "the destination lost what was loaded before; reading everything again")
         pipeline.drop()
         return []
@@ -175,48 +172,25 @@ def _finish_pending(pipeline: dlt.Pipeline, notes: list[str]) -> list[str]:
     return loads
 
 
-def _agree_with_destination(pipeline: dlt.Pipeline, notes: list[str]) -> None:
+def _agree_with_destination(pipeline: dlt.Pipeline, remote: Remote, notes: list[str]) -> None:
     """Go on from what the destination holds.
 
     A lost local state is restored. A local state that is ahead (the destination was lost, or a
     package was dropped before it was loaded) would skip what never arrived: it is given up.
     """
     local_state = pipeline.state
-    remote_state = _remote_state(pipeline)
+    remote_state = remote.state()
     local = local_state.get("sources", {}).get(SECTION)
-    remote = None if remote_state is None else remote_state.get("sources", {}).get(SECTION)
-    if local != remote:
+    there = None if remote_state is None else remote_state.get("sources", {}).get(SECTION)
+    if local != there:
         is_newer = _version(remote_state) >= local_state["_state_version"]
         if local is not None and not is_newer:
-            what = "nothing of this pipeline" if remote is None else "an earlier state of it"
+            what = "nothing of this pipeline" if there is None else "an earlier state of it"
             _note(notes, f"the destination holds {what}; going on from there")
             pipeline.drop()
-        if remote is not None:
+        if there is not None:
             pipeline.sync_destination()
     _remember_arrived(pipeline, _version(remote_state))
-
-
-def has_loaded(pipeline: dlt.Pipeline) -> bool:
-    """Whether the destination holds anything of this pipeline."""
-    return _remote_state(pipeline) is not None
-
-
-def forgotten_in(pipeline: dlt.Pipeline) -> Forgotten:
-    """Who is forgotten in the pipeline's destination."""
-    state = _remote_state(pipeline) or {}
-    return forgotten_from(state.get("sources", {}).get(SECTION, {}).get(FORGOTTEN))
-
-
-def _remote_state(pipeline: dlt.Pipeline) -> Any:
-    """The pipeline's state as the destination holds it; none if it holds none."""
-    try:
-        with pipeline.destination_client() as client:
-            return load_pipeline_state_from_destination(
-                pipeline.pipeline_name,
-                client,  # type: ignore[arg-type]
-            )
-    except DestinationUndefinedEntity:
-        return None
 
 
 def _version(state: Any) -> int:

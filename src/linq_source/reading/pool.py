@@ -72,12 +72,17 @@ class _Usefulness:
         self._cpu_s = 0.0
         self.workers = min(2, most)
 
-    def note(self, wall_s: float, cpu_s: float) -> None:
-        """Take in one request; the shortest of late tells the wait that is not contention."""
+    def note(self, wall_s: float, cpu_s: float) -> bool:
+        """Take in one request; the shortest of late tells the wait that is not contention.
+
+        Tells whether more workers are worth having than before.
+        """
+        before = self.workers
         self._wait_s = min(wall_s, self._wait_s * 1.05) if self._wait_s else wall_s
         self._cpu_s += 0.1 * (cpu_s - self._cpu_s) if self._cpu_s else cpu_s
         worth = math.ceil(self._wait_s / max(self._cpu_s, 1e-6))
         self.workers = min(max(2, worth), self._most)
+        return self.workers > before
 
 
 class Pool(Generic[Key]):
@@ -100,10 +105,12 @@ class Pool(Generic[Key]):
         self._reply = reply
         self._workers = workers
         self._on_stop = on_stop
-        self._condition = threading.Condition()
+        lock = threading.RLock()
+        self._condition = threading.Condition(lock)
+        # Workers that are not worth having now wait apart, where no page wakes them.
+        self._spare = threading.Condition(lock)
         self._requests: deque[tuple[_Reading[Key], int, Any]] = deque()
         self._active = 0
-        self._busy = 0
         self._useful = _Usefulness(workers)
         self._stopped = False
         self._fatal: BaseException | None = None
@@ -116,7 +123,9 @@ class Pool(Generic[Key]):
         what was yielded until then is whole.
         """
         threads = [
-            threading.Thread(target=self._work, name=f"linq-reader-{number}", daemon=True)
+            threading.Thread(
+                target=self._work, args=(number,), name=f"linq-reader-{number}", daemon=True
+            )
             for number in range(self._workers)
         ]
         for thread in threads:
@@ -144,35 +153,40 @@ class Pool(Generic[Key]):
         with self._condition:
             self._stopped = True
             self._fatal = self._fatal or error
-            self._condition.notify_all()
+            self._wake_all()
 
-    def _work(self) -> None:
+    def _wake_all(self) -> None:
+        self._condition.notify_all()
+        self._spare.notify_all()
+
+    def _work(self, number: int) -> None:
         try:
-            while (job := self._next_job()) is not None:
+            while (job := self._next_job(number)) is not None:
                 reading, index, request = job
                 if request is None:
                     self._advance(reading, None)
                 else:
                     self._answer(reading, index, request)
-                self._finish_job()
         except BaseException as error:
             self._stop(error)
             self._on_stop()
         finally:
             self._items.put(None)
 
-    def _next_job(self) -> tuple[_Reading[Key], int, Any] | None:
+    def _next_job(self, number: int) -> tuple[_Reading[Key], int, Any] | None:
         with self._condition:
             while not self._stopped:
-                if self._busy < self._useful.workers:
+                is_spare = number >= self._useful.workers
+                if not is_spare:
                     job = self._find_job()
                     if job is not None:
-                        self._busy += 1
                         return job
-                    if self._active == 0:
-                        self._condition.notify_all()
-                        return None
-                self._condition.wait()
+                if self._active == 0 and not is_spare:
+                    # No reading is left, none under way: nobody waits for more.
+                    self._stopped = True
+                    self._wake_all()
+                    return None
+                (self._spare if is_spare else self._condition).wait()
             return None
 
     def _find_job(self) -> tuple[_Reading[Key], int, Any] | None:
@@ -184,15 +198,12 @@ class Pool(Generic[Key]):
         self._active += 1
         return _Reading(*started), 0, None
 
-    def _finish_job(self) -> None:
-        with self._condition:
-            self._busy -= 1
-            self._condition.notify_all()
-
     def _timed_fetch(self, request: Any) -> Any:
         started_s, started_cpu_s = time.monotonic(), time.thread_time()
         answer = self._fetch(request)
-        self._useful.note(time.monotonic() - started_s, time.thread_time() - started_cpu_s)
+        if self._useful.note(time.monotonic() - started_s, time.thread_time() - started_cpu_s):
+            with self._condition:
+                self._spare.notify_all()
         return answer
 
     def _answer(self, reading: _Reading[Key], index: int, request: Any) -> None:

@@ -20,9 +20,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from urllib.parse import SplitResult, unquote, urlsplit
 
-import requests
-from certifi import where
-from requests.utils import select_proxy
+import certifi
 
 from linq_source.errors import ApiContractError, ConfigurationError
 from linq_source.reading.answers import (
@@ -273,6 +271,10 @@ def _find_route(base_url: str, parts: SplitResult) -> _Route:
     if not is_https:
         # Plain http is for this machine: a proxy would be given the token in clear.
         return _Route(host, port, None, None, b"")
+    # Late, for it takes a tenth of a second that a local server or `--help` need not wait.
+    import requests
+    from requests.utils import select_proxy
+
     with requests.Session() as session:
         found = session.merge_environment_settings(base_url, {}, True, None, None)
     proxy_url = select_proxy(base_url, found["proxies"])
@@ -285,7 +287,7 @@ def _find_route(base_url: str, parts: SplitResult) -> _Route:
 
 
 def _tls(verify: bool | str | None, cert: str | tuple[str, str] | None) -> ssl.SSLContext:
-    place = verify if isinstance(verify, str) else where()
+    place = verify if isinstance(verify, str) else certifi.where()
     try:
         try:
             context = ssl.create_default_context(cafile=place)

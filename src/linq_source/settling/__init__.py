@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import dlt
 
+from linq_source.remote import Remote, connected
 from linq_source.settling.sql import settle_sql
 
 LEDGER_RETENTION_DAYS = 90
 
 
-def settle(pipeline: dlt.Pipeline, *, ledger_retention_days: int = LEDGER_RETENTION_DAYS) -> int:
+def settle(
+    pipeline: dlt.Pipeline,
+    *,
+    ledger_retention_days: int = LEDGER_RETENTION_DAYS,
+    remote: Remote | None = None,
+) -> int:
     """Mark messages and chats that the ledger proves deleted; prune settled ledger rows.
 
     For use after a plain `pipeline.run(linq_source(...))`; `sync` does it by itself. Idempotent.
-    Gives the number of messages newly marked.
+    Gives the number of messages newly marked. `remote` is the destination where it is open.
     """
-    return settle_sql(pipeline, ledger_retention_days)
+    if not pipeline.default_schema_name:
+        return 0
+    with nullcontext(remote) if remote is not None else connected(pipeline) as remote:
+        return settle_sql(pipeline, remote.sql, ledger_retention_days)
 
 
 def is_duckdb(pipeline: dlt.Pipeline) -> bool:

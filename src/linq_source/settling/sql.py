@@ -20,24 +20,20 @@ from linq_source.source import CLOCK, SECTION
 _SETTLED = "linq_settled_us"
 
 
-def settle_sql(pipeline: dlt.Pipeline, ledger_retention_days: int) -> int:
+def settle_sql(pipeline: dlt.Pipeline, client: Any, ledger_retention_days: int) -> int:
     """Mark what the ledger proves deleted; gives the number of messages newly marked."""
-    if not pipeline.default_schema_name:
-        return 0
     settled_us = _settled_us(pipeline)
     try:
-        with pipeline.sql_client() as client:
-            newest = _scalar(
-                client,
-                f"SELECT MAX(synced_at) FROM {_name(client, tables.SYNC_WINDOWS)}"
-                " WHERE synced_at > %s",
-                from_us(settled_us),
-            )
-            if newest is None:
-                return 0
-            marked = _mark_messages(client, from_us(settled_us))
-            _mark_chats(client, from_us(settled_us))
-            _prune(client, newest, ledger_retention_days)
+        newest = _scalar(
+            client,
+            f"SELECT MAX(synced_at) FROM {_name(client, tables.SYNC_WINDOWS)} WHERE synced_at > %s",
+            from_us(settled_us),
+        )
+        if newest is None:
+            return 0
+        marked = _mark_messages(client, from_us(settled_us))
+        _mark_chats(client, from_us(settled_us))
+        _prune(client, newest, ledger_retention_days)
     except DatabaseUndefinedRelation:
         return 0
     # Another shard's clock may be ahead: what this pipeline loads later must not look settled.
