@@ -55,4 +55,36 @@ def duckdb_file(folder: Path) -> Iterator[Place]:
     yield DuckDB(folder)
 
 
-KINDS: Mapping[str, Kind] = {"duckdb": duckdb_file}
+class Lake:
+    """The current state of a Parquet lake in a local folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.bucket = folder / "lake"
+
+    def destination(self) -> Any:
+        return dlt.destinations.filesystem(str(self.bucket))
+
+    def rows(self, table: str) -> list[Row]:
+        folder = self.bucket / "linq" / "current" / table
+        if table in ("sync_windows", "rejected_records"):
+            folder = self.bucket / "linq" / table
+        files = sorted(map(str, folder.rglob("*.parquet")))
+        if not files:
+            return []
+        with duckdb.connect() as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            relation = connection.sql(
+                "SELECT * FROM read_parquet($files, union_by_name = true)", params={"files": files}
+            )
+            names = [name for name in relation.columns if name != "sent_month"]
+            rows = relation.select(*[f'"{name}"' for name in names]).fetchall()
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+@contextmanager
+def parquet_lake(folder: Path) -> Iterator[Place]:
+    """Parquet files of dlt as the log, and the current state beside them."""
+    yield Lake(folder)
+
+
+KINDS: Mapping[str, Kind] = {"duckdb": duckdb_file, "parquet": parquet_lake}

@@ -6,6 +6,7 @@ from contextlib import nullcontext
 
 import dlt
 
+from linq_source.lake import Bucket, settle_lake
 from linq_source.remote import Remote, connected
 from linq_source.settling.sql import settle_sql
 
@@ -26,6 +27,8 @@ def settle(
     if not pipeline.default_schema_name:
         return 0
     with nullcontext(remote) if remote is not None else connected(pipeline) as remote:
+        if is_lake(pipeline):
+            return settle_lake(Bucket.of(remote))
         return settle_sql(pipeline, remote.sql, ledger_retention_days)
 
 
@@ -33,3 +36,9 @@ def is_duckdb(pipeline: dlt.Pipeline) -> bool:
     """Whether the destination is a DuckDB database."""
     destination = pipeline.destination
     return destination is not None and destination.destination_type.split(".")[-1] == "duckdb"
+
+
+def is_lake(pipeline: dlt.Pipeline) -> bool:
+    """Whether the destination is a bucket of plain Parquet files."""
+    destination = pipeline.destination
+    return destination is not None and destination.destination_type.split(".")[-1] == "filesystem"

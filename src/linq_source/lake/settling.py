@@ -1,0 +1,333 @@
+"""Settling a lake: the log's new rows merged into the current state, partition by partition.
+
+A partition is rewritten whole into a file of its own and then put in the old one's place; its
+children come first and its messages last, because the messages tell whether there is anything
+left to do. Killed anywhere, the same settling is repeated by the next run, with the same result.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from linq_source import tables
+from linq_source.errors import DestinationError
+from linq_source.lake import merging
+from linq_source.lake.bucket import Bucket
+from linq_source.lake.layout import (
+    CURRENT,
+    FAMILIES,
+    LOADS,
+    MARKER,
+    MONTH,
+    SETTLED_TABLES,
+    CurrentFile,
+    Partitioning,
+    current_file,
+    is_partitioned,
+    parse_current,
+    parse_load,
+    partitioning_of,
+)
+from linq_source.lake.locking import Lock, locked
+from linq_source.tables import Table
+
+MEMORY_LIMIT = "512MB"
+# Loads are settled one after the other, so old ones need not be remembered one by one. Clocks of
+# shards may differ, and a load may take long: this much later nothing comes before any more.
+HORIZON_DAYS = 30.0
+
+_LEDGER = (tables.SYNC_WINDOWS, tables.REJECTED_RECORDS)
+_EPILOGUE = "restore it, or run: linq-source lake rebuild"
+
+
+@dataclass
+class Marker:
+    """Which loads the current state has, and how it is partitioned."""
+
+    partitioning: Partitioning = MONTH
+    loads: set[str] = field(default_factory=set)
+    before: float = 0.0
+
+    def has(self, load: str) -> bool:
+        """Whether a load is settled."""
+        return load in self.loads or float(load) < self.before
+
+    def with_loads(self, loads: Sequence[str]) -> Marker:
+        """The marker once these are settled as well."""
+        known = self.loads | set(loads)
+        newest = max((float(load) for load in known), default=0.0)
+        before = max(self.before, newest - HORIZON_DAYS * 86_400)
+        return Marker(self.partitioning, {i for i in known if float(i) >= before}, before)
+
+    def entry(self) -> tuple[str, dict[str, Any]]:
+        """Where it stands in the bucket, and what."""
+        return MARKER, {
+            "lake_partition": self.partitioning.name,
+            "settled_before": self.before,
+            "settled_loads": sorted(self.loads),
+        }
+
+
+def read_marker(bucket: Bucket) -> Marker | None:
+    """The bucket's marker; none where nothing was settled yet. Raises `DestinationError`."""
+    try:
+        found = bucket.read_json(MARKER)
+        if found is None:
+            return None
+        loads = {load for load in found["settled_loads"] if float(load) >= 0}
+        partitioning = partitioning_of(found["lake_partition"])
+        return Marker(partitioning, loads, float(found["settled_before"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise DestinationError(f"{bucket.root}/{MARKER}: cannot be read: {_EPILOGUE}") from error
+
+
+def settle_lake(bucket: Bucket) -> int:
+    """Bring the current state up to the log; gives the number of messages newly marked deleted.
+
+    Raises `DestinationError` for a file that cannot be read, is not ours or cannot be written.
+    """
+    if not _unsettled(bucket, read_marker(bucket)):
+        return 0
+    with locked(bucket) as lock:
+        # Read again: another may have settled while we waited.
+        marker = read_marker(bucket) or Marker()
+        loads = _unsettled(bucket, marker)
+        if not loads:
+            return 0
+        with Settler(bucket, marker.partitioning, lock) as settler:
+            settler.read_log(loads)
+            marked = settler.settle(current_files(bucket, marker.partitioning))
+        lock.check()
+        bucket.write_json(*marker.with_loads(loads).entry())
+    return marked
+
+
+def complete_loads(bucket: Bucket) -> list[str]:
+    """Ids of the loads that dlt completed; files of others are not to be believed yet."""
+    found = [parse_load(path) for path in bucket.list(LOADS)]
+    return sorted({load for load in found if load is not None}, key=float)
+
+
+def _unsettled(bucket: Bucket, marker: Marker | None) -> list[str]:
+    return [load for load in complete_loads(bucket) if marker is None or not marker.has(load)]
+
+
+def is_visible(path: str) -> bool:
+    """Whether a path in `current/` is one that readers see: not hidden, and no note of ours."""
+    return not path.rpartition("/")[2].startswith((".", "_"))
+
+
+def current_files(bucket: Bucket, partitioning: Partitioning) -> list[CurrentFile]:
+    """The files of the current state. Raises `DestinationError` for one that is not ours.
+
+    Readers take whatever Parquet file lies there for rows, so one from elsewhere is not ignored.
+    """
+    found = []
+    for path in filter(is_visible, bucket.list(CURRENT)):
+        file = parse_current(path, partitioning)
+        if file is None:
+            raise DestinationError(
+                f"{bucket.root}/{path}: is not a file of the lake, and readers would take it for "
+                f"rows: move it out of {CURRENT}/, then run again"
+            )
+        found.append(file)
+    return found
+
+
+class Settler:
+    """A DuckDB connection in which a lake is settled, with disk to spill to."""
+
+    def __init__(
+        self,
+        bucket: Bucket,
+        partitioning: Partitioning,
+        lock: Lock | None,
+        *,
+        target: Bucket | None = None,
+    ) -> None:
+        """`target` is where partitions are written, if not in the bucket itself."""
+        self._bucket = bucket
+        self._target = target or bucket
+        self._partitioning = partitioning
+        self._lock = lock
+        self._log: dict[str, list[str]] = {}
+        self._folder = tempfile.TemporaryDirectory(prefix="linq-lake-")
+        self._connection = connect(self._folder.name)
+        bucket.reading(self._connection)
+        for table in (*SETTLED_TABLES, *_LEDGER):
+            self._connection.register(f"empty_{table.name}", table.schema.empty_table())
+
+    def __enter__(self) -> Settler:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+        self._folder.cleanup()
+
+    def read_log(self, loads: Sequence[str]) -> None:
+        """Settle these loads: every table's files of theirs."""
+        for table in (*SETTLED_TABLES, *_LEDGER):
+            self._log[table.name] = files_of(self._bucket, table, loads)
+        for view, table in (("windows", tables.SYNC_WINDOWS), ("rejects", tables.REJECTED_RECORDS)):
+            with self._reading("the log"):
+                self._run(merging.log_view(table, self._log[table.name], "true"))
+                self._run(f"CREATE OR REPLACE TEMP TABLE {view} AS SELECT * FROM new_{table.name}")
+
+    def settle(self, current: Sequence[CurrentFile], *, from_nothing: bool = False) -> int:
+        """Rewrite the partitions that change; gives the number of messages newly marked.
+
+        With `from_nothing` every partition is made from the log alone, and those that it has
+        nothing for are removed.
+        """
+        known = {(file.table.name, file.key) for file in current}
+        written = set()
+        marked = 0
+        for root, children in FAMILIES:
+            for key in self._keys(root, current, from_nothing=from_nothing):
+                files, gone = self._settle_family(
+                    root, children, key, set() if from_nothing else known
+                )
+                written |= files
+                marked += gone if root is tables.CHAT_MESSAGES else 0
+        if from_nothing:
+            for name, key in sorted(known - written, key=str):
+                self._check_lock()
+                self._target.remove(current_file(tables.TABLES[name], self._partitioning, key))
+        return marked
+
+    def _check_lock(self) -> None:
+        if self._lock is not None:
+            self._lock.check()
+
+    def _keys(
+        self, root: Table, current: Sequence[CurrentFile], *, from_nothing: bool
+    ) -> list[str | None]:
+        """The partitions of a root table that the log or its windows may change."""
+        if not is_partitioned(root):
+            return [None]
+        with self._reading("the log"):
+            self._run(merging.log_view(root, self._log[root.name], "true"))
+            key = self._partitioning.key_sql("sent_at")
+            keys = {row[0] for row in self._rows(f"SELECT DISTINCT {key} FROM new_{root.name}")}
+        if not from_nothing:
+            there = {file.key for file in current if file.table is root and file.key is not None}
+            keys |= {key for key in there if self._has_windows(key)}
+        return sorted(keys)
+
+    def _has_windows(self, key: str) -> bool:
+        start, end = self._partitioning.bounds(key)
+        return bool(
+            self._rows(
+                "SELECT 1 FROM windows WHERE verified AND window_end > ?"
+                " AND (window_start IS NULL OR window_start < ?) LIMIT 1",
+                [start, end],
+            )
+        )
+
+    def _settle_family(
+        self,
+        root: Table,
+        children: Sequence[Table],
+        key: str | None,
+        known: set[tuple[str, str | None]],
+    ) -> tuple[set[tuple[str, str | None]], int]:
+        """Settle a root table's partition with its children; gives what was written."""
+        condition = "true"
+        if key is not None:
+            start, end = self._partitioning.bounds(key)
+            condition = (
+                f"sent_at >= TIMESTAMPTZ '{start.isoformat()}'"
+                f" AND sent_at < TIMESTAMPTZ '{end.isoformat()}'"
+            )
+        family = {
+            table: current_file(table, self._partitioning, key) for table in (root, *children)
+        }
+        for table, path in family.items():
+            is_there = (table.name, key) in known
+            with self._reading(path):
+                self._run(merging.old_view(table, self._bucket.address(path) if is_there else None))
+            with self._reading("the log"):
+                of_root = condition if table is root else "true"
+                self._run(merging.log_view(table, self._log[table.name], of_root))
+        with self._reading(family[root]):
+            for statement in (*merging.winners(root), merging.gone(root)):
+                self._run(statement)
+            won, gone = self._rows("SELECT (SELECT COUNT(*) FROM winners), COUNT(*) FROM gone")[0]
+        written = set()
+        if won:
+            for child in children:
+                if self._write(child, merging.child_rows(root, child), family[child]):
+                    written.add((child.name, key))
+        if won or gone:
+            self._write(root, merging.root_rows(root, any_gone=gone > 0), family[root])
+            written.add((root.name, key))
+        return written, int(gone)
+
+    def _write(self, table: Table, rows: str, path: str) -> bool:
+        """Write rows into a file and put it in its place; not where there never was a row."""
+        local = Path(self._folder.name, "part.parquet")
+        with self._reading(path):
+            self._run(f"COPY ({rows}) TO '{local}' (FORMAT parquet, COMPRESSION zstd)")
+            (count,) = self._rows(f"SELECT COUNT(*) FROM read_parquet('{local}')")[0]
+        if not count and not self._rows(f"SELECT 1 FROM old_{table.name} LIMIT 1"):
+            return False
+        self._check_lock()
+        self._target.publish(local, path)
+        local.unlink(missing_ok=True)
+        return True
+
+    def _run(self, sql: str) -> None:
+        self._connection.execute(sql)
+
+    def _rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        return self._connection.execute(sql, parameters).fetchall()
+
+    @contextmanager
+    def _reading(self, what: str) -> Iterator[None]:
+        """An error of DuckDB in one line; its own text names the file."""
+        try:
+            yield
+        except duckdb.OutOfMemoryException as error:
+            raise DestinationError(
+                f"{self._bucket.root}/{what}: settling needs more disk in {self._folder.name}: "
+                "set TMPDIR to a place that has it, then run again"
+            ) from error
+        except duckdb.Error as error:
+            text = " ".join(str(error).split())[:300]
+            raise DestinationError(f"{self._bucket.root}/{what}: {text}; {_EPILOGUE}") from error
+
+
+def files_of(bucket: Bucket, table: Table, loads: Sequence[str]) -> list[str]:
+    """Addresses of a table's log files of some loads."""
+    if len(loads) <= 20:
+        paths = [path for load in loads for path in bucket.list(table.name, f"{load}.")]
+    else:
+        wanted = set(loads)
+        # <load id>.<file id>.parquet, and a load id has one dot of its own.
+        paths = [
+            path
+            for path in bucket.list(table.name)
+            if ".".join(path.rpartition("/")[2].split(".")[:2]) in wanted
+        ]
+    return [bucket.address(path) for path in paths if path.endswith(".parquet")]
+
+
+def connect(folder: str) -> duckdb.DuckDBPyConnection:
+    """A DuckDB of bounded memory that spills into a folder."""
+    connection = duckdb.connect(":memory:")
+    for setting in (
+        f"memory_limit = '{MEMORY_LIMIT}'",
+        "threads = 2",
+        f"temp_directory = '{folder}'",
+        "preserve_insertion_order = false",
+        "TimeZone = 'UTC'",
+    ):
+        connection.execute(f"SET {setting}")
+    return connection
