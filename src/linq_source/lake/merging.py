@@ -44,13 +44,24 @@ def log_view(table: Table, files: Sequence[str], condition: str) -> str:
     return f"CREATE OR REPLACE VIEW new_{table.name} AS SELECT * FROM ({union}) WHERE {condition}"
 
 
-def old_view(table: Table, file: str | None) -> str:
+def old_view(table: Table, file: str | None, condition: str) -> str:
     """The view `old_<table>`: the rows of a partition's file, or none."""
     sql = f"SELECT * FROM empty_{table.name}"
     if file is not None:
         read = f"read_parquet({_list([file])}, hive_partitioning = false)"
         sql += f" UNION ALL BY NAME SELECT * FROM {read}"
-    return f"CREATE OR REPLACE VIEW old_{table.name} AS {sql}"
+    return f"CREATE OR REPLACE VIEW old_{table.name} AS SELECT * FROM ({sql}) WHERE {condition}"
+
+
+def slices(root: Table, rows: int) -> str:
+    """A query for the chats at which slices of about `rows` rows begin, ascending."""
+    return f"""
+        SELECT MIN(chat_id) FROM (
+          SELECT chat_id, SUM(n) OVER (ORDER BY chat_id) // {rows} AS slice FROM (
+            SELECT chat_id, COUNT(*) AS n FROM (
+              SELECT chat_id FROM new_{root.name} UNION ALL SELECT chat_id FROM old_{root.name})
+            GROUP BY chat_id))
+        GROUP BY slice ORDER BY 1"""
 
 
 def winners(root: Table) -> list[str]:

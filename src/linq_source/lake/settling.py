@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from linq_source import tables
 from linq_source.errors import DestinationError
@@ -39,6 +41,9 @@ from linq_source.lake.locking import Lock, locked
 from linq_source.tables import Table
 
 MEMORY_LIMIT = "512MB"
+# Rows merged at once, and rows of a row group.
+SLICE_ROWS = 1_000_000
+BATCH_ROWS = 100_000
 # Loads are settled one after the other, so old ones need not be remembered one by one. Clocks of
 # shards may differ, and a load may take long: this much later nothing comes before any more.
 HORIZON_DAYS = 30.0
@@ -141,6 +146,55 @@ def current_files(bucket: Bucket, partitioning: Partitioning) -> list[CurrentFil
     return found
 
 
+@dataclass(frozen=True)
+class _Part:
+    """A table's file of a partition, and whether it is there."""
+
+    table: Table
+    path: str
+    exists: bool
+
+
+class _Files:
+    """Local Parquet files that grow batch by batch."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._writers: dict[str, pq.ParquetWriter] = {}
+        self._rows: dict[str, int] = {}
+
+    def __enter__(self) -> _Files:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name, writer in self._writers.items():
+            writer.close()
+            self._file(name).unlink(missing_ok=True)
+
+    def write(self, part: _Part, batches: pa.RecordBatchReader) -> None:
+        """Add rows."""
+        name = part.table.name
+        if name not in self._writers:
+            self._writers[name] = pq.ParquetWriter(
+                self._file(name), batches.schema, compression="zstd"
+            )
+        for batch in batches:
+            self._rows[name] = self.rows(part) + batch.num_rows
+            self._writers[name].write_batch(batch)
+
+    def rows(self, part: _Part) -> int:
+        """How many rows were added."""
+        return self._rows.get(part.table.name, 0)
+
+    def finish(self, part: _Part) -> Path:
+        """The file, complete."""
+        self._writers[part.table.name].close()
+        return self._file(part.table.name)
+
+    def _file(self, name: str) -> Path:
+        return self._folder / f"{name}.parquet"
+
+
 class Settler:
     """A DuckDB connection in which a lake is settled, with disk to spill to."""
 
@@ -239,49 +293,79 @@ class Settler:
         known: set[tuple[str, str | None]],
     ) -> tuple[set[tuple[str, str | None]], int]:
         """Settle a root table's partition with its children; gives what was written."""
-        condition = "true"
+        family = [
+            _Part(table, current_file(table, self._partitioning, key), (table.name, key) in known)
+            for table in (root, *children)
+        ]
+        slices = self._slices(family, key)
+        won = gone = 0
+        for condition in slices:
+            counts = self._merge(family, key, condition)
+            won, gone = won + counts[0], gone + counts[1]
+        if not won and not gone:
+            return set(), 0
+        changing = family if won else family[:1]
+        with _Files(Path(self._folder.name)) as files:
+            for condition in slices:
+                # One slice is merged already.
+                any_gone = self._merge(family, key, condition)[1] > 0 if len(slices) > 1 else gone
+                for part in changing:
+                    rows = (
+                        merging.root_rows(root, any_gone=bool(any_gone))
+                        if part.table is root
+                        else merging.child_rows(root, part.table)
+                    )
+                    with self._reading(part.path):
+                        files.write(part, _batches(self._connection.execute(rows)))
+            # Messages last: once they are there, nothing is left to do.
+            written = [part for part in reversed(changing) if part.exists or files.rows(part)]
+            for part in written:
+                self._check_lock()
+                self._target.publish(files.finish(part), part.path)
+        return {(part.table.name, key) for part in written}, gone
+
+    def _slices(self, family: Sequence[_Part], key: str | None) -> list[str]:
+        """Conditions that cut a partition into slices of whole chats, in their order.
+
+        Memory is bounded by a slice and by the largest chat, whatever the partition has.
+        """
+        root = family[0].table
+        if key is None:
+            return ["true"]
+        self._show(family, key, "true")
+        with self._reading(family[0].path):
+            starts = [row[0] for row in self._rows(merging.slices(root, SLICE_ROWS))]
+        if len(starts) < 2:
+            return ["true"]
+        ends = [*(f"chat_id < {start}" for start in starts[1:]), "true"]
+        return [f"chat_id >= {start} AND {end}" for start, end in zip(starts, ends, strict=True)]
+
+    def _show(self, family: Sequence[_Part], key: str | None, condition: str) -> None:
+        """Make the views of a slice."""
+        of_key = "true"
         if key is not None:
             start, end = self._partitioning.bounds(key)
-            condition = (
+            of_key = (
                 f"sent_at >= TIMESTAMPTZ '{start.isoformat()}'"
                 f" AND sent_at < TIMESTAMPTZ '{end.isoformat()}'"
             )
-        family = {
-            table: current_file(table, self._partitioning, key) for table in (root, *children)
-        }
-        for table, path in family.items():
-            is_there = (table.name, key) in known
-            with self._reading(path):
-                self._run(merging.old_view(table, self._bucket.address(path) if is_there else None))
+        for part in family:
+            address = self._bucket.address(part.path) if part.exists else None
+            with self._reading(part.path):
+                self._run(merging.old_view(part.table, address, condition))
+            of_table = f"{condition} AND {of_key}" if part is family[0] else condition
             with self._reading("the log"):
-                of_root = condition if table is root else "true"
-                self._run(merging.log_view(table, self._log[table.name], of_root))
-        with self._reading(family[root]):
-            for statement in (*merging.winners(root), merging.gone(root)):
+                self._run(merging.log_view(part.table, self._log[part.table.name], of_table))
+
+    def _merge(self, family: Sequence[_Part], key: str | None, condition: str) -> tuple[int, int]:
+        """Find what wins and what is gone in a slice; gives how many of both."""
+        root = family[0]
+        self._show(family, key, condition)
+        with self._reading(root.path):
+            for statement in (*merging.winners(root.table), merging.gone(root.table)):
                 self._run(statement)
             won, gone = self._rows("SELECT (SELECT COUNT(*) FROM winners), COUNT(*) FROM gone")[0]
-        written = set()
-        if won:
-            for child in children:
-                if self._write(child, merging.child_rows(root, child), family[child]):
-                    written.add((child.name, key))
-        if won or gone:
-            self._write(root, merging.root_rows(root, any_gone=gone > 0), family[root])
-            written.add((root.name, key))
-        return written, int(gone)
-
-    def _write(self, table: Table, rows: str, path: str) -> bool:
-        """Write rows into a file and put it in its place; not where there never was a row."""
-        local = Path(self._folder.name, "part.parquet")
-        with self._reading(path):
-            self._run(f"COPY ({rows}) TO '{local}' (FORMAT parquet, COMPRESSION zstd)")
-            (count,) = self._rows(f"SELECT COUNT(*) FROM read_parquet('{local}')")[0]
-        if not count and not self._rows(f"SELECT 1 FROM old_{table.name} LIMIT 1"):
-            return False
-        self._check_lock()
-        self._target.publish(local, path)
-        local.unlink(missing_ok=True)
-        return True
+        return int(won), int(gone)
 
     def _run(self, sql: str) -> None:
         self._connection.execute(sql)
@@ -296,8 +380,9 @@ class Settler:
             yield
         except duckdb.OutOfMemoryException as error:
             raise DestinationError(
-                f"{self._bucket.root}/{what}: settling needs more disk in {self._folder.name}: "
-                "set TMPDIR to a place that has it, then run again"
+                f"{self._bucket.root}/{what}: settling ran out of its {MEMORY_LIMIT} of memory and "
+                f"of disk in {self._folder.name}: set TMPDIR to a place with more, or settle by "
+                "day (lake_partition = day)"
             ) from error
         except duckdb.Error as error:
             text = " ".join(str(error).split())[:300]
@@ -317,6 +402,12 @@ def files_of(bucket: Bucket, table: Table, loads: Sequence[str]) -> list[str]:
             if ".".join(path.rpartition("/")[2].split(".")[:2]) in wanted
         ]
     return [bucket.address(path) for path in paths if path.endswith(".parquet")]
+
+
+def _batches(result: duckdb.DuckDBPyConnection) -> pa.RecordBatchReader:
+    # Older DuckDBs know it by its former name only.
+    read: Any = getattr(result, "to_arrow_reader", None) or result.fetch_record_batch
+    return read(BATCH_ROWS)
 
 
 def connect(folder: str) -> duckdb.DuckDBPyConnection:
