@@ -7,11 +7,13 @@ from typing import Any
 from linq_source.tables import TOMBSTONE, Table
 
 
-def table_hints(table: Table) -> dict[str, Any]:
+def table_hints(table: Table, *, replaces_children: bool = True) -> dict[str, Any]:
     """Arguments for `dlt.mark.make_hints` or a resource: columns, keys, disposition, reference.
 
     A merge replaces root rows by key and child rows by parent
-    (https://dlthub.com/docs/general-usage/merge-loading).
+    (https://dlthub.com/docs/general-usage/merge-loading). Where the destination cannot
+    (`replaces_children` false: Delta and Iceberg tables), children are replaced by their own key,
+    too, and settling removes those that are no longer there.
     """
     columns: dict[str, Any] = {}
     for column in table.columns:
@@ -27,9 +29,10 @@ def table_hints(table: Table) -> dict[str, Any]:
     if table.is_appended:
         hints["write_disposition"] = "append"
         return hints
-    hints["write_disposition"] = {"disposition": "merge", "strategy": "delete-insert"}
+    strategy = "delete-insert" if replaces_children else "upsert"
+    hints["write_disposition"] = {"disposition": "merge", "strategy": strategy}
     if table.is_child:
-        hints["merge_key"] = table.merge_key
+        hints["merge_key"] = table.merge_key if replaces_children else []
         # dlt may repeat a staging job after a crash: the key lets the merge drop the copies.
         hints["primary_key"] = list(table.key)
         hints["references"] = [

@@ -26,6 +26,7 @@ from linq_source.planning.forgotten import Forgotten, forgotten_from
 from linq_source.report import ChatFailure, Report
 from linq_source.settling import is_duckdb, settle
 from linq_source.source import FORGOTTEN, SECTION, Session, linq_source, session_options
+from linq_source.table_formats import check_table_format
 
 PACKAGE_MESSAGES = 1_000_000
 
@@ -41,11 +42,13 @@ def sync(
     *,
     listener: Listener | None = None,
     max_messages: int | None = PACKAGE_MESSAGES,
+    table_format: str | None = None,
     **source_arguments: Any,
 ) -> Report:
     """Read, load and settle until everything is read.
 
-    Takes the arguments of `linq_source`. A long first reading is loaded in packages of
+    Takes the arguments of `linq_source`, and the `table_format` of `pipeline.run`: "delta" or
+    "iceberg", for the filesystem destination; a dataset stays with the one it began with. A long first reading is loaded in packages of
     `max_messages`; every loaded package is progress kept. `listener` is called with the running
     `Extraction` whenever something was read.
 
@@ -56,6 +59,7 @@ def sync(
         DestinationError: The destination cannot be opened, read or written.
     """
     started_s = time.monotonic()
+    check_table_format(pipeline, table_format)
     with session_options(keep=True, listener=listener) as sessions:
         source = linq_source(max_messages=max_messages, **source_arguments)
     (session,) = sessions
@@ -67,17 +71,19 @@ def sync(
                 loads += finish_and_agree(pipeline, notes)
                 deleted = settle(pipeline) if loads else 0
                 session.fills_empty_tables = holds_no_messages(pipeline)
-            loads += _load_packages(pipeline, source, session)
+            loads += _load_packages(pipeline, source, session, table_format)
             deleted += settle(pipeline)
         return _report(session.extraction, deleted, loads, notes, time.monotonic() - started_s)
     finally:
         session.close()
 
 
-def _load_packages(pipeline: dlt.Pipeline, source: Any, session: Session) -> Iterator[str]:
+def _load_packages(
+    pipeline: dlt.Pipeline, source: Any, session: Session, table_format: Any
+) -> Iterator[str]:
     """Extract and load until the extraction is complete or the API fails."""
     while True:
-        pipeline.extract(source)
+        pipeline.extract(source, table_format=table_format)
         # Freed pages would stay with Arrow's pool while the database needs the memory.
         pa.default_memory_pool().release_unused()
         yield from load_pending(pipeline)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dlt
 
+from linq_source.settling.open_tables import settle_open_tables
 from linq_source.settling.sql import settle_sql
+from linq_source.table_formats import format_of
 
 LEDGER_RETENTION_DAYS = 90
 
@@ -15,6 +17,8 @@ def settle(pipeline: dlt.Pipeline, *, ledger_retention_days: int = LEDGER_RETENT
     For use after a plain `pipeline.run(linq_source(...))`; `sync` does it by itself. Idempotent.
     Gives the number of messages newly marked.
     """
+    if format_of(pipeline) is not None:
+        return settle_open_tables(pipeline, ledger_retention_days)
     return settle_sql(pipeline, ledger_retention_days)
 
 
