@@ -22,6 +22,7 @@ from dlt.pipeline.state_sync import load_pipeline_state_from_destination
 from linq_source.appending import appending, holds_no_messages
 from linq_source.errors import ConfigurationError, DestinationError, LinqError
 from linq_source.extraction import Extraction, Listener
+from linq_source.merging import merging_whole
 from linq_source.planning.forgotten import Forgotten, forgotten_from
 from linq_source.report import ChatFailure, Report
 from linq_source.settling import is_duckdb, settle
@@ -48,9 +49,9 @@ def sync(
     """Read, load and settle until everything is read.
 
     Takes the arguments of `linq_source`, and the `table_format` of `pipeline.run`: "delta" or
-    "iceberg", for the filesystem destination; a dataset stays with the one it began with. A long first reading is loaded in packages of
-    `max_messages`; every loaded package is progress kept. `listener` is called with the running
-    `Extraction` whenever something was read.
+    "iceberg", for the filesystem destination; a dataset stays with the one it began with. A long
+    first reading is loaded in packages of `max_messages`; every loaded package is progress kept.
+    `listener` is called with the running `Extraction` whenever something was read.
 
     Raises:
         ConfigurationError: A setting cannot be used; nothing was asked.
@@ -95,7 +96,7 @@ def _load_packages(
 def load_pending(pipeline: dlt.Pipeline) -> list[str]:
     """Load what was extracted, and leave no copy of it behind; gives the ids of the packages."""
     pipeline.normalize()
-    with _without_copies(), _kept_open(pipeline), appending(pipeline):
+    with _without_copies(), _kept_open(pipeline), appending(pipeline), merging_whole(pipeline):
         loads = _load_ids(pipeline.load())
         _remember_arrived(pipeline, _version(_remote_state(pipeline)))
     return loads

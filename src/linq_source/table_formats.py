@@ -32,8 +32,7 @@ def check_table_format(pipeline: dlt.Pipeline, table_format: str | None) -> None
         )
     if find_spec(FORMATS[table_format]) is None:
         raise ConfigurationError(
-            f"table format {table_format} needs an extra: "
-            f"pip install 'linq-source[{table_format}]'"
+            f"table format {table_format} needs an extra: pip install 'linq-source[{table_format}]'"
         )
 
 

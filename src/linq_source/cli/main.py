@@ -17,6 +17,7 @@ from linq_source.cli.options import (
     AllowPlainHttp,
     AsJson,
     BaseUrl,
+    BucketUrl,
     ChatIds,
     Database,
     Dataset,
@@ -32,6 +33,7 @@ from linq_source.cli.options import (
     PipelinesDir,
     ShardOption,
     Start,
+    TableFormat,
     Text,
     Workers,
 )
@@ -71,6 +73,8 @@ def _root(version: Annotated[bool, typer.Option("--version", is_eager=True)] = F
 def run(
     destination: Destination = "duckdb",
     database: Database = DEFAULT_DATABASE,
+    bucket_url: BucketUrl = None,
+    table_format: TableFormat = None,
     dataset: Dataset = "linq",
     pipeline_name: PipelineName = "linq_messages",
     pipelines_dir: PipelinesDir = None,
@@ -98,7 +102,9 @@ def run(
     from linq_source.progress import show_progress
     from linq_source.syncing import PACKAGE_MESSAGES, sync
 
-    target = Target(destination, database, dataset, pipeline_name, pipelines_dir)
+    target = Target(
+        destination, database, dataset, pipeline_name, pipelines_dir, bucket_url, table_format
+    )
     console = Console(stderr=True)
     arguments = _given(
         base_url=base_url,
@@ -121,6 +127,7 @@ def run(
             open_pipeline(target),
             listener=listener,
             max_messages=max_messages if max_messages is not None else PACKAGE_MESSAGES,
+            table_format=table_format,
             **arguments,
         )
     if json:
@@ -136,6 +143,8 @@ def run(
 def audit(
     destination: Destination = "duckdb",
     database: Database = DEFAULT_DATABASE,
+    bucket_url: BucketUrl = None,
+    table_format: TableFormat = None,
     dataset: Dataset = "linq",
     pipeline_name: PipelineName = "linq_messages",
     pipelines_dir: PipelinesDir = None,
@@ -155,7 +164,9 @@ def audit(
     """Compare live rows with the API's own counts, chat by chat."""
     from linq_source.auditing import audit as compare
 
-    target = Target(destination, database, dataset, pipeline_name, pipelines_dir)
+    target = Target(
+        destination, database, dataset, pipeline_name, pipelines_dir, bucket_url, table_format
+    )
     arguments = _given(
         base_url=base_url,
         chat_ids=chat_id,

@@ -38,9 +38,7 @@ class DeltaTables:
 
     def mark(self, table: Table, gone: pa.Table) -> None:
         """Set `deleted_at` to `proved_at` in the rows with the given ids."""
-        self._merge(
-            table, gone, "target.id = source.id", _range(gone, "id")
-        ).when_matched_update(
+        self._merge(table, gone, "target.id = source.id", _range(gone, "id")).when_matched_update(
             {"deleted_at": "source.proved_at"},
             predicate="target.deleted_at IS NULL AND target.synced_at < source.proved_at",
         ).execute()

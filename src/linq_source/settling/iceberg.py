@@ -95,6 +95,8 @@ def _expression(conditions: Sequence[Condition]) -> Any:
         if value is None:
             one = kind(condition.column)
         else:
-            one = kind(condition.column, value.isoformat() if hasattr(value, "isoformat") else value)
+            one = kind(
+                condition.column, value.isoformat() if hasattr(value, "isoformat") else value
+            )
         result = expressions.And(result, one)
     return result

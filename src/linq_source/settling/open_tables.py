@@ -51,11 +51,11 @@ class OpenTables(Protocol):
 @contextmanager
 def open_tables(pipeline: dlt.Pipeline) -> Iterator[OpenTables | None]:
     """The pipeline's tables; none where they are in no open format."""
-    table_format = format_of(pipeline)
-    if table_format is None:
+    table_format, schema_name = format_of(pipeline), schema_of_messages(pipeline)
+    if table_format is None or schema_name is None:
         yield None
         return
-    with pipeline.destination_client(schema_of_messages(pipeline)) as client:
+    with pipeline.destination_client(schema_name) as client:
         yield DeltaTables(client) if table_format == "delta" else IcebergTables(client)
 
 
@@ -98,7 +98,7 @@ class _Work:
             self._is_new,
         )
         self._read("new_chats", tables.CHATS, ("id", "synced_at"), self._is_new)
-        newest = self._one(
+        newest: datetime | None = self._one(
             "SELECT max(synced_at) FROM (SELECT synced_at FROM windows"
             " UNION ALL SELECT synced_at FROM new_chats)"
         )
