@@ -84,8 +84,9 @@ def _sql(condition: Condition) -> str:
 
 def _literal(value: int | str | datetime) -> str:
     if isinstance(value, datetime):
+        # The column's exact type: deletions compare nothing else with it.
         text = value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        return f"CAST('{text}' AS TIMESTAMP WITH TIME ZONE)"
+        return f"arrow_cast('{text}', 'Timestamp(Microsecond, Some(\"UTC\"))')"
     if isinstance(value, str):
         return "'" + value.replace("'", "''") + "'"
     return str(value)
