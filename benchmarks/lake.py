@@ -74,7 +74,10 @@ def main() -> int:
     if arguments.step:
         bucket = Bucket(LocalFileSystem(), arguments.root)
         started_s = time.monotonic()
-        {"settle": settle_lake, "rebuild": rebuild_lake}[arguments.step](bucket)
+        if arguments.step == "settle":
+            settle_lake(bucket)
+        else:
+            rebuild_lake(bucket)
         peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1_024
         print(f"{arguments.step}: {time.monotonic() - started_s:.1f} s, peak {peak_mb:.0f} MB")
         return 0

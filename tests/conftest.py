@@ -43,6 +43,11 @@ class Loader:
         return self.place or DuckDB(self.folder)
 
     @property
+    def options(self) -> dict[str, Any]:
+        """What `sync`, `pipeline.run` and `pipeline.extract` must be told about the place."""
+        return dict(self._place.options)
+
+    @property
     def world(self) -> World:
         return self.sandbox.world
 
@@ -59,7 +64,7 @@ class Loader:
         return {"api_token": DEFAULT_TOKEN, "base_url": self.sandbox.url, **options}
 
     def sync(self, **options: Any) -> Report:
-        return sync(self.pipeline, **self.arguments(**options))
+        return sync(self.pipeline, **self.options, **self.arguments(**options))
 
     def audit(self, **options: Any) -> AuditReport:
         return audit(self.pipeline, **self.arguments(**options))

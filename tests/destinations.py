@@ -12,12 +12,17 @@ from typing import Any, Protocol
 
 import dlt
 import duckdb
+import pyarrow as pa
+from deltalake import DeltaTable
+from pyiceberg.table import StaticTable
 
 from tests.truth import Row
 
 
 class Place(Protocol):
-    """Somewhere to load to, alone for one test."""
+    """Somewhere to load to, alone for one test. `options` are for `sync` and `pipeline.run`."""
+
+    options: Mapping[str, Any]
 
     def destination(self) -> Any:
         """What `dlt.pipeline` takes as its destination."""
@@ -31,6 +36,8 @@ Kind = Callable[[Path], AbstractContextManager[Place]]
 
 class DuckDB:
     """A DuckDB file."""
+
+    options: Mapping[str, Any] = {}
 
     def __init__(self, folder: Path) -> None:
         self.database = folder / "messages.duckdb"
@@ -60,6 +67,7 @@ class Lake:
 
     def __init__(self, folder: Path) -> None:
         self.bucket = folder / "lake"
+        self.options: Mapping[str, Any] = {}
 
     def destination(self) -> Any:
         return dlt.destinations.filesystem(str(self.bucket))
@@ -76,7 +84,7 @@ class Lake:
             relation = connection.sql(
                 "SELECT * FROM read_parquet($files, union_by_name = true)", params={"files": files}
             )
-            names = [name for name in relation.columns if name != "sent_month"]
+            names = [name for name in relation.columns if name not in ("sent_month", "sent_day")]
             rows = relation.select(*[f'"{name}"' for name in names]).fetchall()
         return [dict(zip(names, row, strict=True)) for row in rows]
 
@@ -87,4 +95,56 @@ def parquet_lake(folder: Path) -> Iterator[Place]:
     yield Lake(folder)
 
 
-KINDS: Mapping[str, Kind] = {"duckdb": duckdb_file, "parquet": parquet_lake}
+class OpenFormat:
+    """A local folder of Delta or Iceberg tables, read with the format's own library."""
+
+    def __init__(self, folder: Path, table_format: str) -> None:
+        self.bucket = folder / "bucket"
+        self.options: Mapping[str, Any] = {"table_format": table_format}
+
+    def destination(self) -> Any:
+        return dlt.destinations.filesystem(str(self.bucket))
+
+    def table(self, name: str) -> Any:
+        """The table as a `deltalake.DeltaTable` or a pyiceberg `StaticTable`; none: no such."""
+        folder = self.bucket / "linq" / name
+        if self.options["table_format"] == "delta":
+            return DeltaTable(str(folder)) if DeltaTable.is_deltatable(str(folder)) else None
+        versions = sorted(folder.glob("metadata/*.metadata.json"))
+        return StaticTable.from_metadata(str(versions[-1])) if versions else None
+
+    def version(self, name: str) -> int:
+        """How many times the table was written."""
+        table = self.table(name)
+        return table.version() if isinstance(table, DeltaTable) else len(table.history())
+
+    def rows(self, table: str) -> list[Row]:
+        found = self.table(table)
+        if found is None:
+            return []
+        stream = found.scan()
+        if isinstance(found, DeltaTable):
+            rows: list[Row] = pa.RecordBatchReader.from_stream(stream).read_all().to_pylist()
+        else:
+            rows = stream.to_arrow().to_pylist()
+        return rows
+
+
+@contextmanager
+def delta_tables(folder: Path) -> Iterator[OpenFormat]:
+    """Delta tables in a folder."""
+    yield OpenFormat(folder, "delta")
+
+
+@contextmanager
+def iceberg_tables(folder: Path) -> Iterator[OpenFormat]:
+    """Iceberg tables in a folder."""
+    yield OpenFormat(folder, "iceberg")
+
+
+KINDS: Mapping[str, Kind] = {
+    "duckdb": duckdb_file,
+    "parquet": parquet_lake,
+    "delta": delta_tables,
+    "iceberg": iceberg_tables,
+}

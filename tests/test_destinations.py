@@ -93,7 +93,7 @@ def test_a_run_that_ended_early_is_finished(loader: Loader, step: str) -> None:
     loader.sync()
     grow(loader.world)
     pipeline = loader.pipeline
-    pipeline.extract(loader.source())
+    pipeline.extract(loader.source(), **loader.options)
     if step == "normalize":
         pipeline.normalize()
     loader.world.advance(2 * HOUR_MS)
@@ -114,7 +114,7 @@ def test_packages_and_a_plain_run_give_the_same(loader: Loader) -> None:
     loader.sync(max_messages=40)
     loader.assert_equal_world()
     grow(loader.world)
-    loader.pipeline.run(loader.source())
+    loader.pipeline.run(loader.source(), **loader.options)
     loader.settle()
     loader.assert_equal_world()
 

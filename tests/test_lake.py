@@ -296,24 +296,7 @@ def test_days_as_partitions(lake: Loader) -> None:
     assert json.loads(Path(bucket.root, MARKER).read_text())["lake_partition"] == "day"
     rebuild_lake(bucket)
     lake.sync()
-    lake.place = lake.place and _WithoutDay(lake.place)
     lake.assert_equal_world()
-
-
-class _WithoutDay:
-    """A place whose rows do not show the partition's key."""
-
-    def __init__(self, place: Any) -> None:
-        self._place = place
-
-    def destination(self) -> Any:
-        return self._place.destination()
-
-    def rows(self, table: str) -> list[dict[str, Any]]:
-        return [
-            {name: value for name, value in row.items() if name != "sent_day"}
-            for row in self._place.rows(table)
-        ]
 
 
 def test_a_large_partition_is_merged_slice_by_slice(

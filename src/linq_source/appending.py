@@ -48,7 +48,6 @@ def appending(pipeline: dlt.Pipeline, remote: Remote) -> Iterator[None]:
 
 def _with_appending_client(destination: Any, names: frozenset[str]) -> Any:
     """The same destination, whose clients see the tables as appended to."""
-    kind = type(destination)
     client_class = destination.client_class
 
     class AppendingClient(client_class):  # type: ignore[misc, valid-type]
@@ -66,8 +65,14 @@ def _with_appending_client(destination: Any, names: frozenset[str]) -> Any:
                 table["write_disposition"] = "append"
             return table
 
+    return with_client_class(destination, AppendingClient)
+
+
+def with_client_class(destination: Any, client_class: type) -> Any:
+    """The same destination, with clients of another class."""
+    kind = type(destination)
     members = {
-        "client_class": property(lambda _: AppendingClient),
+        "client_class": property(lambda _: client_class),
         # Its type's name stands in the pipeline's state.
         "__module__": kind.__module__,
         "__qualname__": kind.__qualname__,

@@ -6,12 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import dlt
-from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
-from linq_source import tables
 from linq_source.extraction import Extraction
 from linq_source.remote import forgotten_in
 from linq_source.report import Report
+from linq_source.settling.counting import live_counts
 from linq_source.source import linq_source, session_options
 from linq_source.syncing import plain_errors, sync
 
@@ -87,7 +86,7 @@ def _compare(pipeline: dlt.Pipeline, source_arguments: dict[str, Any]) -> AuditR
     finally:
         extraction.close()
     with plain_errors(pipeline):
-        live = _live_rows(pipeline)
+        live = live_counts(pipeline)
     differences = []
     excused = []
     for chat_id, count in listing.counts.items():
@@ -112,19 +111,3 @@ def _compare(pipeline: dlt.Pipeline, source_arguments: dict[str, Any]) -> AuditR
 
 def _in_scope(settings: Any, chat_id: int) -> bool:
     return settings.shard is None or chat_id in settings.shard
-
-
-def _live_rows(pipeline: dlt.Pipeline) -> dict[int, int]:
-    """Messages not marked deleted, per chat that is not marked deleted."""
-    try:
-        with pipeline.sql_client() as client:
-            messages = client.make_qualified_table_name(tables.CHAT_MESSAGES.name)
-            chats = client.make_qualified_table_name(tables.CHATS.name)
-            rows = client.execute_sql(
-                f"SELECT chat_id, COUNT(*) FROM {messages} WHERE deleted_at IS NULL"
-                f" AND chat_id NOT IN (SELECT id FROM {chats} WHERE deleted_at IS NOT NULL)"
-                " GROUP BY chat_id"
-            )
-    except DestinationUndefinedEntity:
-        return {}
-    return {int(chat_id): int(count) for chat_id, count in rows or ()}

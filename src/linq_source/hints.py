@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from linq_source.tables import TOMBSTONE, Table
 
+# How a destination takes in rows: it replaces root rows by key and children by parent; or all by
+# their own keys, and settling removes children that are no longer there (Delta and Iceberg); or it
+# only adds rows, and settling keeps the current state apart (the Parquet lake).
+Merging = Literal["by parent", "by key", "never"]
 
-def table_hints(table: Table) -> dict[str, Any]:
+
+def table_hints(table: Table, *, merging: Merging = "by parent") -> dict[str, Any]:
     """Arguments for `dlt.mark.make_hints` or a resource: columns, keys, disposition, reference.
 
-    A merge replaces root rows by key and child rows by parent
-    (https://dlthub.com/docs/general-usage/merge-loading).
+    Source: https://dlthub.com/docs/general-usage/merge-loading
     """
     columns: dict[str, Any] = {}
     for column in table.columns:
@@ -21,15 +25,19 @@ def table_hints(table: Table) -> dict[str, Any]:
             "description": column.description,
         }
         if column.name == TOMBSTONE:
-            columns[column.name]["hard_delete"] = True
+            # Explicitly, for a hint that is left away would stay as it was.
+            columns[column.name]["hard_delete"] = merging != "never"
     hints: dict[str, Any] = {"table_name": table.name, "columns": columns}
     hints["additional_table_hints"] = {"description": table.description}
     if table.is_appended:
         hints["write_disposition"] = "append"
         return hints
-    hints["write_disposition"] = {"disposition": "merge", "strategy": "delete-insert"}
+    strategy = "delete-insert" if merging == "by parent" else "upsert"
+    hints["write_disposition"] = {"disposition": "merge", "strategy": strategy}
+    if merging == "never":
+        hints["write_disposition"] = "append"
     if table.is_child:
-        hints["merge_key"] = table.merge_key
+        hints["merge_key"] = table.merge_key if merging == "by parent" else []
         # dlt may repeat a staging job after a crash: the key lets the merge drop the copies.
         hints["primary_key"] = list(table.key)
         hints["references"] = [

@@ -11,6 +11,9 @@ from typing import Any
 
 import dlt
 import pyarrow as pa
+import pyarrow.compute as pc
+from dlt.common.configuration.container import Container
+from dlt.common.destination import DestinationCapabilitiesContext
 from dlt.common.storages.exceptions import CurrentLoadPackageStateNotAvailable
 from dlt.common.typing import TSecretStrValue
 from dlt.extract import DltResource
@@ -24,7 +27,7 @@ from linq_source.planning.drifting import ColumnTypes
 from linq_source.planning.forgotten import forgotten_from
 from linq_source.planning.privacy import PLAIN, privacy_of
 from linq_source.settings import Settings, check_settings
-from linq_source.tables import RESOURCE_TABLES, SYNC_RUNS
+from linq_source.tables import RESOURCE_TABLES, SYNC_RUNS, TOMBSTONE
 
 SECTION = "linq"
 DEFAULT_BASE_URL = "https://api.linqapp.com"
@@ -249,6 +252,9 @@ class Session:
     def _mark(self, resource: str, found: Mapping[str, pa.Table]) -> Iterator[Any]:
         """Rows for dlt, each for its table; without any, the tables that never had rows."""
         schema = dlt.current.source_schema()
+        if _table_format(resource) is not None:
+            # Children are merged by their own keys: there is nothing a tombstone would remove.
+            found = {name: _without_tombstones(table) for name, table in found.items()}
         if not found:
             found = {
                 table.name: table.schema.empty_table()
@@ -271,6 +277,49 @@ class Session:
 def _column_types(table: Mapping[str, Any]) -> dict[str, str]:
     columns = table.get("columns", {})
     return {name: column["data_type"] for name, column in columns.items() if "data_type" in column}
+
+
+def _table_format(resource_name: str) -> str | None:
+    """The open table format that the resource's tables are kept in, and hints to match.
+
+    It comes with the run (`pipeline.run(..., table_format=...)`); a dataset stays with the one it
+    began with. Raises `ConfigurationError` for another.
+    """
+    resource = dlt.current.resource()
+    asked = resource.table_format
+    known = dlt.current.source_schema().tables
+    for table in RESOURCE_TABLES[resource_name]:
+        stored = known.get(table.name, {})
+        if not stored.get("x-normalizer"):
+            continue
+        kept = stored.get("table_format")
+        if asked and asked != kept:
+            raise ConfigurationError(
+                f"table format {asked}: the dataset is kept as {kept or 'files of no format'}; "
+                "leave the format out, or load into a new dataset with a new pipeline name"
+            )
+        asked = kept
+    if _replaces_children():
+        return None
+    for table in RESOURCE_TABLES[resource_name]:
+        hints = table_hints(table, merging="never" if asked is None else "by key")
+        resource.apply_hints(create_table_variant=True, table_format=asked, **hints)
+    return None if asked is None else str(asked)
+
+
+def _replaces_children() -> bool:
+    """Whether the destination can replace all rows of a parent at once."""
+    container = Container()
+    if DestinationCapabilitiesContext not in container:
+        return True
+    strategies = container[DestinationCapabilitiesContext].supported_merge_strategies
+    return "delete-insert" in (strategies or ())
+
+
+def _without_tombstones(table: pa.Table) -> pa.Table:
+    if TOMBSTONE not in table.column_names:
+        return table
+    return table.filter(pc.is_null(table[TOMBSTONE]))
 
 
 def _resource(name: str, generator: Callable[[], Iterator[Any]]) -> DltResource:

@@ -20,12 +20,15 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 from linq_source.appending import appending, holds_no_messages
 from linq_source.errors import ConfigurationError, DestinationError, LinqError
 from linq_source.extraction import Extraction, Listener
+from linq_source.lake.layout import partitioning_of
+from linq_source.merging import merging_whole
 from linq_source.remote import Remote, connected
 from linq_source.report import ChatFailure, Report
 from linq_source.settling import settle
 from linq_source.source import SECTION, Session, linq_source, session_options
+from linq_source.table_formats import check_table_format
 
-PACKAGE_MESSAGES = 1_000_000
+PACKAGE_MESSAGES = 500_000
 
 _ARRIVED = "linq_arrived_version"
 
@@ -39,13 +42,18 @@ def sync(
     *,
     listener: Listener | None = None,
     max_messages: int | None = PACKAGE_MESSAGES,
+    table_format: str | None = None,
+    lake_partition: str | None = None,
     **source_arguments: Any,
 ) -> Report:
     """Read, load and settle until everything is read.
 
-    Takes the arguments of `linq_source`. A long first reading is loaded in packages of
-    `max_messages`; every loaded package is progress kept. `listener` is called with the running
-    `Extraction` whenever something was read.
+    Takes the arguments of `linq_source`, and the `table_format` of `pipeline.run`: "delta" or
+    "iceberg", for the filesystem destination; a dataset stays with the one it began with. Without
+    one a bucket becomes a Parquet lake, whose current state is partitioned by `lake_partition`,
+    "month" or "day". A long first reading is loaded in packages of `max_messages`; every loaded
+    package is progress kept.
+    `listener` is called with the running `Extraction` whenever something was read.
 
     Raises:
         ConfigurationError: A setting cannot be used; nothing was asked.
@@ -54,6 +62,9 @@ def sync(
         DestinationError: The destination cannot be opened, read or written.
     """
     started_s = time.monotonic()
+    check_table_format(pipeline, table_format)
+    if lake_partition is not None:
+        partitioning_of(lake_partition)
     with session_options(keep=True, listener=listener) as sessions:
         source = linq_source(max_messages=max_messages, **source_arguments)
     (session,) = sessions
@@ -63,34 +74,39 @@ def sync(
         with plain_errors(pipeline):
             with connected(pipeline) as remote:
                 loads += finish_and_agree(pipeline, remote, notes)
-                deleted = settle(pipeline, remote=remote) if loads else 0
+                deleted = (
+                    settle(pipeline, remote=remote, lake_partition=lake_partition) if loads else 0
+                )
                 session.fills_empty_tables = holds_no_messages(pipeline, remote)
-            for package, marked in _load_packages(pipeline, source, session):
+            for remote, package in _load_packages(pipeline, source, session, table_format):
                 loads += package
-                deleted += marked
+                if _is_last(session.extraction):
+                    deleted += settle(pipeline, remote=remote, lake_partition=lake_partition)
         return _report(session.extraction, deleted, loads, notes, time.monotonic() - started_s)
     finally:
         session.close()
 
 
 def _load_packages(
-    pipeline: dlt.Pipeline, source: Any, session: Session
-) -> Iterator[tuple[list[str], int]]:
-    """Extract and load until the extraction is complete or the API fails, then settle.
+    pipeline: dlt.Pipeline, source: Any, session: Session, table_format: Any
+) -> Iterator[tuple[Remote, list[str]]]:
+    """Extract and load until the extraction is complete or the API fails.
 
-    Gives the loads of each package, and how many messages settling marked after it.
+    Gives the open destination after each package, and the ids of its loads.
     """
-    is_last = False
-    while not is_last:
-        pipeline.extract(source)
+    while True:
+        pipeline.extract(source, table_format=table_format)
         # Freed pages would stay with Arrow's pool while the database needs the memory.
         pa.default_memory_pool().release_unused()
         pipeline.normalize()
         with connected(pipeline) as remote:
-            loads = _load(pipeline, remote)
-            extraction = session.extraction
-            is_last = extraction is None or extraction.is_complete or extraction.outage is not None
-            yield loads, settle(pipeline, remote=remote) if is_last else 0
+            yield remote, _load(pipeline, remote)
+        if _is_last(session.extraction):
+            return
+
+
+def _is_last(extraction: Extraction | None) -> bool:
+    return extraction is None or extraction.is_complete or extraction.outage is not None
 
 
 def load_pending(pipeline: dlt.Pipeline) -> list[str]:
@@ -101,7 +117,7 @@ def load_pending(pipeline: dlt.Pipeline) -> list[str]:
 
 
 def _load(pipeline: dlt.Pipeline, remote: Remote) -> list[str]:
-    with _without_copies(), appending(pipeline, remote):
+    with _without_copies(), appending(pipeline, remote), merging_whole(pipeline):
         loads = _load_ids(pipeline.load())
     _remember_arrived(pipeline, _version(remote.state()))
     return loads

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 DEFAULT_DATABASE = "linq_messages.duckdb"
 DEMO_PIPELINE = "linq_demo"
+_IN_A_BUCKET = ("parquet", "filesystem")
 
 
 @dataclass(frozen=True)
@@ -24,11 +26,15 @@ class Target:
     dataset: str
     pipeline_name: str
     pipelines_dir: str | None
+    bucket_url: str | None = None
+    table_format: str | None = None
 
 
 def open_pipeline(target: Target, *, must_exist: bool = False) -> dlt.Pipeline:
     """The pipeline of a target. Raises `ConfigurationError` for one that cannot be."""
     import dlt
+
+    from linq_source.table_formats import check_table_format
 
     if must_exist and target.destination == "duckdb" and not Path(target.database).exists():
         raise ConfigurationError(f"--database {target.database}: there is no such file")
@@ -36,12 +42,18 @@ def open_pipeline(target: Target, *, must_exist: bool = False) -> dlt.Pipeline:
     options: dict[str, Any] = {}
     if target.pipelines_dir is not None:
         options["pipelines_dir"] = target.pipelines_dir
+    if target.bucket_url is not None and target.destination not in _IN_A_BUCKET:
+        raise ConfigurationError(
+            f"--bucket-url: the destination {target.destination} is not in a bucket; "
+            f"it is for --destination {' and '.join(_IN_A_BUCKET)}"
+        )
     pipeline: dlt.Pipeline = dlt.pipeline(
         pipeline_name=target.pipeline_name,
         destination=_destination(target),
         dataset_name=target.dataset,
         **options,
     )
+    check_table_format(pipeline, target.table_format)
     return pipeline
 
 
@@ -80,10 +92,23 @@ def _destination(target: Target) -> Any:
                 "with --database"
             )
         return dlt.destinations.duckdb(target.database)
+    if target.destination in _IN_A_BUCKET:
+        if target.destination == "filesystem" and target.table_format is None:
+            raise ConfigurationError(
+                "--destination filesystem needs --table-format delta or iceberg; for plain "
+                "Parquet files use --destination parquet"
+            )
+        if target.destination == "parquet" and target.table_format is not None:
+            raise ConfigurationError(
+                f"--table-format {target.table_format}: for tables of a format use --destination "
+                "filesystem; parquet is plain Parquet files"
+            )
+        return dlt.destinations.filesystem(_bucket_url(target))
     try:
         return dlt.destinations.__dict__[target.destination]()
     except KeyError:
-        known = sorted(n for n in dlt.destinations.__all__ if n not in ("destination", "dummy"))
+        others = ("destination", "dummy")
+        known = sorted({*(n for n in dlt.destinations.__all__ if n not in others), "parquet"})
         raise ConfigurationError(
             f"--destination {target.destination!r} is not known; use one of {', '.join(known)}"
         ) from None
@@ -92,3 +117,25 @@ def _destination(target: Target) -> Any:
             f"--destination {target.destination} needs an extra: "
             f"pip install 'linq-source[{target.destination}]' ({error})"
         ) from error
+
+
+def _bucket_url(target: Target) -> str:
+    """The folder or bucket, given or configured; a folder must be one that can be written."""
+    import dlt
+
+    given = target.bucket_url
+    url = given or dlt.config.get("destination.filesystem.bucket_url", str)
+    if not url:
+        raise ConfigurationError(
+            f"--destination {target.destination} needs --bucket-url: a folder, s3://..., gs://... "
+            "or az://..."
+        )
+    if "://" in url and not url.startswith("file://"):
+        return url
+    folder = Path(url.removeprefix("file://")).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        what = "cannot be written" if folder.is_dir() else "is a file"
+        raise ConfigurationError(f"--bucket-url {url}: {folder} {what}; choose another folder")
+    return url

@@ -12,17 +12,20 @@ import typer
 from rich.console import Console
 
 from linq_source.cli.destinations import DEFAULT_DATABASE, Target, open_pipeline
+from linq_source.cli.lake import lake_app
 from linq_source.cli.options import (
     SOURCE,
     AllowPlainHttp,
     AsJson,
     BaseUrl,
+    BucketUrl,
     ChatIds,
     Database,
     Dataset,
     Debug,
     Destination,
     End,
+    LakePartition,
     LookbackDays,
     MaxRequestsPerSecond,
     PageSize,
@@ -32,6 +35,7 @@ from linq_source.cli.options import (
     PipelinesDir,
     ShardOption,
     Start,
+    TableFormat,
     Text,
     Workers,
 )
@@ -55,6 +59,9 @@ app = typer.Typer(
 )
 
 
+app.add_typer(lake_app, name="lake")
+
+
 @app.callback()
 def _root(version: Annotated[bool, typer.Option("--version", is_eager=True)] = False) -> None:
     if version:
@@ -71,6 +78,9 @@ def _root(version: Annotated[bool, typer.Option("--version", is_eager=True)] = F
 def run(
     destination: Destination = "duckdb",
     database: Database = DEFAULT_DATABASE,
+    bucket_url: BucketUrl = None,
+    table_format: TableFormat = None,
+    lake_partition: LakePartition = None,
     dataset: Dataset = "linq",
     pipeline_name: PipelineName = "linq_messages",
     pipelines_dir: PipelinesDir = None,
@@ -84,7 +94,7 @@ def run(
     workers: Workers = None,
     max_messages: Annotated[
         int | None,
-        typer.Option(help="Messages per load package [1000000].", rich_help_panel=SOURCE),
+        typer.Option(help="Messages per load package [500000].", rich_help_panel=SOURCE),
     ] = None,
     shard: ShardOption = None,
     max_requests_per_second: MaxRequestsPerSecond = None,
@@ -98,7 +108,9 @@ def run(
     from linq_source.progress import show_progress
     from linq_source.syncing import PACKAGE_MESSAGES, sync
 
-    target = Target(destination, database, dataset, pipeline_name, pipelines_dir)
+    target = Target(
+        destination, database, dataset, pipeline_name, pipelines_dir, bucket_url, table_format
+    )
     console = Console(stderr=True)
     arguments = _given(
         base_url=base_url,
@@ -121,6 +133,8 @@ def run(
             open_pipeline(target),
             listener=listener,
             max_messages=max_messages if max_messages is not None else PACKAGE_MESSAGES,
+            table_format=table_format,
+            lake_partition=lake_partition,
             **arguments,
         )
     if json:
@@ -136,6 +150,8 @@ def run(
 def audit(
     destination: Destination = "duckdb",
     database: Database = DEFAULT_DATABASE,
+    bucket_url: BucketUrl = None,
+    table_format: TableFormat = None,
     dataset: Dataset = "linq",
     pipeline_name: PipelineName = "linq_messages",
     pipelines_dir: PipelinesDir = None,
@@ -155,7 +171,9 @@ def audit(
     """Compare live rows with the API's own counts, chat by chat."""
     from linq_source.auditing import audit as compare
 
-    target = Target(destination, database, dataset, pipeline_name, pipelines_dir)
+    target = Target(
+        destination, database, dataset, pipeline_name, pipelines_dir, bucket_url, table_format
+    )
     arguments = _given(
         base_url=base_url,
         chat_ids=chat_id,

@@ -12,10 +12,26 @@ PRIVACY = "Privacy (the key of hash: SOURCES__LINQ__PRIVACY_KEY)"
 OUTPUT = "Output"
 
 Destination = Annotated[
-    str, typer.Option(help="duckdb, bigquery, postgres, ...", rich_help_panel=TARGET)
+    str, typer.Option(help="duckdb, bigquery, postgres, filesystem, ...", rich_help_panel=TARGET)
 ]
 Database = Annotated[
     str, typer.Option(help="The DuckDB file.", metavar="FILE", rich_help_panel=TARGET)
+]
+BucketUrl = Annotated[
+    str | None,
+    typer.Option(
+        help="The folder or bucket (s3://, gs://, az://) of a destination in one.",
+        metavar="URL",
+        rich_help_panel=TARGET,
+    ),
+]
+TableFormat = Annotated[
+    str | None,
+    typer.Option(
+        help="delta or iceberg: how the filesystem destination keeps tables.",
+        metavar="FORMAT",
+        rich_help_panel=TARGET,
+    ),
 ]
 Dataset = Annotated[str, typer.Option(help="Dataset (schema) name.", rich_help_panel=TARGET)]
 PipelineName = Annotated[
@@ -94,5 +110,13 @@ Text = Annotated[
         help="plain, hash or drop: texts, file names and links (plain).",
         metavar="HOW",
         rich_help_panel=PRIVACY,
+    ),
+]
+LakePartition = Annotated[
+    str | None,
+    typer.Option(
+        help="month or day: how a new Parquet lake is divided (month).",
+        metavar="BY",
+        rich_help_panel=TARGET,
     ),
 ]

@@ -12,6 +12,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from linq_source.auditing import AuditReport
     from linq_source.forgetting import ForgetReport
+    from linq_source.lake import LakeReport
     from linq_source.report import Report
 
 MAX_LISTED = 20
@@ -90,6 +91,23 @@ def _print_excused(console: Console, report: AuditReport) -> None:
             "forgotten",
             highlight=False,
         )
+
+
+def print_lake(console: Console, report: LakeReport) -> None:
+    """The rows of each table, and what is not as the log says."""
+    rows = [(name, f"{count:,}") for name, count in sorted(report.rows.items())]
+    print_table(console, None, ("table", "rows"), rows)
+    for finding in report.findings:
+        console.print(f"{finding.path}: {finding.problem}", highlight=False, markup=False)
+    if report.unsettled_loads:
+        console.print(f"{report.unsettled_loads:,} loads are not settled yet", highlight=False)
+    console.print(
+        f"{len(report.findings):,} of {report.files:,} files differ from the log; "
+        "`linq-source lake rebuild` makes them anew"
+        if report.findings
+        else f"all {report.files:,} files are as the log says",
+        highlight=False,
+    )
 
 
 def print_forgotten(console: Console, report: ForgetReport) -> None:

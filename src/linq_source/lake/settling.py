@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from linq_source import tables
-from linq_source.errors import DestinationError
+from linq_source.errors import ConfigurationError, DestinationError
 from linq_source.lake import merging
 from linq_source.lake.bucket import Bucket
 from linq_source.lake.layout import (
@@ -93,16 +93,27 @@ def read_marker(bucket: Bucket) -> Marker | None:
         raise DestinationError(f"{bucket.root}/{MARKER}: cannot be read: {_EPILOGUE}") from error
 
 
-def settle_lake(bucket: Bucket) -> int:
+def settle_lake(bucket: Bucket, lake_partition: str | None = None) -> int:
     """Bring the current state up to the log; gives the number of messages newly marked deleted.
+
+    `lake_partition` is `month` (the default of a new lake) or `day`. Raises `ConfigurationError`
+    where the lake is partitioned otherwise.
 
     Raises `DestinationError` for a file that cannot be read, is not ours or cannot be written.
     """
-    if not _unsettled(bucket, read_marker(bucket)):
+    asked = None if lake_partition is None else partitioning_of(lake_partition)
+    marker = read_marker(bucket)
+    if asked is not None and marker is not None and marker.partitioning is not asked:
+        raise ConfigurationError(
+            f"lake_partition is {asked.name}, but {bucket.root} is partitioned by "
+            f"{marker.partitioning.name}: leave it out, or run: linq-source lake rebuild "
+            f"--lake-partition {asked.name}"
+        )
+    if not _unsettled(bucket, marker):
         return 0
     with locked(bucket) as lock:
         # Read again: another may have settled while we waited.
-        marker = read_marker(bucket) or Marker()
+        marker = read_marker(bucket) or Marker(asked or MONTH)
         loads = _unsettled(bucket, marker)
         if not loads:
             return 0

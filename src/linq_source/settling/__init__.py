@@ -8,7 +8,9 @@ import dlt
 
 from linq_source.lake import Bucket, settle_lake
 from linq_source.remote import Remote, connected
+from linq_source.settling.open_tables import settle_open_tables
 from linq_source.settling.sql import settle_sql
+from linq_source.table_formats import format_of, is_filesystem
 
 LEDGER_RETENTION_DAYS = 90
 
@@ -17,18 +19,22 @@ def settle(
     pipeline: dlt.Pipeline,
     *,
     ledger_retention_days: int = LEDGER_RETENTION_DAYS,
+    lake_partition: str | None = None,
     remote: Remote | None = None,
 ) -> int:
     """Mark messages and chats that the ledger proves deleted; prune settled ledger rows.
 
     For use after a plain `pipeline.run(linq_source(...))`; `sync` does it by itself. Idempotent.
-    Gives the number of messages newly marked. `remote` is the destination where it is open.
+    Gives the number of messages newly marked. `lake_partition` is `month` or `day`, for a new
+    Parquet lake. `remote` is the destination where it is open.
     """
     if not pipeline.default_schema_name:
         return 0
+    if format_of(pipeline) is not None:
+        return settle_open_tables(pipeline, ledger_retention_days)
     with nullcontext(remote) if remote is not None else connected(pipeline) as remote:
-        if is_lake(pipeline):
-            return settle_lake(Bucket.of(remote))
+        if is_filesystem(pipeline):
+            return settle_lake(Bucket.of(remote), lake_partition)
         return settle_sql(pipeline, remote.sql, ledger_retention_days)
 
 
@@ -36,9 +42,3 @@ def is_duckdb(pipeline: dlt.Pipeline) -> bool:
     """Whether the destination is a DuckDB database."""
     destination = pipeline.destination
     return destination is not None and destination.destination_type.split(".")[-1] == "duckdb"
-
-
-def is_lake(pipeline: dlt.Pipeline) -> bool:
-    """Whether the destination is a bucket of plain Parquet files."""
-    destination = pipeline.destination
-    return destination is not None and destination.destination_type.split(".")[-1] == "filesystem"

@@ -14,40 +14,28 @@ from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
 from linq_source import tables
 from linq_source.extraction import VANISHED
-from linq_source.instants import from_us, to_us
-from linq_source.source import CLOCK, SECTION
-
-_SETTLED = "linq_settled_us"
+from linq_source.instants import from_us
+from linq_source.settling.memory import remember_settled, settled_us
 
 
 def settle_sql(pipeline: dlt.Pipeline, client: Any, ledger_retention_days: int) -> int:
     """Mark what the ledger proves deleted; gives the number of messages newly marked."""
-    settled_us = _settled_us(pipeline)
+    after = from_us(settled_us(pipeline))
     try:
         newest = _scalar(
             client,
             f"SELECT MAX(synced_at) FROM {_name(client, tables.SYNC_WINDOWS)} WHERE synced_at > %s",
-            from_us(settled_us),
+            after,
         )
         if newest is None:
             return 0
-        marked = _mark_messages(client, from_us(settled_us))
-        _mark_chats(client, from_us(settled_us))
+        marked = _mark_messages(client, after)
+        _mark_chats(client, after)
         _prune(client, newest, ledger_retention_days)
     except DatabaseUndefinedRelation:
         return 0
-    # Another shard's clock may be ahead: what this pipeline loads later must not look settled.
-    own_us = int(pipeline.state.get("sources", {}).get(SECTION, {}).get(CLOCK, 0))
-    pipeline.set_local_state_val(_SETTLED, min(to_us(newest), own_us))
+    remember_settled(pipeline, newest)
     return marked
-
-
-def _settled_us(pipeline: dlt.Pipeline) -> int:
-    """The newest window already settled. Without that memory all are looked at again."""
-    try:
-        return int(pipeline.get_local_state_val(_SETTLED))
-    except KeyError:
-        return 0
 
 
 def _mark_messages(client: Any, after: datetime) -> int:

@@ -1,0 +1,27 @@
+"""Up to which instant a pipeline's destination is settled; kept beside the pipeline's state."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import dlt
+
+from linq_source.instants import to_us
+from linq_source.source import CLOCK, SECTION
+
+_SETTLED = "linq_settled_us"
+
+
+def settled_us(pipeline: dlt.Pipeline) -> int:
+    """The newest package already settled. Without that memory all are looked at again."""
+    try:
+        return int(pipeline.get_local_state_val(_SETTLED))
+    except KeyError:
+        return 0
+
+
+def remember_settled(pipeline: dlt.Pipeline, newest: datetime) -> None:
+    """Note that all up to an instant is settled."""
+    # Another shard's clock may be ahead: what this pipeline loads later must not look settled.
+    own_us = int(pipeline.state.get("sources", {}).get(SECTION, {}).get(CLOCK, 0))
+    pipeline.set_local_state_val(_SETTLED, min(to_us(newest), own_us))
