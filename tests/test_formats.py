@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ def table_format(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def loader(serve: Callable[[World], Loader], tmp_path: Path, table_format: str) -> Iterator[Loader]:
+def loader(serve: Callable[[World], Loader], tmp_path: Path, table_format: str) -> Loader:
     """A loader of one chat with five messages, a day apart, with children."""
     world = World(now_ms=NOW_MS)
     world.add_phone_number("+15550000001")
@@ -42,7 +42,7 @@ def loader(serve: Callable[[World], Loader], tmp_path: Path, table_format: str) 
         world.add_reaction(message.id, "love", from_phone="+15550000009")
     loader = serve(world)
     loader.place = OpenFormat(tmp_path / "place", table_format)
-    yield loader
+    return loader
 
 
 def place_of(loader: Loader) -> OpenFormat:
@@ -223,8 +223,8 @@ def test_more_packages_add_rows_without_reading_what_is_there(loader: Loader) ->
 def test_a_dataset_stays_with_its_format(loader: Loader, table_format: str) -> None:
     loader.sync()
     other = FORMATS[1 - FORMATS.index(table_format)]
+    loader.place = _told(loader, other)
     with pytest.raises(ConfigurationError, match=f"kept as {table_format}"):
-        loader.place = _told(loader, other)
         loader.sync()
     loader.place = _told(loader, None)
     loader.world.edit_message(newest(loader).id, "edited")
