@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import dlt
 import duckdb
 
+from tests.postgres import postgres_database
 from tests.truth import Row
 
 
@@ -55,4 +56,4 @@ def duckdb_file(folder: Path) -> Iterator[Place]:
     yield DuckDB(folder)
 
 
-KINDS: Mapping[str, Kind] = {"duckdb": duckdb_file}
+KINDS: Mapping[str, Kind] = {"duckdb": duckdb_file, "postgres": postgres_database}

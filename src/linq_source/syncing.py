@@ -20,6 +20,7 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 from dlt.pipeline.state_sync import load_pipeline_state_from_destination
 
 from linq_source.appending import appending, holds_no_messages
+from linq_source.dialects import without_format_warnings
 from linq_source.errors import ConfigurationError, DestinationError, LinqError
 from linq_source.extraction import Extraction, Listener
 from linq_source.planning.forgotten import Forgotten, forgotten_from
@@ -88,7 +89,8 @@ def _load_packages(pipeline: dlt.Pipeline, source: Any, session: Session) -> Ite
 
 def load_pending(pipeline: dlt.Pipeline) -> list[str]:
     """Load what was extracted, and leave no copy of it behind; gives the ids of the packages."""
-    pipeline.normalize()
+    with without_format_warnings():
+        pipeline.normalize()
     with _without_copies(), _kept_open(pipeline), appending(pipeline):
         loads = _load_ids(pipeline.load())
         _remember_arrived(pipeline, _version(_remote_state(pipeline)))
@@ -256,6 +258,11 @@ def plain_errors(pipeline: dlt.Pipeline) -> Iterator[None]:
             raise ours from error
         if isinstance(error, PipelineStepFailed) and error.step not in ("load", "sync"):
             raise
+        if find_cause(error, ImportError) is not None:
+            name = _destination_name(pipeline)
+            raise ConfigurationError(
+                f"{name} needs an extra: pip install 'linq-source[{name}]'"
+            ) from error
         missing = find_cause(error, ConfigFieldMissingException)
         if missing is not None:
             raise ConfigurationError(_missing_line(pipeline, missing)) from error
