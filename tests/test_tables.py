@@ -37,6 +37,8 @@ PROMISED = {
     "sync_runs": "bound chats chats_skipped chats_failed windows_read windows_unchanged "
     "windows_unverified messages rejected requests retries seconds",
     "rejected_records": "chat_id message_id reason payload",
+    "attachment_files": "chat_message_id position chat_id attachment_id status sha256 size_bytes "
+    "content_type bucket_path fetched_at http_status error attempts url_hash",
 }
 KEYS = {
     "phone_numbers": ("id",),
@@ -48,6 +50,7 @@ KEYS = {
     "sync_windows": (),
     "sync_runs": (),
     "rejected_records": (),
+    "attachment_files": ("chat_message_id", "position"),
 }
 
 
