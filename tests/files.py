@@ -73,7 +73,7 @@ class FileHost:
                 return found.pop(0) if len(found) > 1 else found[0]
             return found
 
-    def _handler(host: FileHost) -> type[BaseHTTPRequestHandler]:  # noqa: N805
+    def _handler(host: FileHost) -> type[BaseHTTPRequestHandler]:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 

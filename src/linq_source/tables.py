@@ -299,7 +299,11 @@ ATTACHMENT_FILES = Table(
         Column("position", "bigint", "Place in the message's list, from 0.", nullable=False),
         _CHAT_ID,
         Column("attachment_id", "text", "The attachment: `chat_messages__attachments.id`."),
-        Column("status", "text", "stored, expired, failed, wrong_size or skipped (too large)."),
+        Column(
+            "status",
+            "text",
+            "stored, expired, failed, wrong_size, refused (an unsafe link), skipped (too large).",
+        ),
         Column("sha256", "text", "SHA-256 of the stored file, in hex."),
         Column("size_bytes", "bigint", "Size of the file, or what the host announced."),
         Column("content_type", "text", "The media type that the host stated."),

@@ -111,10 +111,9 @@ def _progress(console: Console) -> Iterator[Listener]:
 
 
 def _line(report: MediaReport) -> str:
-    missing = report.expired + report.failed + report.wrong_size
     megabytes = report.stored_bytes / 1e6
     return (
-        f"{report.stored:,} files  {megabytes:,.1f} MB  {missing:,} not to be had  "
+        f"{report.stored:,} files  {megabytes:,.1f} MB  {report.missing:,} not to be had  "
         f"{megabytes / max(report.seconds, 0.001):,.1f} MB/s"
     )
 
@@ -126,6 +125,7 @@ def _print(console: Console, report: MediaReport) -> None:
         ("expired", f"{report.expired:,}"),
         ("failed", f"{report.failed:,}"),
         ("of a wrong size", f"{report.wrong_size:,}"),
+        ("refused links", f"{report.refused:,}"),
         ("too large", f"{report.skipped:,}"),
         ("not tried again", f"{report.left_out:,}"),
         ("seconds", f"{report.seconds:.1f}"),

@@ -10,7 +10,7 @@ from linq_source.media.links import link_hash
 # A file that fails run after run is given up after so many requests; `retry_failed` asks again.
 MAX_ATTEMPTS = 20
 
-Status = Literal["stored", "expired", "failed", "wrong_size", "skipped"]
+Status = Literal["stored", "expired", "failed", "wrong_size", "refused", "skipped"]
 
 
 @dataclass(frozen=True)

@@ -174,15 +174,15 @@ class Fetcher:
                     raise _wrong_size(received, file_size, response.status)
                 return Fetched(received, _content_type(response), response.status)
         except RefusedLink as error:
-            raise FetchError(str(error)) from None
+            raise FetchError(str(error), status="refused") from None
         except (LocationParseError, UnicodeError):
-            raise FetchError("not a link") from None
+            raise FetchError("not a link", status="refused") from None
         except SSLError:
             raise FetchError("the host's certificate is not trusted") from None
         except (HTTPError, OSError) as error:
             refused = _refusal_in(error)
             if refused is not None:
-                raise FetchError(str(refused)) from None
+                raise FetchError(str(refused), status="refused") from None
             # Their texts quote addresses.
             raise _PassingError(f"the connection failed ({type(error).__name__})") from None
 

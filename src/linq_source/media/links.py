@@ -30,7 +30,7 @@ class LinkRules:
 
 
 def checked(link: str, rules: LinkRules) -> str:
-    """The link itself if it may be followed. Raises `RefusedLink`."""
+    """The link if it may be followed, spaces in it escaped. Raises `RefusedLink`."""
     parts = _split(link)
     host = parts.hostname or ""
     if parts.scheme not in ("https", "http"):
@@ -48,7 +48,7 @@ def checked(link: str, rules: LinkRules) -> str:
             raise RefusedLink("a link to this machine")
         if literal is not None:
             check_address(str(literal), rules)
-    return link
+    return link.replace(" ", "%20")
 
 
 def redirected(link: str, location: str, rules: LinkRules) -> str:
@@ -77,13 +77,15 @@ def link_hash(link: str | None) -> str:
 
 
 def _split(link: str) -> SplitResult:
-    if any(character <= " " or character == "\x7f" for character in link) or "\\" in link:
+    if any(character < " " or character == "\x7f" for character in link) or "\\" in link:
         raise RefusedLink("a link with characters that no link has")
     try:
         parts = urlsplit(link)
         _ = parts.port
     except ValueError:
         raise RefusedLink("not a link") from None
+    if " " in parts.netloc:
+        raise RefusedLink("a link with characters that no link has")
     return parts
 
 

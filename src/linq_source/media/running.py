@@ -21,6 +21,7 @@ from linq_source.media.keys import file_key
 from linq_source.media.links import LinkRules, link_hash
 from linq_source.media.recording import Outcome, Records
 from linq_source.media.storing import Bucket
+from linq_source.source import PRIVACY, SECTION
 from linq_source.syncing import plain_errors
 
 WORKERS = 4
@@ -34,8 +35,9 @@ Listener = Callable[["MediaReport"], None]
 class MediaReport:
     """Counts of one run. `stored` are files fetched, `found` files the bucket already had.
 
-    `left_out` are attachments without a file that this run did not try: their links are known to
-    be expired or wrong and are still the same, or they are too large.
+    `refused` are links that are not safe to follow. `left_out` are attachments without a file
+    that this run did not try: their links are known to be of no use and are still the same, or
+    they are too large.
     """
 
     stored: int = 0
@@ -43,6 +45,7 @@ class MediaReport:
     expired: int = 0
     failed: int = 0
     wrong_size: int = 0
+    refused: int = 0
     skipped: int = 0
     left_out: int = 0
     stored_bytes: int = 0
@@ -50,9 +53,14 @@ class MediaReport:
     seconds: float = 0.0
 
     @property
+    def missing(self) -> int:
+        """Files that this run tried to fetch and could not."""
+        return self.expired + self.failed + self.wrong_size + self.refused
+
+    @property
     def exit_code(self) -> int:
         """0 done, 3 there are files that could not be had."""
-        return 3 if self.expired or self.failed or self.wrong_size else 0
+        return 3 if self.missing else 0
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain values for JSON."""
@@ -94,6 +102,7 @@ def media(
         raise ConfigurationError(f"max_file_bytes is {max_file_bytes}: use 1 or more")
     if timeout_s <= 0:
         raise ConfigurationError(f"timeout_s is {timeout_s}: use more than 0")
+    _check_privacy(pipeline)
     rules = LinkRules(allow_plain_http, allow_private_hosts)
     choice = Choice(max_file_bytes, retry_failed)
     started_s = time.monotonic()
@@ -110,6 +119,15 @@ def media(
             fetcher.close()
             bucket.close()
     return run.report()
+
+
+def _check_privacy(pipeline: dlt.Pipeline) -> None:
+    fingerprint = pipeline.state.get("sources", {}).get(SECTION, {}).get(PRIVACY)
+    if fingerprint is not None and "text=plain" not in fingerprint:
+        raise ConfigurationError(
+            "this dataset was loaded without links (text=hash or drop): its files cannot be "
+            "fetched; load into another dataset with text=plain"
+        )
 
 
 class _Run:
