@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from moto.server import ThreadedMotoServer
 
-from linq_source import ConfigurationError
+from linq_source import ConfigurationError, forget
 from linq_source.media import MediaReport, media
 from linq_source.media.keys import MAX_NAME_BYTES, file_key, safe_name
 from linq_source.media.links import LinkRules, RefusedLink, check_address, checked, redirected
@@ -575,6 +575,22 @@ def test_wrong_settings_are_told_before_anything_is_asked(small: Loader) -> None
             fetch(small, **options)
     with pytest.raises(ConfigurationError, match="bucket-url"):
         media(small.pipeline, "")
+
+
+def test_files_of_forgotten_messages_are_erased_when_asked(small: Loader, host: FileHost) -> None:
+    deleted = attach(small, host, "/deleted.pdf")
+    small.world.add_chat(chat_id=2)
+    message = small.world.add_message(2, "private", sent_at_ms=AT_MS)
+    add_file(small, host, message, "/private.pdf")
+    small.sync()
+    fetch(small)
+    small.world.delete_message(deleted.id)
+    small.sync()
+    forget(small.pipeline, chat_ids=[2])
+    assert (fetch(small).erased, len(files_of(small))) == (0, 2)
+    assert fetch(small, erase_forgotten=True).erased == 1
+    assert_bucket_is_recorded(small, {deleted.id: content("/deleted.pdf", 1000)})
+    assert fetch(small, erase_forgotten=True).erased == 0
 
 
 def test_withheld_links_are_told(small: Loader) -> None:

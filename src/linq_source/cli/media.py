@@ -54,6 +54,14 @@ def media(
             "--retry-failed", help="Ask again for what could not be had.", rich_help_panel=_FILES
         ),
     ] = False,
+    erase_forgotten: Annotated[
+        bool,
+        typer.Option(
+            "--erase-forgotten",
+            help="Remove files of messages that `forget` erased.",
+            rich_help_panel=_FILES,
+        ),
+    ] = False,
     allow_plain_http: Annotated[
         bool,
         typer.Option("--allow-plain-http", help="Follow http links.", rich_help_panel=_FILES),
@@ -81,6 +89,7 @@ def media(
             workers=workers,
             max_file_bytes=max_file_bytes,
             retry_failed=retry_failed,
+            erase_forgotten=erase_forgotten,
             allow_plain_http=allow_plain_http,
             allow_private_hosts=allow_private_hosts,
             listener=listener,
@@ -128,6 +137,7 @@ def _print(console: Console, report: MediaReport) -> None:
         ("refused links", f"{report.refused:,}"),
         ("too large", f"{report.skipped:,}"),
         ("not tried again", f"{report.left_out:,}"),
+        ("erased", f"{report.erased:,}"),
         ("seconds", f"{report.seconds:.1f}"),
     ]
     print_table(console, None, ("", ""), facts)

@@ -5,7 +5,7 @@ This is all that is read from the destination.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dlt
@@ -39,6 +39,34 @@ def open_entries(pipeline: dlt.Pipeline) -> Iterator[Entry]:
         if len(rows) < _BATCH:
             return
         after = (rows[-1][0], rows[-1][1])
+
+
+def orphans(pipeline: dlt.Pipeline) -> list[tuple[int, int, str | None]]:
+    """Files whose message is no longer in the destination at all: message, position, path.
+
+    A message deleted upstream is still there, marked; only `forget` erases one.
+    """
+    with pipeline.sql_client() as client:
+        files = client.make_qualified_table_name(tables.ATTACHMENT_FILES.name)
+        messages = client.make_qualified_table_name(tables.CHAT_MESSAGES.name)
+        try:
+            rows = client.execute_sql(
+                f"SELECT f.chat_message_id, f.position, f.bucket_path FROM {files} AS f"
+                f" WHERE NOT EXISTS (SELECT 1 FROM {messages} AS m WHERE m.id = f.chat_message_id)"
+            )
+        except DestinationUndefinedEntity:
+            return []
+    return [(row[0], row[1], row[2]) for row in rows or ()]
+
+
+def erase_records(pipeline: dlt.Pipeline, places: Sequence[tuple[int, int]]) -> None:
+    """Erase what is recorded of files, by message and position."""
+    with pipeline.sql_client() as client:
+        files = client.make_qualified_table_name(tables.ATTACHMENT_FILES.name)
+        for place in places:
+            client.execute_sql(
+                f"DELETE FROM {files} WHERE chat_message_id = %s AND position = %s", *place
+            )
 
 
 def _read(client: Any, after: tuple[int, int]) -> list[tuple[Any, ...]]:

@@ -103,7 +103,7 @@ class Records:
         rows = [outcome.row(now) for outcome in self._outcomes]
         try:
             self._pipeline.activate()
-            self._pipeline.extract(_source(rows))
+            self._pipeline.extract(records_source(rows))
             self.loads += load_pending(self._pipeline)
         finally:
             self._messages_pipeline.activate()
@@ -111,7 +111,8 @@ class Records:
         self._loaded_s = time.monotonic()
 
 
-def _source(rows: list[dict[str, Any]]) -> Any:
+def records_source(rows: list[dict[str, Any]]) -> Any:
+    """The dlt source of one resource, `attachment_files`, with rows as `Outcome.row` makes them."""
     table = ATTACHMENT_FILES
 
     def generate() -> Iterator[Any]:

@@ -14,7 +14,7 @@ from typing import Any
 import dlt
 
 from linq_source.errors import ConfigurationError, DestinationError, LinqError
-from linq_source.media.catalog import Entry, open_entries
+from linq_source.media.catalog import Entry, erase_records, open_entries, orphans
 from linq_source.media.choosing import Choice, attempts_before
 from linq_source.media.fetching import Fetcher, FetchError, Limits, Stopped, quiet_addresses
 from linq_source.media.keys import file_key
@@ -37,7 +37,7 @@ class MediaReport:
 
     `refused` are links that are not safe to follow. `left_out` are attachments without a file
     that this run did not try: their links are known to be of no use and are still the same, or
-    they are too large.
+    they are too large. `erased` are files of forgotten messages, removed from the bucket.
     """
 
     stored: int = 0
@@ -48,6 +48,7 @@ class MediaReport:
     refused: int = 0
     skipped: int = 0
     left_out: int = 0
+    erased: int = 0
     stored_bytes: int = 0
     loads: tuple[str, ...] = ()
     seconds: float = 0.0
@@ -75,6 +76,7 @@ def media(
     max_file_bytes: int = MAX_FILE_BYTES,
     timeout_s: float = TIMEOUT_S,
     retry_failed: bool = False,
+    erase_forgotten: bool = False,
     allow_plain_http: bool = False,
     allow_private_hosts: bool = False,
     listener: Listener | None = None,
@@ -88,6 +90,7 @@ def media(
         max_file_bytes: Larger files are recorded as skipped.
         timeout_s: Seconds to wait for each part of an answer.
         retry_failed: Ask again for files known to be expired, failed or of a wrong size.
+        erase_forgotten: Remove the files of messages that `forget` erased from the destination.
         allow_plain_http: Follow http links; they are followed to this machine in any case.
         allow_private_hosts: Follow links to private, loopback and link-local addresses.
         listener: Called with the counts so far whenever a file is done.
@@ -114,6 +117,8 @@ def media(
         run = _Run(pipeline, bucket, fetcher, choice, records, listener, started_s)
         try:
             records.finish_pending()
+            if erase_forgotten:
+                run.erase_forgotten()
             run.work(workers, stop)
         finally:
             fetcher.close()
@@ -169,6 +174,15 @@ class _Run:
                 raise
             finally:
                 self._records.load()
+
+    def erase_forgotten(self) -> None:
+        """Remove files whose messages were erased; their records go last, so none is overlooked."""
+        found = orphans(self._pipeline)
+        for _, _, path in found:
+            if path is not None:
+                self._bucket.remove(path)
+                self._counts["erased"] += 1
+        erase_records(self._pipeline, [(message, position) for message, position, _ in found])
 
     def _wanted(self) -> Iterator[Entry]:
         for attachment, known in open_entries(self._pipeline):

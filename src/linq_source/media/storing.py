@@ -128,6 +128,15 @@ class Bucket:
         self._fs.put_file(str(file.path), path, **options)
         self._fs.invalidate_cache(path)
 
+    def remove(self, key: str) -> None:
+        """Remove a file, and its folder with it; nothing happens where there is none."""
+        path = self._path(key)
+        with suppress(FileNotFoundError):
+            self._fs.rm_file(path)
+        if self._is_local:
+            with suppress(OSError):
+                Path(path).parent.rmdir()
+
     def _path(self, key: str) -> str:
         return f"{self._root.rstrip('/')}/{key}"
 
