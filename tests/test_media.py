@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import signal
 import ssl
 import subprocess
@@ -146,6 +147,9 @@ def test_every_byte_arrives_once_and_is_recorded(small: Loader, host: FileHost) 
     host.asked.clear()
     again = fetch(small)
     assert (again.stored, again.found, again.loads, host.asked) == (0, 0, (), [])
+    page = Path(__file__).parent.parent / "docs" / "media.md"
+    sql = page.read_text().split("```sql\n")[1].split("```")[0].replace("42", "1")
+    assert sorted(size for _, _, size in small.query(sql)) == [0, 1, 65_536, 300_001]
 
 
 def test_the_messages_pipeline_is_not_disturbed(small: Loader, host: FileHost) -> None:
@@ -374,6 +378,7 @@ def test_a_lost_record_is_made_anew_from_the_bucket(small: Loader, host: FileHos
         client.execute_sql("DELETE FROM attachment_files")
     path = bucket_of(small) / before[1]["path"]
     path.write_bytes(b"cut")
+    shutil.rmtree(small.folder / "pipelines")
     host.asked.clear()
     report = fetch(small)
     assert (report.found, report.stored) == (1, 1)
@@ -383,7 +388,10 @@ def test_a_lost_record_is_made_anew_from_the_bucket(small: Loader, host: FileHos
     )
 
 
-def test_killed_in_mid_run_the_next_run_goes_on(small: Loader, host: FileHost) -> None:
+@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
+def test_ended_in_mid_run_the_next_run_goes_on(
+    small: Loader, host: FileHost, ending: signal.Signals
+) -> None:
     expected = {}
     for index in range(12):
         message = attach(small, host, f"/{index}.pdf", 5000)
@@ -400,7 +408,7 @@ def test_killed_in_mid_run_the_next_run_goes_on(small: Loader, host: FileHost) -
         [sys.executable, "-m", "linq_source", "media", "--bucket-url", str(bucket_of(small)),
          "--database", str(small.database), "--pipelines-dir", str(small.folder / "pipelines"),
          "--pipeline-name", small.name, "--allow-private-hosts", "--workers", "2"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
         end_s = time.monotonic() + 60
@@ -409,20 +417,25 @@ def test_killed_in_mid_run_the_next_run_goes_on(small: Loader, host: FileHost) -
             time.sleep(0.02)
         time.sleep(0.2)
     finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.send_signal(ending)
+        _, told = process.communicate(timeout=20)
         hanging.set()
     visible = {name: body for name, body in files_of(small).items() if ".incoming" not in name}
     left = [name for name in files_of(small) if ".incoming" in name]
     assert sorted(visible.values()) == sorted(
         body for index, body in enumerate(expected.values()) if index != 9
     )
-    assert len(left) == 1
-    os.utime(bucket_of(small) / left[0], (1, 1))
+    if ending == signal.SIGKILL:
+        (unfinished,) = left
+        os.utime(bucket_of(small) / unfinished, (1, 1))
+    else:
+        assert (process.returncode, left) == (1, [])
+        assert told.startswith("error: interrupted")
+        assert len(records_of(small)) == 11
     host.answers["/9.pdf"] = Answer(content("/9.pdf", 5000))
     host.asked.clear()
     report = fetch(small)
-    assert (report.stored, report.found) == (1, 11)
+    assert (report.stored, report.found) == (1, 11 if ending == signal.SIGKILL else 0)
     assert host.paths() == [f"/9.pdf?sig={SECRET}"]
     assert_bucket_is_recorded(small, expected)
 

@@ -101,18 +101,17 @@ class Fetched:
 class Fetcher:
     """Fetches files; used by all workers at once."""
 
-    def __init__(
-        self, rules: LinkRules, limits: Limits, workers: int, stop: threading.Event
-    ) -> None:
+    def __init__(self, rules: LinkRules, limits: Limits, workers: int) -> None:
         self._rules = rules
         self._limits = limits
-        self._stop = stop
+        self._stop = threading.Event()
+        authorities = os.environ.get("REQUESTS_CA_BUNDLE") or where()
         self._options: dict[str, Any] = {
             "maxsize": workers,
             "timeout": urllib3.Timeout(connect=min(limits.timeout_s, 15.0), read=limits.timeout_s),
             "retries": False,
             "cert_reqs": "CERT_REQUIRED",
-            "ca_certs": os.environ.get("REQUESTS_CA_BUNDLE") or where(),
+            "ca_cert_dir" if os.path.isdir(authorities) else "ca_certs": authorities,
         }
         self._headers = {
             "User-Agent": f"linq-source/{version('linq-source')}",
@@ -123,6 +122,15 @@ class Fetcher:
         self._direct.pool_classes_by_scheme = _judging_pools(rules)
         self._proxies: dict[str, urllib3.ProxyManager] = {}
         self._lock = threading.Lock()
+        self._open: set[Any] = set()
+
+    def abort(self) -> None:
+        """End the answers that are being read: the run stops."""
+        self._stop.set()
+        with self._lock:
+            for response in self._open:
+                with suppress(Exception):
+                    response.shutdown()
 
     def close(self) -> None:
         """Close all connections."""
@@ -195,6 +203,8 @@ class Fetcher:
                 "GET", target, headers=self._headers, redirect=False, retries=False,
                 preload_content=False, decode_content=False,
             )  # fmt: skip
+            with self._lock:
+                self._open.add(response)
             try:
                 location = response.headers.get("Location")
                 if response.status not in _REDIRECTS or location is None:
@@ -202,6 +212,8 @@ class Fetcher:
                     yield response
                     return
             finally:
+                with self._lock:
+                    self._open.discard(response)
                 # An answer that was not read to its end leaves a connection nobody can use.
                 response.close()
             target = redirected(target, location, self._rules)

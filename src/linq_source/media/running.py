@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -112,14 +111,13 @@ def media(
     with plain_errors(pipeline), quiet_addresses():
         records = Records(pipeline)
         bucket = Bucket(bucket_url, pipeline.dataset_name or "")
-        stop = threading.Event()
-        fetcher = Fetcher(rules, Limits(max_file_bytes, timeout_s), workers, stop)
+        fetcher = Fetcher(rules, Limits(max_file_bytes, timeout_s), workers)
         run = _Run(pipeline, bucket, fetcher, choice, records, listener, started_s)
         try:
             records.finish_pending()
             if erase_forgotten:
                 run.erase_forgotten()
-            run.work(workers, stop)
+            run.work(workers)
         finally:
             fetcher.close()
             bucket.close()
@@ -157,7 +155,7 @@ class _Run:
         self._started_s = started_s
         self._counts: Counter[str] = Counter()
 
-    def work(self, workers: int, stop: threading.Event) -> None:
+    def work(self, workers: int) -> None:
         """Fetch everything that is wanted; what is done is recorded however this ends."""
         entries = self._wanted()
         under_way: set[Future[Outcome]] = set()
@@ -170,7 +168,7 @@ class _Run:
                 while under_way:
                     under_way = self._take(under_way)
             except BaseException:
-                stop.set()
+                self._fetcher.abort()
                 raise
             finally:
                 self._records.load()
