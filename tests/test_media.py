@@ -8,15 +8,18 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 import requests
 import trustme
@@ -309,6 +312,84 @@ def test_an_unannounced_size_is_limited_too(small: Loader, host: FileHost) -> No
     small.sync()
     assert fetch(small, max_file_bytes=1_000_000).skipped == 1
     assert files_of(small) == {}
+
+
+def test_a_host_that_never_comes_to_an_end_is_given_up(
+    small: Loader, host: FileHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("linq_source.media.fetching._GRACE_S", 0.2)
+
+    def drip() -> Iterator[bytes]:
+        for _ in range(200):
+            time.sleep(0.05)
+            yield b"x"
+
+    attach(small, host, "/a.pdf", answer=Answer(drip, length=1000))
+    silent = socket.create_server(("127.0.0.1", 0))
+    attach(small, host, "/b.pdf")
+    message = attach(small, host, "/c.pdf")
+    message.attachments[0].url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+    small.sync()
+    assert fetch(small, timeout_s=0.3).failed == 2
+    silent.close()
+    errors = [row["error"] for row in records_of(small)]
+    assert errors == [
+        "the host sends too slowly", None, "the connection failed (ReadTimeoutError)"
+    ]  # fmt: skip
+
+
+def test_records_are_loaded_while_a_file_takes_long(
+    small: Loader, host: FileHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("linq_source.media.recording.BATCH_S", 0.0)
+    seen: list[int] = []
+
+    def waiting() -> Iterator[bytes]:
+        end_s = time.monotonic() + 50
+        while not seen and time.monotonic() < end_s:
+            time.sleep(0.05)
+            with suppress(duckdb.Error):
+                seen.extend(count for (count,) in small.query(
+                    "SELECT count(*) FROM attachment_files") if count)  # fmt: skip
+        yield b"late"
+
+    attach(small, host, "/slow.pdf", 4, answer=Answer(waiting, length=4))
+    for index in range(3):
+        attach(small, host, f"/{index}.pdf")
+    small.sync()
+    assert fetch(small, timeout_s=60).stored == 4
+    assert seen[0] in (1, 2, 3)
+
+
+def test_a_proxy_learns_the_host_and_no_more(
+    small: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        heard: list[bytes] = []
+
+        def refuse() -> None:
+            for _ in range(4):
+                connection, _ = proxy.accept()
+                with connection:
+                    heard.append(connection.recv(65_536))
+                    connection.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        monkeypatch.setenv("SOURCES__LINQ__API_TOKEN", DEFAULT_TOKEN)
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+        message = small.world.add_message(1, "x", sent_at_ms=AT_MS)
+        small.world.add_attachment(message.id, url=f"https://files.example.com/a?sig={SECRET}")
+        small.sync()
+        assert fetch(small, allow_private_hosts=False).failed == 1
+        thread.join(10)
+    assert len(heard) == 4
+    for request in heard:
+        assert request.startswith(b"CONNECT files.example.com:443 HTTP/1.")
+        assert SECRET.encode() not in request
+        assert DEFAULT_TOKEN.encode() not in request
 
 
 HOSTILE = [

@@ -258,7 +258,7 @@ def plain_errors(pipeline: dlt.Pipeline) -> Iterator[None]:
             raise ours from error
         if isinstance(error, PipelineStepFailed) and error.step not in ("load", "sync"):
             raise
-        if find_cause(error, ImportError) is not None:
+        if isinstance(_root_cause(error), ImportError):
             name = _destination_name(pipeline)
             raise ConfigurationError(
                 f"{name} needs an extra: pip install 'linq-source[{name}]'"
@@ -279,10 +279,14 @@ def find_cause(error: BaseException, kind: type[E]) -> E | None:
     return None
 
 
+def _root_cause(error: BaseException) -> BaseException:
+    while (deeper := error.__cause__ or error.__context__) is not None:
+        error = deeper
+    return error
+
+
 def _destination_line(pipeline: dlt.Pipeline, error: BaseException) -> str:
-    root = error
-    while (deeper := root.__cause__ or root.__context__) is not None:
-        root = deeper
+    root = _root_cause(error)
     text = " ".join(str(root).split())
     if "lock" in text.lower():
         return (

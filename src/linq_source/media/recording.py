@@ -90,8 +90,11 @@ class Records:
             self._messages_pipeline.activate()
 
     def add(self, outcome: Outcome) -> None:
-        """Remember an outcome; loads what is due."""
+        """Remember an outcome."""
         self._outcomes.append(outcome)
+
+    def load_if_due(self) -> None:
+        """Load what was gathered, if it is much or was long ago."""
         if len(self._outcomes) >= BATCH_FILES or time.monotonic() - self._loaded_s >= BATCH_S:
             self.load()
 

@@ -26,6 +26,8 @@ from linq_source.syncing import plain_errors
 WORKERS = 4
 MAX_FILE_BYTES = 2 * 1024**3
 TIMEOUT_S = 30.0
+# So often it is looked whether records are due, though no file gets done.
+_WAIT_S = 1.0
 
 Listener = Callable[["MediaReport"], None]
 
@@ -190,7 +192,7 @@ class _Run:
                 self._counts["left_out"] += 1
 
     def _take(self, under_way: set[Future[Outcome]]) -> set[Future[Outcome]]:
-        done, rest = wait(under_way, return_when=FIRST_COMPLETED)
+        done, rest = wait(under_way, timeout=_WAIT_S, return_when=FIRST_COMPLETED)
         for future in done:
             outcome = future.result()
             self._counts["found" if outcome.was_there else outcome.status] += 1
@@ -199,6 +201,7 @@ class _Run:
             self._records.add(outcome)
             if self._listener is not None:
                 self._listener(self.report())
+        self._records.load_if_due()
         return rest
 
     def report(self) -> MediaReport:
