@@ -51,6 +51,8 @@ _GRACE_S = 60.0
 _BACKOFF = wait_exponential(multiplier=0.5, max=8) + wait_random(0, 0.5)
 _EXPIRED = (401, 403, 404, 410)
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
+# S3 says `aws-chunked` of files that are not encoded.
+_NO_ENCODING = ("", "identity", "aws-chunked")
 _REDIRECTS = (301, 302, 303, 307, 308)
 
 
@@ -235,6 +237,10 @@ class Fetcher:
         size = int(text) if text.isascii() and text.isdigit() else None
         if size is not None and size > self._limits.max_file_bytes:
             raise _too_large(size, self._limits, response.status)
+        encoding = response.headers.get("Content-Encoding", "identity").lower()
+        if encoding not in _NO_ENCODING and file_size is None:
+            # Nothing would tell that what is stored is not the file.
+            raise FetchError("the host sends the file encoded", http_status=response.status)
         if size is not None and file_size is not None and size != file_size:
             raise _wrong_size(size, file_size, response.status)
         return size

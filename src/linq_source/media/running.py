@@ -239,8 +239,10 @@ class _Run:
         except (Stopped, LinqError):
             raise
         except Exception as error:
+            # Their texts quote paths, and so names of files.
+            reason = getattr(error, "strerror", None) or "see --debug"
             raise DestinationError(
-                f"the bucket: {type(error).__name__}: {str(error)[:300]}; "
+                f"the bucket: {type(error).__name__}: {reason}; "
                 "check its address, rights and room, then run again"
             ) from error
 

@@ -75,7 +75,12 @@ class Bucket:
         self._is_local = "file" in _protocols(self._fs)
         if self._is_local:
             self._incoming = Path(self._root) / dataset / "files" / _INCOMING
-            self._incoming.mkdir(parents=True, exist_ok=True)
+            try:
+                self._incoming.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise DestinationError(
+                    f"--bucket-url {self._root}: no folder can be made there ({error.strerror})"
+                ) from error
             self._remove_left_behind()
         else:
             self._incoming = Path(tempfile.mkdtemp(prefix="linq-source-media-"))
