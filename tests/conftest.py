@@ -15,6 +15,7 @@ from linq_source import Report, audit, linq_source, settle, sync
 from linq_source.auditing import AuditReport
 from linq_source.sandbox import DEFAULT_TOKEN, Sandbox, World, seeded_world
 from tests.destinations import DuckDB, Place
+from tests.files import FileHost, file_host
 from tests.truth import assert_equal_tables, live_tables, query
 
 DAY_MS = 86_400_000
@@ -120,6 +121,13 @@ def small(serve: Callable[[World], Loader]) -> Loader:
     world.add_phone_number("+15550000001")
     world.add_chat(display_name="One", chat_id=1)
     return serve(world)
+
+
+@pytest.fixture
+def host() -> Iterator[FileHost]:
+    """A host of files."""
+    with file_host() as running:
+        yield running
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -16,6 +16,7 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from pyiceberg.table import StaticTable
 
+from tests.postgres import postgres_database
 from tests.truth import Row
 
 
@@ -145,6 +146,7 @@ def iceberg_tables(folder: Path) -> Iterator[OpenFormat]:
 KINDS: Mapping[str, Kind] = {
     "duckdb": duckdb_file,
     "parquet": parquet_lake,
+    "postgres": postgres_database,
     "delta": delta_tables,
     "iceberg": iceberg_tables,
 }

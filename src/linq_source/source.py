@@ -18,6 +18,7 @@ from dlt.common.storages.exceptions import CurrentLoadPackageStateNotAvailable
 from dlt.common.typing import TSecretStrValue
 from dlt.extract import DltResource
 
+from linq_source.dialects import in_the_dialect
 from linq_source.errors import ConfigurationError
 from linq_source.extraction import Extraction, Listener
 from linq_source.hints import table_hints
@@ -266,7 +267,7 @@ class Session:
             schema.naming.normalize_identifier,
         )
         for name, table in found.items():
-            yield dlt.mark.with_table_name(types.settle(name, table), name)
+            yield in_the_dialect(types.settle(name, table), name)
         if any(table.num_rows and name != SYNC_RUNS.name for name, table in found.items()):
             state = dlt.current.source_state()
             state[CLOCK] = self._synced_at_us

@@ -18,6 +18,7 @@ from dlt.common.pipeline import LoadInfo
 from dlt.pipeline.exceptions import PipelineStepFailed
 
 from linq_source.appending import appending, holds_no_messages
+from linq_source.dialects import without_format_warnings
 from linq_source.errors import ConfigurationError, DestinationError, LinqError
 from linq_source.extraction import Extraction, Listener
 from linq_source.lake.layout import partitioning_of
@@ -98,7 +99,7 @@ def _load_packages(
         pipeline.extract(source, table_format=table_format)
         # Freed pages would stay with Arrow's pool while the database needs the memory.
         pa.default_memory_pool().release_unused()
-        pipeline.normalize()
+        _normalize(pipeline)
         with connected(pipeline) as remote:
             yield remote, _load(pipeline, remote)
         if _is_last(session.extraction):
@@ -111,9 +112,14 @@ def _is_last(extraction: Extraction | None) -> bool:
 
 def load_pending(pipeline: dlt.Pipeline) -> list[str]:
     """Load what was extracted, and leave no copy of it behind; gives the ids of the packages."""
-    pipeline.normalize()
+    _normalize(pipeline)
     with connected(pipeline) as remote:
         return _load(pipeline, remote)
+
+
+def _normalize(pipeline: dlt.Pipeline) -> None:
+    with without_format_warnings():
+        pipeline.normalize()
 
 
 def _load(pipeline: dlt.Pipeline, remote: Remote) -> list[str]:
@@ -246,6 +252,11 @@ def plain_errors(pipeline: dlt.Pipeline) -> Iterator[None]:
             raise ours from error
         if isinstance(error, PipelineStepFailed) and error.step not in ("load", "sync"):
             raise
+        if isinstance(_root_cause(error), ImportError):
+            name = _destination_name(pipeline)
+            raise ConfigurationError(
+                f"{name} needs an extra: pip install 'linq-source[{name}]'"
+            ) from error
         missing = find_cause(error, ConfigFieldMissingException)
         if missing is not None:
             raise ConfigurationError(_missing_line(pipeline, missing)) from error
@@ -262,10 +273,14 @@ def find_cause(error: BaseException, kind: type[E]) -> E | None:
     return None
 
 
+def _root_cause(error: BaseException) -> BaseException:
+    while (deeper := error.__cause__ or error.__context__) is not None:
+        error = deeper
+    return error
+
+
 def _destination_line(pipeline: dlt.Pipeline, error: BaseException) -> str:
-    root = error
-    while (deeper := root.__cause__ or root.__context__) is not None:
-        root = deeper
+    root = _root_cause(error)
     text = " ".join(str(root).split())
     if "lock" in text.lower():
         return (

@@ -289,6 +289,34 @@ REJECTED_RECORDS = Table(
     ),
 )
 
+ATTACHMENT_FILES = Table(
+    name="attachment_files",
+    description="What `linq-source media` made of each attachment: a file in the bucket, or why "
+    "not.",
+    key=("chat_message_id", "position"),
+    columns=(
+        _MESSAGE_ID,
+        Column("position", "bigint", "Place in the message's list, from 0.", nullable=False),
+        _CHAT_ID,
+        Column("attachment_id", "text", "The attachment: `chat_messages__attachments.id`."),
+        Column(
+            "status",
+            "text",
+            "stored, expired, failed, wrong_size, refused (an unsafe link), skipped (too large).",
+        ),
+        Column("sha256", "text", "SHA-256 of the stored file, in hex."),
+        Column("size_bytes", "bigint", "Size of the file, or what the host announced."),
+        Column("content_type", "text", "The media type that the host stated."),
+        Column("bucket_path", "text", "The stored file's path below the bucket's address."),
+        Column("fetched_at", "timestamp", "When the file was stored."),
+        Column("http_status", "bigint", "The host's last HTTP status; null without an answer."),
+        Column("error", "text", "Why there is no file; null if there is."),
+        Column("attempts", "bigint", "How often the file was asked for, over all runs."),
+        Column("url_hash", "text", "SHA-256 of the link that was used: tells a newer one."),
+        _SYNCED_AT,
+    ),
+)
+
 TABLES: Mapping[str, Table] = {
     table.name: table
     for table in (
@@ -301,6 +329,7 @@ TABLES: Mapping[str, Table] = {
         SYNC_WINDOWS,
         SYNC_RUNS,
         REJECTED_RECORDS,
+        ATTACHMENT_FILES,
     )
 }
 
@@ -316,4 +345,5 @@ RESOURCE_TABLES: Mapping[str, tuple[Table, ...]] = {
         SYNC_RUNS,
         REJECTED_RECORDS,
     ),
+    "attachment_files": (ATTACHMENT_FILES,),
 }

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from linq_source.cli import media
 from linq_source.cli.destinations import DEFAULT_DATABASE, Target, open_pipeline
 from linq_source.cli.lake import lake_app
 from linq_source.cli.options import (
@@ -273,6 +274,9 @@ def demo(
     from linq_source.cli.demo import run_demo
 
     run_demo(database, Console())
+
+
+app.command(epilog=media.EPILOG)(media.media)
 
 
 @contextmanager
