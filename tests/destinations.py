@@ -5,16 +5,24 @@ One entry per destination, in `KINDS`; tests/test_destinations.py runs the same 
 
 from __future__ import annotations
 
+import itertools
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import dlt
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
+import requests
 from deltalake import DeltaTable
+from fsspec.implementations.local import LocalFileSystem
+from moto.server import ThreadedMotoServer
 from pyiceberg.table import StaticTable
+from s3fs import S3FileSystem
 
 from tests.postgres import postgres_database
 from tests.truth import Row
@@ -74,20 +82,48 @@ class Lake:
         return dlt.destinations.filesystem(str(self.bucket))
 
     def rows(self, table: str) -> list[Row]:
-        folder = self.bucket / "linq" / "current" / table
-        if table in ("sync_windows", "rejected_records"):
-            folder = self.bucket / "linq" / table
-        files = sorted(map(str, folder.rglob("*.parquet")))
-        if not files:
-            return []
-        with duckdb.connect() as connection:
-            connection.execute("SET TimeZone = 'UTC'")
-            relation = connection.sql(
-                "SELECT * FROM read_parquet($files, union_by_name = true)", params={"files": files}
-            )
-            names = [name for name in relation.columns if name not in ("sent_month", "sent_day")]
-            rows = relation.select(*[f'"{name}"' for name in names]).fetchall()
-        return [dict(zip(names, row, strict=True)) for row in rows]
+        return _parquet_rows(LocalFileSystem(), f"{self.bucket}/linq", table)
+
+
+class LakeOnS3:
+    """A Parquet lake in a bucket of a server that speaks S3."""
+
+    options: Mapping[str, Any] = {}
+
+    def __init__(self, address: str, bucket: str) -> None:
+        self.address = address
+        self.bucket = bucket
+        self._client = {"endpoint_url": address, "region_name": "us-east-1"}
+
+    def destination(self) -> Any:
+        keys = {"aws_access_key_id": "key", "aws_secret_access_key": "secret"}
+        return dlt.destinations.filesystem(
+            f"s3://{self.bucket}/deep", credentials=self._client | keys
+        )
+
+    def file_system(self) -> S3FileSystem:
+        """The bucket's files, as they are now."""
+        return S3FileSystem(
+            key="key", secret="secret", client_kwargs=self._client, use_listings_cache=False
+        )
+
+    def rows(self, table: str) -> list[Row]:
+        return _parquet_rows(self.file_system(), f"{self.bucket}/deep/linq", table)
+
+
+def _parquet_rows(files: Any, root: str, table: str) -> list[Row]:
+    """Rows of a table's current state, or of the log of a table that has none."""
+    is_log = table in ("sync_windows", "rejected_records")
+    folder = f"{root}/{table}" if is_log else f"{root}/current/{table}"
+    tables = [
+        pq.read_table(files.open(path), partitioning=None)
+        for path in files.find(folder)
+        if path.endswith(".parquet")
+    ]
+    if not tables:
+        return []
+    rows: list[Row] = pa.concat_tables(tables, promote_options="default").to_pylist()
+    return rows
 
 
 @contextmanager
@@ -131,6 +167,28 @@ class OpenFormat:
         return rows
 
 
+@cache
+def _s3_server() -> str:
+    """The address of this process's S3 server; its thread ends with the process."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    return f"http://{host}:{port}"
+
+
+_BUCKETS = itertools.count(1)
+
+
+@contextmanager
+def parquet_lake_on_s3(folder: Path) -> Iterator[LakeOnS3]:
+    """The same in an object store."""
+    place = LakeOnS3(_s3_server(), f"lake-{next(_BUCKETS)}")
+    requests.put(f"{place.address}/{place.bucket}", timeout=10).raise_for_status()
+    yield place
+    place.file_system().rm(place.bucket, recursive=True)
+
+
 @contextmanager
 def delta_tables(folder: Path) -> Iterator[OpenFormat]:
     """Delta tables in a folder."""
@@ -146,6 +204,7 @@ def iceberg_tables(folder: Path) -> Iterator[OpenFormat]:
 KINDS: Mapping[str, Kind] = {
     "duckdb": duckdb_file,
     "parquet": parquet_lake,
+    "parquet on s3": parquet_lake_on_s3,
     "postgres": postgres_database,
     "delta": delta_tables,
     "iceberg": iceberg_tables,
