@@ -8,11 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from time import sleep
 from typing import Any, Protocol
 
 import dlt
 import duckdb
+import pytest
+from google.oauth2.credentials import Credentials
 
+from tests.bigquery import BigQueryDouble
+from tests.bigquery.server import PROJECT, TOKEN
 from tests.truth import Row
 
 
@@ -55,4 +60,31 @@ def duckdb_file(folder: Path) -> Iterator[Place]:
     yield DuckDB(folder)
 
 
-KINDS: Mapping[str, Kind] = {"duckdb": duckdb_file}
+class BigQuery:
+    """A project of the test double of BigQuery."""
+
+    def __init__(self, double: BigQueryDouble) -> None:
+        self.double = double
+
+    def destination(self) -> Any:
+        credentials: Any = Credentials(TOKEN, quota_project_id=PROJECT)  # type: ignore[no-untyped-call]
+        return dlt.destinations.bigquery(credentials)
+
+    def rows(self, table: str) -> list[Row]:
+        if table not in self.double.warehouse.catalog.datasets.get("linq", {}):
+            return []
+        return self.double.warehouse.rows("linq", table)
+
+
+@contextmanager
+def bigquery_project(folder: Path) -> Iterator[BigQuery]:
+    """BigQuery's REST API on this machine, where Google's client looks for it."""
+    with BigQueryDouble() as double, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BIGQUERY_EMULATOR_HOST", double.url)
+        # dlt asks after a load job once a second; the double has finished it by then.
+        patch.setattr("dlt.destinations.impl.bigquery.bigquery.sleep", lambda _: sleep(0.01))
+        yield BigQuery(double)
+        assert double.failures == []
+
+
+KINDS: Mapping[str, Kind] = {"duckdb": duckdb_file, "bigquery": bigquery_project}

@@ -11,7 +11,8 @@ def table_hints(table: Table) -> dict[str, Any]:
     """Arguments for `dlt.mark.make_hints` or a resource: columns, keys, disposition, reference.
 
     A merge replaces root rows by key and child rows by parent
-    (https://dlthub.com/docs/general-usage/merge-loading).
+    (https://dlthub.com/docs/general-usage/merge-loading). Partitions and clusters are hints that
+    only BigQuery reads: dlt's general ones would give other destinations partitions, too.
     """
     columns: dict[str, Any] = {}
     for column in table.columns:
@@ -23,7 +24,9 @@ def table_hints(table: Table) -> dict[str, Any]:
         if column.name == TOMBSTONE:
             columns[column.name]["hard_delete"] = True
     hints: dict[str, Any] = {"table_name": table.name, "columns": columns}
-    hints["additional_table_hints"] = {"description": table.description}
+    hints["additional_table_hints"] = {"description": table.description, **_bigquery(table)}
+    if table.partition_by:
+        columns[table.partition_by]["x-bigquery-partition"] = True
     if table.is_appended:
         hints["write_disposition"] = "append"
         return hints
@@ -41,4 +44,11 @@ def table_hints(table: Table) -> dict[str, Any]:
         ]
     else:
         hints["primary_key"] = list(table.key)
+    return hints
+
+
+def _bigquery(table: Table) -> dict[str, Any]:
+    hints: dict[str, Any] = {"x-bigquery-table-description": table.description}
+    if table.cluster_by:
+        hints["x-bigquery-cluster-columns"] = list(table.cluster_by)
     return hints
