@@ -18,6 +18,7 @@ import dlt
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
 from linq_source import tables
+from linq_source.merging import with_client
 from linq_source.settling import is_duckdb
 from linq_source.tables import TOMBSTONE, Table
 
@@ -50,7 +51,6 @@ def appending(pipeline: dlt.Pipeline) -> Iterator[None]:
 
 def _with_appending_client(destination: Any, names: frozenset[str]) -> Any:
     """The same destination, whose clients see the tables as appended to."""
-    kind = type(destination)
     client_class = destination.client_class
 
     class AppendingClient(client_class):  # type: ignore[misc, valid-type]
@@ -68,15 +68,7 @@ def _with_appending_client(destination: Any, names: frozenset[str]) -> Any:
                 table["write_disposition"] = "append"
             return table
 
-    members = {
-        "client_class": property(lambda _: AppendingClient),
-        # Its type's name stands in the pipeline's state.
-        "__module__": kind.__module__,
-        "__qualname__": kind.__qualname__,
-    }
-    copy: Any = object.__new__(type(kind.__name__, (kind,), members))
-    copy.__dict__.update(destination.__dict__)
-    return copy
+    return with_client(destination, AppendingClient)
 
 
 def _appendable(pipeline: dlt.Pipeline) -> frozenset[str]:

@@ -23,6 +23,7 @@ from linq_source.appending import appending, holds_no_messages
 from linq_source.errors import ConfigurationError, DestinationError, LinqError
 from linq_source.extraction import Extraction, Listener
 from linq_source.planning.forgotten import Forgotten, forgotten_from
+from linq_source.merging import merging_by_day
 from linq_source.report import ChatFailure, Report
 from linq_source.settling import is_duckdb, settle
 from linq_source.source import FORGOTTEN, SECTION, Session, linq_source, session_options
@@ -89,7 +90,12 @@ def _load_packages(pipeline: dlt.Pipeline, source: Any, session: Session) -> Ite
 def load_pending(pipeline: dlt.Pipeline) -> list[str]:
     """Load what was extracted, and leave no copy of it behind; gives the ids of the packages."""
     pipeline.normalize()
-    with _without_copies(), _kept_open(pipeline), appending(pipeline):
+    with (
+        _without_copies(),
+        _kept_open(pipeline),
+        appending(pipeline),
+        merging_by_day(pipeline),
+    ):
         loads = _load_ids(pipeline.load())
         _remember_arrived(pipeline, _version(_remote_state(pipeline)))
     return loads

@@ -15,7 +15,7 @@ from tests.bigquery.catalog import (
     invalid_query,
 )
 from tests.bigquery.checking import check_assignments, check_query, check_required
-from tests.bigquery.translation import Relations
+from tests.bigquery.translation import Relations, duck_sql
 
 _TWICE = "UPDATE/MERGE must match at most one source row for each target row"
 
@@ -54,7 +54,7 @@ class Changes:
 
     def run(self, tree: exp.Expr, target: Table | None) -> int:
         """Run a checked statement; gives the rows it affected."""
-        relation = self._cursor.execute(tree.sql("duckdb"))
+        relation = self._cursor.execute(duck_sql(tree))
         (count,) = relation.fetchone()
         if target is not None and target.partition_by:
             self._check_partitions(target)
@@ -129,7 +129,7 @@ class Changes:
         """A target row may match one source row only."""
         rowid = exp.column("rowid", table=node.alias_or_name)
         twice = joined.select(rowid, append=False).group_by(rowid.copy()).having("COUNT(*) > 1")
-        if self._cursor.execute(twice.limit(1).sql("duckdb")).fetchone():
+        if self._cursor.execute(duck_sql(twice.limit(1))).fetchone():
             raise invalid_query(_TWICE)
 
     def _check_inserted_days(
@@ -142,7 +142,7 @@ class Changes:
         self._check_count(query.from_(tree.args["using"].copy()))
 
     def _check_count(self, query: exp.Select) -> None:
-        check_partitions_of_job(self._cursor.execute(query.sql("duckdb")).fetchone()[0])
+        check_partitions_of_job(self._cursor.execute(duck_sql(query)).fetchone()[0])
 
     def _check_partitions(self, target: Table) -> None:
         day = f'CAST("{target.partition_by}" AS DATE)'

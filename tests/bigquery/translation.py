@@ -185,6 +185,17 @@ class Relations:
         node.replace(exp.Subquery(this=query, alias=exp.TableAlias(this=exp.to_identifier("c"))))
 
 
+def duck_sql(tree: exp.Expr) -> str:
+    """The statement in DuckDB's SQL, where a date and an interval do not make a date."""
+
+    def replaced(node: exp.Expr) -> exp.Expr:
+        if isinstance(node, exp.DateAdd) and not isinstance(node.parent, exp.Cast):
+            return exp.Cast(this=node.copy(), to=exp.DataType.build("date"))
+        return node
+
+    return tree.transform(replaced).sql("duckdb")
+
+
 def conjuncts(condition: exp.Expr | None) -> Iterator[exp.Expr]:
     """The parts of a condition that must all hold."""
     if isinstance(condition, exp.Paren):

@@ -24,6 +24,7 @@ from tests.bigquery.translation import (
     Relations,
     conjuncts,
     constants_of,
+    duck_sql,
     parse,
     split,
     words,
@@ -218,7 +219,7 @@ class Script:
         if any(ordered for ordered in typed.find_all(exp.Placeholder)):
             raise invalid_query("a placeholder without a parameter")
         scans = self._scans(tree)
-        relation = self._cursor.execute(tree.sql("duckdb"))
+        relation = self._cursor.execute(duck_sql(tree))
         columns = [(column[0], _NAMES.get(str(column[1]), "")) for column in relation.description]
         for (name, known), select in zip(columns, typed.selects, strict=True):
             if not known and not str(type_name(select)).startswith("ARRAY<"):
@@ -231,9 +232,7 @@ class Script:
         relations = self._relations()
         relations.resolve(tree.expression)
         typed = check_query(tree.expression, relations.schema)
-        self._cursor.execute(
-            f"CREATE TEMP TABLE {tree.this.name} AS {tree.expression.sql('duckdb')}"
-        )
+        self._cursor.execute(f"CREATE TEMP TABLE {tree.this.name} AS {duck_sql(tree.expression)}")
         self._temporary[tree.this.name] = {
             select.alias_or_name: type_name(select) for select in typed.selects
         }
@@ -296,7 +295,7 @@ class Script:
         everything = frozenset(row[0] for row in self._cursor.execute(sql).fetchall())
         if not parts:
             return Scan(table.name, everything, everything)
-        where = sqlglot.and_(*(part.copy() for part in parts)).sql("duckdb")
+        where = duck_sql(sqlglot.and_(*(part.copy() for part in parts)))
         days = self._cursor.execute(f"{sql} WHERE {where}").fetchall()
         return Scan(table.name, frozenset(row[0] for row in days), everything)
 
