@@ -133,7 +133,7 @@ def _merge(
 
 
 def _client_class(base: Any) -> Any:
-    """dlt's client of BigQuery, merging this source's tables its own way.
+    """The client that dlt has for BigQuery, merging this source's tables its own way.
 
     Made when it is needed: Google's client is an extra.
     """

@@ -22,8 +22,9 @@ from dlt.pipeline.state_sync import load_pipeline_state_from_destination
 from linq_source.appending import appending, holds_no_messages
 from linq_source.errors import ConfigurationError, DestinationError, LinqError
 from linq_source.extraction import Extraction, Listener
-from linq_source.planning.forgotten import Forgotten, forgotten_from
 from linq_source.merging import merging_by_day
+from linq_source.planning.forgotten import Forgotten, forgotten_from
+from linq_source.refusals import find_refusal
 from linq_source.report import ChatFailure, Report
 from linq_source.settling import is_duckdb, settle
 from linq_source.source import FORGOTTEN, SECTION, Session, linq_source, session_options
@@ -265,6 +266,12 @@ def plain_errors(pipeline: dlt.Pipeline) -> Iterator[None]:
         missing = find_cause(error, ConfigFieldMissingException)
         if missing is not None:
             raise ConfigurationError(_missing_line(pipeline, missing)) from error
+        refusal = find_refusal(error)
+        if refusal is not None:
+            raise ConfigurationError(
+                f"{_destination_name(pipeline)}: the credentials cannot be used, {refusal}; set "
+                "others, or grant them the roles that docs/bigquery.md lists"
+            ) from error
         raise DestinationError(_destination_line(pipeline, error)) from error
 
 
@@ -296,9 +303,10 @@ def _destination_line(pipeline: dlt.Pipeline, error: BaseException) -> str:
 
 def _missing_line(pipeline: dlt.Pipeline, error: ConfigFieldMissingException) -> str:
     name = _destination_name(pipeline)
+    elsewhere = ", or GOOGLE_APPLICATION_CREDENTIALS" if name == "bigquery" else ""
     return (
         f"{name}: missing configuration: {', '.join(error.fields)}; set it under "
-        f"[destination.{name}] in .dlt/secrets.toml"
+        f"[destination.{name}] in .dlt/secrets.toml{elsewhere}"
     )
 
 

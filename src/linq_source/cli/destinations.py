@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,10 @@ if TYPE_CHECKING:
     import dlt
 
 DEFAULT_DATABASE = "linq_messages.duckdb"
+DEFAULT_PIPELINE = "linq_messages"
 DEMO_PIPELINE = "linq_demo"
+# Warehouses that several pipelines may load into at once.
+_SHARED = ("bigquery", "postgres", "redshift", "snowflake")
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,14 @@ def _destination(target: Target) -> Any:
             )
         return dlt.destinations.duckdb(target.database)
     try:
-        return dlt.destinations.__dict__[target.destination]()
+        if target.destination == "bigquery":
+            # dlt would only miss it when it connects.
+            import google.cloud.bigquery  # noqa: F401
+
+            # Rows come by REST without that package, and what is fetched here is small.
+            warnings.filterwarnings("ignore", "Cannot create BigQuery Storage client")
+        factory = dlt.destinations.__dict__[target.destination]
+        return factory(**_staging(target))
     except KeyError:
         known = sorted(n for n in dlt.destinations.__all__ if n not in ("destination", "dummy"))
         raise ConfigurationError(
@@ -92,3 +103,20 @@ def _destination(target: Target) -> Any:
             f"--destination {target.destination} needs an extra: "
             f"pip install 'linq-source[{target.destination}]' ({error})"
         ) from error
+
+
+def _staging(target: Target) -> dict[str, str]:
+    """A staging dataset of its own for every pipeline but the usual one.
+
+    Shards load into one dataset at the same time, and each empties its staging tables first.
+    """
+    import dlt
+
+    key = f"destination.{target.destination}.staging_dataset_name_layout"
+    if (
+        target.destination not in _SHARED
+        or target.pipeline_name == DEFAULT_PIPELINE
+        or dlt.config.get(key) is not None
+    ):
+        return {}
+    return {"staging_dataset_name_layout": f"%s_staging_{target.pipeline_name}"}
