@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import dlt
 import duckdb
 import pytest
+from google.cloud import bigquery
 from google.oauth2.credentials import Credentials
 
 from tests.bigquery import BigQueryDouble
@@ -63,12 +64,18 @@ def duckdb_file(folder: Path) -> Iterator[Place]:
 class BigQuery:
     """A project of the test double of BigQuery."""
 
-    def __init__(self, double: BigQueryDouble) -> None:
+    def __init__(self, double: BigQueryDouble, folder: Path) -> None:
         self.double = double
+        self.folder = folder
 
     def destination(self) -> Any:
         credentials: Any = Credentials(TOKEN, quota_project_id=PROJECT)  # type: ignore[no-untyped-call]
         return dlt.destinations.bigquery(credentials)
+
+    def client(self) -> bigquery.Client:
+        """Google's own client of the project."""
+        credentials = Credentials(TOKEN)  # type: ignore[no-untyped-call]
+        return bigquery.Client(PROJECT, credentials)
 
     def rows(self, table: str) -> list[Row]:
         if table not in self.double.warehouse.catalog.datasets.get("linq", {}):
@@ -83,7 +90,7 @@ def bigquery_project(folder: Path) -> Iterator[BigQuery]:
         patch.setenv("BIGQUERY_EMULATOR_HOST", double.url)
         # dlt asks after a load job once a second; the double has finished it by then.
         patch.setattr("dlt.destinations.impl.bigquery.bigquery.sleep", lambda _: sleep(0.01))
-        yield BigQuery(double)
+        yield BigQuery(double, folder)
         assert double.failures == []
 
 

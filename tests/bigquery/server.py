@@ -27,7 +27,8 @@ class BigQueryDouble:
     """BigQuery on a free port of this machine, with one project, until it is stopped.
 
     `failures` are requests that were refused although a correct client would not be; `hooks` are
-    called with every request's method and path, and may raise `BigQueryError`.
+    called with "query" and its SQL before it runs, and with "loaded" and the job's id before a
+    load job that is done is answered.
     """
 
     def __init__(self) -> None:
@@ -68,8 +69,6 @@ class BigQueryDouble:
 
     def answer(self, method: str, path: str, query: dict[str, str], body: bytes) -> Answer:
         """Route one request under /bigquery/v2/projects/."""
-        for hook in self.hooks:
-            hook(method, path)
         parts = path.split("/")
         if parts[0] != PROJECT:
             raise BigQueryError("accessDenied", f"Access Denied: Project {parts[0]}", 403)
@@ -122,6 +121,7 @@ class BigQueryDouble:
             status |= {"errorResult": problem, "errors": [problem]}
         resource |= {"id": f"{PROJECT}:US.{job_id}", "status": status, "statistics": statistics}
         self.jobs[job_id] = resource
+        self._call_hooks("loaded", job_id)
         return 200, resource, {}
 
     def token(self, form: dict[str, str]) -> Answer:
@@ -134,6 +134,7 @@ class BigQueryDouble:
         unknown = data.keys() - _QUERY_OPTIONS
         if unknown or data.get("useLegacySql"):
             raise BigQueryError("notImplemented", f"the double knows no {sorted(unknown)}", 501)
+        self._call_hooks("query", data["query"])
         dataset = (data.get("defaultDataset") or {}).get("datasetId")
         result = self.warehouse.run(data["query"], data.get("queryParameters", ()), dataset)
         return 200, _rows_answer(result), {}
@@ -173,6 +174,10 @@ class BigQueryDouble:
         if table.cluster_by:
             answer["clustering"] = {"fields": list(table.cluster_by)}
         return answer
+
+    def _call_hooks(self, what: str, text: str) -> None:
+        for hook in self.hooks:
+            hook(what, text)
 
     def _note(self, error: BigQueryError, what: str) -> None:
         if not error.is_expected:
@@ -221,7 +226,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = _handle
 
     def _route(self, path: str, query: dict[str, str], body: bytes) -> Answer:
-        if path == "/token":
+        if path == "/token" and self.command == "POST":
             form = {key: value[0] for key, value in parse_qs(body.decode()).items()}
             return self.api.token(form)
         if path.startswith("/upload/") and self.command == "PUT":
