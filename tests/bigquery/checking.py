@@ -85,7 +85,7 @@ def _check_comparable(node: exp.Expr, left: exp.Expr, right: exp.Expr) -> None:
 def is_assignable(value: exp.Expr, type_: str) -> bool:
     """Whether BigQuery converts a value to a type by itself; only literals cross families."""
     own = type_name(value)
-    if own == type_ or "NULL" in (own, type_):
+    if isinstance(value, exp.Null) or own == type_ or "NULL" in (own, type_):
         return True
     if own in _NUMBERS and type_ in _NUMBERS:
         return own == "INT64" or type_ != "INT64"

@@ -193,7 +193,7 @@ def duck_sql(tree: exp.Expr) -> str:
             return exp.Cast(this=node.copy(), to=exp.DataType.build("date"))
         return node
 
-    return tree.transform(replaced).sql("duckdb")
+    return tree.transform(replaced).sql("duckdb", identify=True)
 
 
 def conjuncts(condition: exp.Expr | None) -> Iterator[exp.Expr]:
