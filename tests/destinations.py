@@ -11,19 +11,25 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from pathlib import Path
+from time import sleep
 from typing import Any, Protocol
 
 import dlt
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 import requests
 from deltalake import DeltaTable
 from fsspec.implementations.local import LocalFileSystem
+from google.cloud import bigquery
+from google.oauth2.credentials import Credentials
 from moto.server import ThreadedMotoServer
 from pyiceberg.table import StaticTable
 from s3fs import S3FileSystem
 
+from tests.bigquery import BigQueryDouble
+from tests.bigquery.server import PROJECT, TOKEN
 from tests.postgres import postgres_database
 from tests.truth import Row
 
@@ -201,8 +207,44 @@ def iceberg_tables(folder: Path) -> Iterator[OpenFormat]:
     yield OpenFormat(folder, "iceberg")
 
 
+class BigQuery:
+    """A project of the test double of BigQuery."""
+
+    options: Mapping[str, Any] = {}
+
+    def __init__(self, double: BigQueryDouble, folder: Path) -> None:
+        self.double = double
+        self.folder = folder
+
+    def destination(self) -> Any:
+        credentials: Any = Credentials(TOKEN, quota_project_id=PROJECT)  # type: ignore[no-untyped-call]
+        return dlt.destinations.bigquery(credentials)
+
+    def client(self) -> bigquery.Client:
+        """Google's own client of the project."""
+        credentials = Credentials(TOKEN)  # type: ignore[no-untyped-call]
+        return bigquery.Client(PROJECT, credentials)
+
+    def rows(self, table: str) -> list[Row]:
+        if table not in self.double.warehouse.catalog.datasets.get("linq", {}):
+            return []
+        return self.double.warehouse.rows("linq", table)
+
+
+@contextmanager
+def bigquery_project(folder: Path) -> Iterator[BigQuery]:
+    """BigQuery's REST API on this machine, where Google's client looks for it."""
+    with BigQueryDouble() as double, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BIGQUERY_EMULATOR_HOST", double.url)
+        # dlt asks after a load job once a second; the double has finished it by then.
+        patch.setattr("dlt.destinations.impl.bigquery.bigquery.sleep", lambda _: sleep(0.01))
+        yield BigQuery(double, folder)
+        assert double.failures == []
+
+
 KINDS: Mapping[str, Kind] = {
     "duckdb": duckdb_file,
+    "bigquery": bigquery_project,
     "parquet": parquet_lake,
     "parquet on s3": parquet_lake_on_s3,
     "postgres": postgres_database,

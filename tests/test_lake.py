@@ -424,7 +424,9 @@ def test_a_bucket_that_is_not_there_is_told_in_one_line(
     loader = serve(seeded_world(chats=1, messages=5))
     with parquet_lake_on_s3(tmp_path) as place:
         loader.place = LakeOnS3(place.address, "no-such-bucket")
-        with pytest.raises(DestinationError, match="bucket") as raised:
+        with pytest.raises(
+            DestinationError, match="the bucket no-such-bucket does not exist"
+        ) as raised:
             loader.sync()
     assert len(str(raised.value).splitlines()) == 1
     assert "run again" in str(raised.value)

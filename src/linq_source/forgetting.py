@@ -236,11 +236,13 @@ class _Store:
         )
         for table, column, treat in self._other_columns(asked):
             for value in self._values(table, column, asked.is_named_in):
+                treated = treat(value)
+                # A parameter cannot be null everywhere: it would have no type.
+                place, values = ("NULL", [value]) if treated is None else ("%s", [treated, value])
                 self._client.execute_sql(
-                    f"UPDATE {self._name(table)} SET {self._quoted(column)} = %s"
+                    f"UPDATE {self._name(table)} SET {self._quoted(column)} = {place}"
                     f" WHERE {self._quoted(column)} = %s",
-                    treat(value),
-                    value,
+                    *values,
                 )
         return erased
 
@@ -265,7 +267,7 @@ class _Store:
             for name in self._columns:
                 try:
                     self._client.execute_sql(
-                        f"DELETE FROM {self._client.make_qualified_table_name(name)}"
+                        f"DELETE FROM {self._client.make_qualified_table_name(name)} WHERE 1 = 1"
                     )
                 except DestinationUndefinedEntity:
                     continue

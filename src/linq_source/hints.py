@@ -15,7 +15,8 @@ Merging = Literal["by parent", "by key", "never"]
 def table_hints(table: Table, *, merging: Merging = "by parent") -> dict[str, Any]:
     """Arguments for `dlt.mark.make_hints` or a resource: columns, keys, disposition, reference.
 
-    Source: https://dlthub.com/docs/general-usage/merge-loading
+    Partitions and clusters are hints that only BigQuery reads: dlt's general ones would give other
+    destinations partitions, too. Source: https://dlthub.com/docs/general-usage/merge-loading
     """
     columns: dict[str, Any] = {}
     for column in table.columns:
@@ -28,7 +29,9 @@ def table_hints(table: Table, *, merging: Merging = "by parent") -> dict[str, An
             # Explicitly, for a hint that is left away would stay as it was.
             columns[column.name]["hard_delete"] = merging != "never"
     hints: dict[str, Any] = {"table_name": table.name, "columns": columns}
-    hints["additional_table_hints"] = {"description": table.description}
+    hints["additional_table_hints"] = {"description": table.description, **_bigquery(table)}
+    if table.partition_by:
+        columns[table.partition_by]["x-bigquery-partition"] = True
     if table.is_appended:
         hints["write_disposition"] = "append"
         return hints
@@ -49,4 +52,11 @@ def table_hints(table: Table, *, merging: Merging = "by parent") -> dict[str, An
         ]
     else:
         hints["primary_key"] = list(table.key)
+    return hints
+
+
+def _bigquery(table: Table) -> dict[str, Any]:
+    hints: dict[str, Any] = {"x-bigquery-table-description": table.description}
+    if table.cluster_by:
+        hints["x-bigquery-cluster-columns"] = list(table.cluster_by)
     return hints

@@ -21,13 +21,15 @@ from linq_source.appending import appending, holds_no_messages
 from linq_source.dialects import without_format_warnings
 from linq_source.errors import ConfigurationError, DestinationError, LinqError
 from linq_source.extraction import Extraction, Listener
+from linq_source.lake import Bucket
 from linq_source.lake.layout import partitioning_of
-from linq_source.merging import merging_whole
+from linq_source.merging import merging_by_day, merging_whole
+from linq_source.refusals import find_refusal
 from linq_source.remote import Remote, connected
 from linq_source.report import ChatFailure, Report
 from linq_source.settling import settle
 from linq_source.source import SECTION, Session, linq_source, session_options
-from linq_source.table_formats import check_table_format
+from linq_source.table_formats import check_table_format, is_filesystem
 
 PACKAGE_MESSAGES = 500_000
 
@@ -74,6 +76,8 @@ def sync(
     try:
         with plain_errors(pipeline):
             with connected(pipeline) as remote:
+                if is_filesystem(pipeline):
+                    Bucket.of(remote).check_exists()
                 loads += finish_and_agree(pipeline, remote, notes)
                 deleted = (
                     settle(pipeline, remote=remote, lake_partition=lake_partition) if loads else 0
@@ -123,7 +127,12 @@ def _normalize(pipeline: dlt.Pipeline) -> None:
 
 
 def _load(pipeline: dlt.Pipeline, remote: Remote) -> list[str]:
-    with _without_copies(), appending(pipeline, remote), merging_whole(pipeline):
+    with (
+        _without_copies(),
+        appending(pipeline, remote),
+        merging_whole(pipeline),
+        merging_by_day(pipeline),
+    ):
         loads = _load_ids(pipeline.load())
     _remember_arrived(pipeline, _version(remote.state()))
     return loads
@@ -260,6 +269,12 @@ def plain_errors(pipeline: dlt.Pipeline) -> Iterator[None]:
         missing = find_cause(error, ConfigFieldMissingException)
         if missing is not None:
             raise ConfigurationError(_missing_line(pipeline, missing)) from error
+        refusal = find_refusal(error)
+        if refusal is not None:
+            raise ConfigurationError(
+                f"{_destination_name(pipeline)}: the credentials cannot be used, {refusal}; set "
+                "others, or grant them the roles that docs/bigquery.md lists"
+            ) from error
         raise DestinationError(_destination_line(pipeline, error)) from error
 
 
@@ -295,9 +310,10 @@ def _destination_line(pipeline: dlt.Pipeline, error: BaseException) -> str:
 
 def _missing_line(pipeline: dlt.Pipeline, error: ConfigFieldMissingException) -> str:
     name = _destination_name(pipeline)
+    elsewhere = ", or GOOGLE_APPLICATION_CREDENTIALS" if name == "bigquery" else ""
     return (
         f"{name}: missing configuration: {', '.join(error.fields)}; set it under "
-        f"[destination.{name}] in .dlt/secrets.toml"
+        f"[destination.{name}] in .dlt/secrets.toml{elsewhere}"
     )
 
 

@@ -57,7 +57,9 @@ class Table:
     `key` identifies a row. `merge_key` is what a merge replaces by: a child table replaces all
     rows of a parent. Both are empty for a table that is only appended to. `parent` names the
     table that the merge key points to. `repeated` are API fields that only repeat the parent's
-    key and are not kept.
+    key and are not kept. A warehouse that bills what a query reads keeps rows in parts:
+    `partition_by` is an instant that never changes, by whose day they are parted, `cluster_by` the
+    columns that they are sorted by within a part.
     """
 
     name: str
@@ -67,6 +69,8 @@ class Table:
     merge_key: str = ""
     parent: str = ""
     repeated: frozenset[str] = frozenset()
+    partition_by: str = ""
+    cluster_by: tuple[str, ...] = ()
 
     @property
     def is_appended(self) -> bool:
@@ -159,6 +163,7 @@ CHAT_HANDLES = Table(
     key=("chat_id", "id"),
     merge_key="chat_id",
     parent="chats",
+    cluster_by=("chat_id",),
     columns=(
         _CHAT_ID,
         _api("id", "bigint", "The participant's id in Linq.", nullable=False),
@@ -174,6 +179,8 @@ CHAT_MESSAGES = Table(
     name="chat_messages",
     description="Messages, one row each, with their latest known state.",
     key=("id",),
+    partition_by="sent_at",
+    cluster_by=("chat_id",),
     columns=(
         _api("id", "bigint", "The message's id in Linq.", nullable=False),
         _CHAT_ID,
@@ -203,6 +210,7 @@ ATTACHMENTS = Table(
     key=("chat_message_id", "position"),
     merge_key="chat_message_id",
     parent="chat_messages",
+    cluster_by=("chat_message_id",),
     columns=(
         _MESSAGE_ID,
         Column("position", "bigint", "Place in the message's list, from 0.", nullable=False),
@@ -223,6 +231,7 @@ REACTIONS = Table(
     key=("chat_message_id", "id"),
     merge_key="chat_message_id",
     parent="chat_messages",
+    cluster_by=("chat_message_id",),
     repeated=frozenset({"chat_message_id"}),
     columns=(
         _MESSAGE_ID,
@@ -242,6 +251,8 @@ REACTIONS = Table(
 SYNC_WINDOWS = Table(
     name="sync_windows",
     description="The ledger: every window of `sent_at` that was loaded, or failed.",
+    partition_by=SYNCED_AT,
+    cluster_by=("chat_id",),
     columns=(
         _CHAT_ID,
         Column("window_start", "timestamp", "First instant; null: from the beginning."),

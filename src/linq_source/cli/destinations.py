@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,11 @@ if TYPE_CHECKING:
     import dlt
 
 DEFAULT_DATABASE = "linq_messages.duckdb"
+DEFAULT_PIPELINE = "linq_messages"
 DEMO_PIPELINE = "linq_demo"
 _IN_A_BUCKET = ("parquet", "filesystem")
+# Warehouses that several pipelines may load into at once.
+_SHARED = ("bigquery", "postgres", "redshift", "snowflake")
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,14 @@ def _destination(target: Target) -> Any:
             )
         return dlt.destinations.filesystem(_bucket_url(target))
     try:
-        return dlt.destinations.__dict__[target.destination]()
+        if target.destination == "bigquery":
+            # dlt would only miss it when it connects.
+            import google.cloud.bigquery  # noqa: F401
+
+            # Rows come by REST without that package, and what is fetched here is small.
+            warnings.filterwarnings("ignore", "Cannot create BigQuery Storage client")
+        factory = dlt.destinations.__dict__[target.destination]
+        return factory(**_staging(target))
     except KeyError:
         others = ("destination", "dummy")
         known = sorted({*(n for n in dlt.destinations.__all__ if n not in others), "parquet"})
@@ -139,3 +150,20 @@ def _bucket_url(target: Target) -> str:
         what = "cannot be written" if folder.is_dir() else "is a file"
         raise ConfigurationError(f"--bucket-url {url}: {folder} {what}; choose another folder")
     return url
+
+
+def _staging(target: Target) -> dict[str, str]:
+    """A staging dataset of its own for every pipeline but the usual one.
+
+    Shards load into one dataset at the same time, and each empties its staging tables first.
+    """
+    import dlt
+
+    key = f"destination.{target.destination}.staging_dataset_name_layout"
+    if (
+        target.destination not in _SHARED
+        or target.pipeline_name == DEFAULT_PIPELINE
+        or dlt.config.get(key) is not None
+    ):
+        return {}
+    return {"staging_dataset_name_layout": f"%s_staging_{target.pipeline_name}"}

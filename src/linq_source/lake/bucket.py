@@ -38,6 +38,22 @@ class Bucket:
         """Whether it is a folder of this machine."""
         return isinstance(self.fs, LocalFileSystem)
 
+    def check_exists(self) -> None:
+        """Raise `DestinationError` where an object store has no such bucket.
+
+        fsspec would try to make one, somewhere, of some kind.
+        """
+        name = self.root.lstrip("/").partition("/")[0]
+        if self.is_local:
+            return
+        with told(f"the bucket {name}"):
+            exists = self.fs.exists(name)
+        if not exists:
+            raise DestinationError(
+                f"the bucket {name} does not exist, or these credentials may not list it: make "
+                "it or check --bucket-url, then run again"
+            )
+
     def address(self, path: str) -> str:
         """What DuckDB reads a file by; see `reading`."""
         whole = f"{self.root}/{path}"

@@ -17,19 +17,18 @@ from linq_source.extraction import VANISHED
 from linq_source.instants import from_us
 from linq_source.settling.memory import remember_settled, settled_us
 
+# Before every message.
+_EARLIEST = datetime(1, 1, 1, tzinfo=UTC)
+
 
 def settle_sql(pipeline: dlt.Pipeline, client: Any, ledger_retention_days: int) -> int:
     """Mark what the ledger proves deleted; gives the number of messages newly marked."""
     after = from_us(settled_us(pipeline))
     try:
-        newest = _scalar(
-            client,
-            f"SELECT MAX(synced_at) FROM {_name(client, tables.SYNC_WINDOWS)} WHERE synced_at > %s",
-            after,
-        )
+        newest, first, last = _reach(client, after)
         if newest is None:
             return 0
-        marked = _mark_messages(client, after)
+        marked = _mark_messages(client, after, first, last)
         _mark_chats(client, after)
         _prune(client, newest, ledger_retention_days)
     except DatabaseUndefinedRelation:
@@ -38,35 +37,55 @@ def settle_sql(pipeline: dlt.Pipeline, client: Any, ledger_retention_days: int) 
     return marked
 
 
-def _mark_messages(client: Any, after: datetime) -> int:
+def _reach(client: Any, after: datetime) -> tuple[Any, datetime, datetime]:
+    """The newest window not yet settled, and the interval of `sent_at` that all of them cover."""
+    rows = client.execute_sql(
+        "SELECT MAX(synced_at), MIN(window_start), MAX(window_end),"
+        " SUM(CASE WHEN verified AND window_start IS NULL THEN 1 ELSE 0 END)"
+        f" FROM {_name(client, tables.SYNC_WINDOWS)} WHERE synced_at > %s",
+        after,
+    )
+    newest, first, last, from_the_beginning = rows[0]
+    return newest, _EARLIEST if from_the_beginning or first is None else first, last or _EARLIEST
+
+
+def _mark_messages(client: Any, after: datetime, first: datetime, last: datetime) -> int:
     """A message in a verified window newer than its own last load was deleted upstream.
 
     A window in which a record could not be typed proves nothing about that record: the message
-    it names is left alone, and where none is named, the chat's windows of that run are.
+    it names is left alone, and where none is named, the chat's windows of that run are. That no
+    message outside [`first`, `last`) can be meant is said with constants: they are what lets a
+    partitioned table leave the rest unread.
     """
     messages = _name(client, tables.CHAT_MESSAGES)
     windows = _name(client, tables.SYNC_WINDOWS)
     rejected = _name(client, tables.REJECTED_RECORDS)
     gone = f"""
-        SELECT m.id AS id, MIN(w.synced_at) AS proved_at
+        SELECT m.id AS id, m.sent_at AS sent_at, MIN(w.synced_at) AS proved_at
         FROM {windows} AS w JOIN {messages} AS m ON m.chat_id = w.chat_id
         WHERE w.verified AND w.synced_at > %s AND m.deleted_at IS NULL
-          AND m.synced_at < w.synced_at
+          AND m.sent_at >= %s AND m.sent_at < %s AND m.synced_at < w.synced_at
           AND (w.window_start IS NULL OR m.sent_at >= w.window_start)
           AND m.sent_at < w.window_end
           AND NOT EXISTS (
             SELECT 1 FROM {rejected} AS r
             WHERE r.chat_id = w.chat_id AND r.synced_at = w.synced_at
               AND (r.message_id IS NULL OR r.message_id = m.id))
-        GROUP BY m.id"""
-    marked = int(_scalar(client, f"SELECT COUNT(*) FROM ({gone}) AS g", after) or 0)
+        GROUP BY m.id, m.sent_at"""
+    found = client.execute_sql(
+        f"SELECT COUNT(*), MIN(g.sent_at), MAX(g.sent_at) FROM ({gone}) AS g", after, first, last
+    )
+    marked, earliest, latest = found[0]
     if marked:
+        # An alias, because BigQuery cannot qualify a column with a table's path.
         client.execute_sql(
-            f"UPDATE {messages} SET deleted_at = gone.proved_at FROM ({gone}) AS gone"
-            f" WHERE {messages}.id = gone.id",
-            after,
+            f"UPDATE {messages} AS t SET deleted_at = gone.proved_at FROM ({gone}) AS gone"
+            " WHERE t.id = gone.id AND t.sent_at = gone.sent_at"
+            " AND t.sent_at >= %s AND t.sent_at <= %s",
+            *(after, earliest, latest + timedelta(microseconds=1)),
+            *(earliest, latest),
         )
-    return marked
+    return int(marked)
 
 
 def _mark_chats(client: Any, after: datetime) -> None:
@@ -77,9 +96,8 @@ def _mark_chats(client: Any, after: datetime) -> None:
         WHERE error = %s AND synced_at > %s GROUP BY chat_id"""
     try:
         client.execute_sql(
-            f"UPDATE {chats} SET deleted_at = gone.proved_at FROM ({gone}) AS gone"
-            f" WHERE {chats}.id = gone.chat_id AND {chats}.deleted_at IS NULL"
-            f" AND {chats}.synced_at < gone.proved_at",
+            f"UPDATE {chats} AS t SET deleted_at = gone.proved_at FROM ({gone}) AS gone"
+            " WHERE t.id = gone.chat_id AND t.deleted_at IS NULL AND t.synced_at < gone.proved_at",
             VANISHED,
             after,
         )
@@ -96,8 +114,3 @@ def _prune(client: Any, newest: datetime, retention_days: int) -> None:
 
 def _name(client: Any, table: tables.Table) -> str:
     return str(client.make_qualified_table_name(table.name))
-
-
-def _scalar(client: Any, sql: str, *parameters: Any) -> Any:
-    rows = client.execute_sql(sql, *parameters)
-    return rows[0][0] if rows else None

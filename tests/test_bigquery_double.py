@@ -1,0 +1,111 @@
+"""The double of BigQuery refuses what BigQuery refuses, and says what it does not know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.bigquery.catalog import BigQueryError
+from tests.bigquery.definitions import Definitions
+from tests.bigquery.warehouse import Warehouse
+
+TABLE = """
+    CREATE TABLE `p`.`d`.`{name}` (
+      `id` INT64 NOT NULL OPTIONS (description='the key\\'s column'), `at` TIMESTAMP NOT NULL,
+      `text` STRING, `is_on` BOOL)
+    PARTITION BY DATE(`at`) CLUSTER BY `id` OPTIONS (description='what it is')"""
+ROWS = """
+    INSERT INTO `p`.`d`.`t` (id, at, text) VALUES
+      (1, TIMESTAMP '2026-01-01 10:00:00+00:00', 'one'),
+      (2, TIMESTAMP '2026-01-02 10:00:00+00:00', 'two'),
+      (3, TIMESTAMP '2026-01-03 10:00:00+00:00', NULL)"""
+
+
+@pytest.fixture
+def warehouse() -> Iterator[Warehouse]:
+    warehouse = Warehouse("p")
+    Definitions(warehouse.catalog, warehouse.cursor()).create_dataset("d")
+    warehouse.run(f"{TABLE.format(name='t')}; {TABLE.format(name='s')}; {ROWS}")
+    yield warehouse
+    warehouse.close()
+
+
+@pytest.mark.parametrize(
+    ("sql", "message"),
+    [
+        ("SELECT 1 FROM p.d.t WHERE id = 'a'", "No matching signature"),
+        ("SELECT 1 FROM p.d.t WHERE id IN ('a')", "No matching signature"),
+        ("SELECT 1 FROM p.d.t WHERE at > 1", "No matching signature"),
+        ("SELECT 1 FROM p.d.t WHERE at BETWEEN 1 AND 2", "No matching signature"),
+        ("SELECT 1 FROM p.d.t WHERE text", "should return type BOOL"),
+        ("SELECT nothing FROM p.d.t", "Unrecognized name"),
+        ("SELECT x.id FROM p.d.t", "Unrecognized name"),
+        ("SELECT `p`.d.t.id FROM p.d.t", "a path cannot qualify"),
+        ("UPDATE p.d.t SET text = 'a' FROM p.d.s AS s WHERE p.d.t.id = s.id", "a path cannot"),
+        ("UPDATE p.d.t SET text = 'a'", "must have a WHERE"),
+        ("UPDATE p.d.t SET text = 1 WHERE TRUE", "cannot be assigned"),
+        ("UPDATE p.d.t SET id = NULL WHERE TRUE", "cannot be null"),
+        (
+            "UPDATE p.d.t AS t SET text = g.x FROM (SELECT 1 AS id, 'a' AS x UNION ALL "
+            "SELECT 1, 'b') AS g WHERE t.id = g.id",
+            "at most one source row",
+        ),
+        (
+            "MERGE INTO p.d.t AS t USING (SELECT 1 AS id, 'a' AS x UNION ALL SELECT 1, 'b') AS g "
+            "ON t.id = g.id WHEN MATCHED THEN UPDATE SET text = g.x",
+            "at most one source row",
+        ),
+        ("DELETE FROM p.d.t", "must have a WHERE"),
+        ("INSERT INTO p.d.t (text) VALUES ('a')", "Required field id"),
+        ("INSERT INTO p.d.t (id, at) VALUES (1)", "1 values for 2 columns"),
+        ("INSERT INTO p.d.t (id, at) VALUES ('1', CURRENT_TIMESTAMP())", "cannot be assigned"),
+        ("ALTER TABLE p.d.t ADD COLUMN more STRING NOT NULL", "Cannot add required"),
+        ("SELECT 1; DECLARE x INT64", "beginning of a script"),
+        ("SELECT 1 FROM other.d.t", "not this project"),
+        ("SELEC 1", ""),
+    ],
+)
+def test_what_bigquery_refuses_is_refused(warehouse: Warehouse, sql: str, message: str) -> None:
+    before = warehouse.rows("d", "t")
+    with pytest.raises(BigQueryError) as caught:
+        warehouse.run(sql)
+    assert message in str(caught.value)
+    assert caught.value.is_expected is False
+    assert warehouse.rows("d", "t") == before
+
+
+def test_what_is_not_there_is_told_as_bigquery_does(warehouse: Warehouse) -> None:
+    for sql, what in (
+        ("SELECT 1 FROM p.d.T", "Table p:d.T"),
+        ("SELECT 1 FROM p.e.t", "Dataset p:e"),
+        ("SELECT 1 FROM p.e.INFORMATION_SCHEMA.COLUMNS", "Dataset p:e"),
+    ):
+        with pytest.raises(BigQueryError, match=f"Not found: {what}") as caught:
+            warehouse.run(sql)
+        assert (caught.value.reason, caught.value.status) == ("notFound", 404)
+
+
+def test_more_days_than_a_job_may_write_are_refused(warehouse: Warehouse) -> None:
+    # Two days more than is allowed.
+    days = "UNNEST(GENERATE_ARRAY(0, 4001)) AS n"
+    sql = f"SELECT n AS id, TIMESTAMP_ADD(TIMESTAMP '2000-01-01', INTERVAL n DAY) AS at FROM {days}"
+    with pytest.raises(BigQueryError, match="Too many partitions"):
+        warehouse.run(f"INSERT INTO p.d.t (id, at) {sql}")
+
+
+def test_constants_and_variables_prune_days_and_subqueries_do_not(warehouse: Warehouse) -> None:
+    for condition, days in (
+        ("d.at >= TIMESTAMP '2026-01-03 00:00:00+00:00'", 1),
+        ("DATE(d.at) IN UNNEST(days)", 2),
+        ("DATE(d.at) IN (SELECT DATE(s.at) FROM p.d.s AS s)", 3),
+        ("d.id = 1", 3),
+    ):
+        script = (
+            "DECLARE days ARRAY<DATE> DEFAULT ["
+            "DATE '2026-01-01', DATE '2026-01-02'];"
+            f"DELETE FROM p.d.t AS d WHERE {condition} AND d.id > 5"
+        )
+        warehouse.run(script)
+        scan = next(scan for scan in warehouse.statements[-1].scans if scan.table == "t")
+        assert (len(scan.days), len(scan.all_days)) == (days, 3)
