@@ -89,7 +89,7 @@ def _case(name: str, case: Mapping[str, Any], result: Mapping[str, Any]) -> str:
     ]
     world = case["world"]
     told = [
-        f"{world['chats']:,} chats of {world['messages_per_chat']:,} messages"
+        f"{_count(world['chats'], 'chat')} of {_count(world['messages_per_chat'], 'message')}"
         + (f", every answer {world['latency_ms']:g} ms late" if world["latency_ms"] else "")
         + "."
     ]
@@ -106,6 +106,10 @@ def _case(name: str, case: Mapping[str, Any], result: Mapping[str, Any]) -> str:
     for chart in charts.get(name, ()):
         lines += ["", f"![{CHARTS[chart]}](charts/{chart})"]
     return "\n".join(lines)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _rows(case: Mapping[str, Any]) -> Iterator[str]:

@@ -100,7 +100,7 @@ def _estimates(case: Case, done: dict[str, Any]) -> dict[str, str]:
         world = first["world"]
         share = case.world.messages / (world["chats"] * world["messages_per_chat"])
         minutes = statistics.median(times) * share / 60
-        result[name] = f"not run: about {minutes:.0f} minutes at its speed of the first load"
+        result[name] = f"not run: about {minutes:.0f} min at its speed of the first load"
     return result
 
 
