@@ -41,8 +41,10 @@ check: $(STAMP)  ## Format, lint, types and layers
 format: $(STAMP)  ## Format the code and mend what lint can
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
-bench: $(STAMP)  ## Measure side by side: this source, a bare loop, dlt's rest_api source
-	@$(BIN)/python benchmarks/run.py --case first-load || { echo "bench failed"; exit 1; }
+bench: $(STAMP)  ## Measure side by side with six other ways, write docs/benchmarks.md (a quarter of an hour)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]' || \
+		{ echo "bench failed: installing packages"; exit 1; }
+	@$(BIN)/python benchmarks/suite.py || { echo "bench failed"; exit 1; }
 
 docs: $(STAMP)  ## Write what README and docs quote from the code
 	@$(BIN)/python docs/build.py || { echo "docs failed"; exit 1; }

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import statistics
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,18 +28,35 @@ class Measurement:
 
 
 def run_measured(
-    command: Sequence[str], *, folder: Path, environment: Mapping[str, str]
+    command: Sequence[str],
+    *,
+    folder: Path,
+    environment: Mapping[str, str],
+    limit_s: float = 3_600.0,
 ) -> Measurement:
-    """Run a command to its end in a folder.
+    """Run a command to its end in a folder; past the limit it is killed with its children.
 
     The kernel starts a child's peak with its parent's memory, so the parent should be small.
     """
     with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
         started_s = time.perf_counter()
         process = subprocess.Popen(
-            command, cwd=folder, env=dict(environment), stdout=stdout, stderr=stderr
+            command,
+            cwd=folder,
+            env=dict(environment),
+            stdout=stdout,
+            stderr=stderr,
+            start_new_session=True,
         )
-        _, status, usage = os.wait4(process.pid, 0)
+        watch = threading.Timer(limit_s, _kill_group, [process.pid])
+        watch.start()
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        except BaseException:
+            _kill_group(process.pid)
+            raise
+        finally:
+            watch.cancel()
         seconds = time.perf_counter() - started_s
         process.returncode = os.waitstatus_to_exitcode(status)
         stdout.seek(0)
@@ -51,18 +71,46 @@ def run_measured(
         )
 
 
-def alternate(
-    names: Sequence[str], runs: int, run: Callable[[str, int], Measurement]
-) -> dict[str, list[Measurement]]:
-    """Run each name in turn, again and again (A B C A B C), so that a slow moment hits all.
+def _kill_group(process_id: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process_id, signal.SIGKILL)
 
-    `run` takes a name and the number of the round, from 0.
+
+def alternate(
+    runs: Mapping[str, int], run: Callable[[str], Measurement]
+) -> dict[str, list[Measurement]]:
+    """Run each name in turn, again and again (A B C A B A), so that a slow moment hits all.
+
+    `runs` says how often each takes part. One whose run failed is not run again.
     """
-    found: dict[str, list[Measurement]] = {name: [] for name in names}
-    for number in range(runs):
-        for name in names:
-            found[name].append(run(name, number))
+    found: dict[str, list[Measurement]] = {name: [] for name in runs}
+    for number in range(max(runs.values(), default=0)):
+        for name, times in runs.items():
+            failed = any(each.exit_code for each in found[name])
+            if number < times and not failed:
+                found[name].append(run(name))
     return found
+
+
+class CpuClock:
+    """Shares of the machine's processor time since it was made, from /proc/stat."""
+
+    def __init__(self) -> None:
+        self._before = _cpu_ticks()
+
+    def steal_percent(self) -> float | None:
+        """What other machines on the same host took; none where it is not told."""
+        spent: list[int] = [
+            after - before for before, after in zip(self._before, _cpu_ticks(), strict=True)
+        ]
+        total: int = sum(spent, start=0)
+        return 100.0 * spent[7] / total if len(spent) > 7 and total else None
+
+
+def _cpu_ticks() -> list[int]:
+    """Ticks of user, nice, system, idle, iowait, irq, softirq and steal."""
+    stat = Path("/proc/stat")
+    return [int(text) for text in stat.read_text().split()[1:9]] if stat.exists() else []
 
 
 @dataclass(frozen=True)

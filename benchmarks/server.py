@@ -1,7 +1,8 @@
 """A fast loopback server of the benchmark's world, in a process of its own.
 
 Prints `ready <port>` once it listens. Besides the API it answers
-`/control/change?share=0.01` (see `World.change`) and `/control/counts` (rows per table).
+`/control/change?share=0.01` (see `World.change`), `/control/counts` (rows per table) and
+`/control/requests` (answered until now, by kind).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import gc
 import json
 import sys
 import time
+from collections import Counter
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
@@ -37,6 +39,9 @@ class Refusal(Exception):
         self.status = status
 
 
+requests: Counter[str] = Counter()
+
+
 def answer(world: World, target: str) -> bytes:
     """The body for a request target. Raises `Refusal`."""
     path, _, query = target.partition("?")
@@ -57,6 +62,7 @@ def answer(world: World, target: str) -> bytes:
 def _read(world: World, parts: list[str], parameters: dict[str, str]) -> bytes | None:
     match parts:
         case ["chats", chat_id, "chat_messages"]:
+            requests["messages"] += 1
             page, per_page = _page(parameters)
             before, after = parameters.get("before"), parameters.get("after")
             query = PageQuery(
@@ -69,10 +75,13 @@ def _read(world: World, parts: list[str], parameters: dict[str, str]) -> bytes |
             )
             return world.messages_body(query)
         case ["chats"]:
+            requests["chats"] += 1
             return world.chats_body(parameters["phone_number"], *_page(parameters))
         case ["chats", chat_id]:
+            requests["chat"] += 1
             return world.chat_body(int(chat_id))
         case ["phone_numbers"]:
+            requests["phone_numbers"] += 1
             return world.phone_numbers_body()
     return None
 
@@ -80,6 +89,8 @@ def _read(world: World, parts: list[str], parameters: dict[str, str]) -> bytes |
 def _control(world: World, path: str, parameters: dict[str, str]) -> bytes:
     if path == "/control/counts":
         return json.dumps(asdict(world.counts)).encode()
+    if path == "/control/requests":
+        return json.dumps(requests).encode()
     if path == "/control/change":
         changed = world.change(float(parameters["share"]), time.time_ns() // 1_000)
         return json.dumps({"chats": changed}).encode()
@@ -180,11 +191,14 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0, help="0: any free port")
     parser.add_argument("--latency-ms", type=float, default=0.0, help="wait before every answer")
     parser.add_argument(
+        "--quiet-days", type=float, default=0.0, help="how long ago the newest messages were sent"
+    )
+    parser.add_argument(
         "--changed-share", type=float, default=0.0, help="of the chats, from 0 to 1"
     )
     parser.add_argument("--generation", type=int, default=0, help="how often that share is changed")
     arguments = parser.parse_args()
-    newest_us = (int(time.time()) - 2) * 1_000_000 + 123_000
+    newest_us = (int(time.time() - arguments.quiet_days * 86_400) - 2) * 1_000_000 + 123_000
     world = World(arguments.chats, arguments.messages_per_chat, newest_us)
     world.render_all()
     for _ in range(arguments.generation):

@@ -24,7 +24,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from linq_source import settle
 from linq_source.errors import DestinationError
-from linq_source.lake import Bucket, check_lake, rebuild_lake, settle_lake, settling
+from linq_source.lake import Bucket, check_lake, rebuild_lake, settle_lake, settler
 from linq_source.lake.layout import DAY, LOCK, MARKER
 from linq_source.lake.locking import locked
 from linq_source.sandbox import DEFAULT_TOKEN, World, grow, seeded_world
@@ -302,7 +302,7 @@ def test_days_as_partitions(lake: Loader) -> None:
 def test_a_large_partition_is_merged_slice_by_slice(
     lake: Loader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settling, "SLICE_ROWS", 10)
+    monkeypatch.setattr(settler, "SLICE_ROWS", 10)
     lake.sync()
     lake.assert_equal_world()
     grow(lake.world)

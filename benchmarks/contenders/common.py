@@ -30,10 +30,17 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     return result
 
 
-def report_counts(database: Path, schema: str) -> None:
-    """Print what the database holds as one line of JSON."""
+def report_counts(database: Path, schema: str, *, peak_kb: int | None = None) -> None:
+    """Print what the database holds as one line of JSON.
+
+    `peak_kb` is the peak memory of a contender that is several processes at once.
+    """
     with duckdb.connect(str(database), read_only=True) as connection:
         counts = {name: _count(connection, schema, table) for name, table in _TABLES.items()}
+        for name in ("attachments", "reactions"):
+            counts[name] += _count_nested(connection, schema, name)
+    if peak_kb is not None:
+        counts["peak_kb"] = peak_kb
     print(json.dumps(counts), flush=True)
 
 
@@ -43,6 +50,17 @@ def _count(connection: Any, schema: str, table: str) -> int:
     except duckdb.CatalogException:
         return 0
     return int(row[0])
+
+
+def _count_nested(connection: Any, schema: str, column: str) -> int:
+    """Children kept as JSON in their message's row."""
+    try:
+        row = connection.execute(
+            f"SELECT SUM(json_array_length({column}::JSON)) FROM {schema}.chat_messages"
+        ).fetchone()
+    except (duckdb.BinderException, duckdb.CatalogException):
+        return 0
+    return int(row[0] or 0)
 
 
 def list_chats(get: Callable[[str, dict[str, str]], bytes]) -> list[int]:

@@ -61,6 +61,15 @@ class Bucket:
             return whole
         return str(self.fs.unstrip_protocol(whole))
 
+    def fetch(self, path: str, folder: str) -> str:
+        """A local file with a file's content: one request, where reading in place takes many."""
+        if self.is_local:
+            return self.address(path)
+        local = f"{folder}/{secrets.token_hex(8)}.parquet"
+        with told(f"{self.root}/{path}"):
+            self.fs.get_file(f"{self.root}/{path}", local)
+        return local
+
     def reading(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Let a connection read this bucket's addresses."""
         if not self.is_local:

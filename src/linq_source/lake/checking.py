@@ -23,11 +23,10 @@ from linq_source.lake.layout import (
     parse_current,
 )
 from linq_source.lake.locking import locked
+from linq_source.lake.settler import Settler, connect
 from linq_source.lake.settling import (
     Marker,
-    Settler,
     complete_loads,
-    connect,
     current_files,
     is_visible,
     read_marker,
@@ -147,7 +146,7 @@ def check_lake(bucket: Bucket) -> LakeReport:
                     findings.append(Finding(path, "is missing"))
                     continue
                 there = made.address(path) if file in expected else None
-                problem, count = _compare(connection, file, bucket.address(path), there)
+                problem, count = _compare(connection, file, bucket.fetch(path, folder), there)
                 rows[file.table.name] = rows.get(file.table.name, 0) + count
                 if problem is not None:
                     findings.append(Finding(path, problem))
