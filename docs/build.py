@@ -1,18 +1,25 @@
 """Writes what the documentation quotes from the code: `make docs`.
 
 The README's table of tables, `docs/tables.md` and the columns in `docs/security.md` come from
-`linq_source.tables`; the README's questions and answers from the demo. A test compares, so that
-none of them goes stale.
+`linq_source.tables`; the README's questions and answers from the demo, and its comparison from
+`docs/benchmarks.json`. A test compares, so that none of them goes stale.
 """
 
 from __future__ import annotations
 
 import io
+import json
 import re
+import statistics
+import sys
 import tempfile
 from pathlib import Path
 
 from rich.console import Console
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.cases import TITLES
 
 from linq_source.cli.demo import QUESTIONS, run_demo
 from linq_source.tables import TABLES, Table
@@ -20,6 +27,7 @@ from linq_source.tables import TABLES, Table
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 TABLES_PAGE = ROOT / "docs" / "tables.md"
+MEASURED = ROOT / "docs" / "benchmarks.json"
 SECURITY_PAGE = ROOT / "docs" / "security.md"
 
 
@@ -77,6 +85,18 @@ def private_columns() -> str:
     )
 
 
+def comparison() -> str:
+    """The README's table of contenders, from the last measurement (`make bench`)."""
+    case = json.loads(MEASURED.read_text())["cases"]["first-load"]["measurements"]
+    lines = ["| | seconds | peak memory |", "|---|---|---|"]
+    for name, title in TITLES.items():
+        if name in case:
+            seconds = statistics.median(each["seconds"] for each in case[name])
+            peak_mb = statistics.median(each["peak_mb"] for each in case[name])
+            lines.append(f"| {title} | {seconds:.1f} | {peak_mb:.0f} MB |")
+    return "\n".join(lines)
+
+
 def questions_and_answers() -> str:
     """The demo's questions, their SQL and the answers it prints."""
     with tempfile.TemporaryDirectory() as folder:
@@ -104,6 +124,7 @@ def built() -> dict[Path, str]:
     readme = README.read_text()
     readme = with_block(readme, "tables", tables_overview())
     readme = with_block(readme, "questions", questions_and_answers())
+    readme = with_block(readme, "comparison", comparison())
     security = with_block(SECURITY_PAGE.read_text(), "private columns", private_columns())
     return {README: readme, TABLES_PAGE: tables_page(), SECURITY_PAGE: security}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
@@ -13,7 +12,7 @@ import pytest
 
 from linq_source import forget
 from linq_source.sandbox import World, grow, seeded_world
-from linq_source.tables import RESOURCE_TABLES, TABLES
+from linq_source.tables import ATTACHMENT_FILES, TABLES
 from tests.bigquery.warehouse import Statement
 from tests.conftest import DAY_MS, HOUR_MS, NOW_MS, Loader
 from tests.destinations import BigQuery, bigquery_project
@@ -53,7 +52,9 @@ def day_of(at_ms: int) -> date:
 def test_tables_are_made_as_they_are_described(loader: Loader, project: BigQuery) -> None:
     loader.sync()
     client = project.client()
-    for table in itertools.chain.from_iterable(RESOURCE_TABLES.values()):
+    for table in TABLES.values():
+        if table is ATTACHMENT_FILES:
+            continue
         found = client.get_table(f"linq.{table.name}")
         assert found.description == table.description
         described = {field.name: field.description for field in found.schema}

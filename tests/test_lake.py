@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -24,7 +23,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from linq_source import settle
 from linq_source.errors import DestinationError
-from linq_source.lake import Bucket, check_lake, rebuild_lake, settle_lake, settler
+from linq_source.lake import Bucket, check_lake, locking, rebuild_lake, settle_lake, settler
 from linq_source.lake.layout import DAY, LOCK, MARKER
 from linq_source.lake.locking import locked
 from linq_source.sandbox import DEFAULT_TOKEN, World, grow, seeded_world
@@ -334,7 +333,7 @@ def test_settling_waits_for_another_and_takes_over_from_the_dead(lake: Loader) -
         pass
     ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"],
                            capture_output=True, text=True, check=True)  # fmt: skip
-    holder = {"owner": "x", "host": socket.gethostname(), "pid": int(ended.stdout)}
+    holder = {"owner": "x", "place": locking._place(), "pid": int(ended.stdout)}
     assert bucket.create_json(LOCK, holder)
     settle(pipeline)
     lake.assert_equal_world()

@@ -12,8 +12,10 @@ import secrets
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from linq_source.errors import DestinationError
@@ -31,7 +33,9 @@ class Lock:
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
-        self._own = {"owner": secrets.token_hex(8), "host": socket.gethostname()}
+        self._own = {
+            "owner": secrets.token_hex(8), "host": socket.gethostname(), "place": _place(),
+        }  # fmt: skip
         self._lost = threading.Event()
 
     def check(self) -> None:
@@ -116,9 +120,18 @@ def locked(bucket: Bucket, *, patience_s: float = 2 * LEASE_S) -> Iterator[Lock]
         lock.release()
 
 
+def _place() -> str:
+    """Where a process number means the same process: one boot of one machine, one container."""
+    found = [socket.gethostname(), f"{uuid.getnode():x}"]
+    with suppress(OSError):
+        found.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        found.append(str(os.stat("/proc/self/ns/pid").st_ino))
+    return "/".join(found)
+
+
 def _is_dead(holder: dict[str, Any]) -> bool:
     """Whether the holder was a process of this machine that has ended."""
-    if holder.get("host") != socket.gethostname() or not isinstance(holder.get("pid"), int):
+    if holder.get("place") != _place() or not isinstance(holder.get("pid"), int):
         return False
     try:
         os.kill(holder["pid"], 0)
