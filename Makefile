@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # uv finds versions that fit all destinations together in seconds, where pip takes many minutes.
 INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
-# Tests run in as many processes as there are cores.
+# Tests run in as many processes as there are cores, and start many more, which need not each
+# compile the package again.
 JOBS ?= auto
 
 .DEFAULT_GOAL := help
@@ -32,7 +33,7 @@ demo: $(STAMP)  ## Load an invented world twice into linq_messages.duckdb and as
 	@$(BIN)/linq-source demo || { echo "demo failed"; exit 1; }
 
 test: $(STAMP)  ## Run the test suite, in parallel
-	@$(BIN)/python -m pytest -n $(JOBS) || { echo "test failed"; exit 1; }
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(JOBS) || { echo "test failed"; exit 1; }
 
 check: $(STAMP)  ## Format, lint, types and layers
 	@$(BIN)/ruff format --check --quiet . || { echo "check failed: format (make format mends it)"; exit 1; }

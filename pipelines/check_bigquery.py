@@ -20,11 +20,12 @@ import dlt
 from linq_source import LinqError, Report, sync
 from linq_source.cli.destinations import Target, open_pipeline
 from linq_source.sandbox import DEFAULT_TOKEN, Sandbox, World, grow, seeded_world
-from linq_source.tables import TABLES
+from linq_source.tables import RESOURCE_TABLES, TABLES
 
 Rows = dict[tuple[Any, ...], dict[str, Any]]
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-NAMES = [name for name, table in TABLES.items() if table.key]
+RUN = ("phone_numbers", "chats", "chat_messages")
+NAMES = [table.name for resource in RUN for table in RESOURCE_TABLES[resource] if table.key]
 
 
 def main() -> int:
