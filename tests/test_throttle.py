@@ -72,28 +72,45 @@ def assert_held(log: list[RequestRecord], at_s: float) -> None:
     assert log[-1].started_s > at_s + 0.99
 
 
+# A busy machine wakes threads late: asking too slowly is believed when seen this often.
+ATTEMPTS = 3
+
+
 def test_a_limited_server_is_asked_as_fast_as_it_allows(
     sandbox: Sandbox, connect: Callable[..., Client]
 ) -> None:
     sandbox.rate_limit_per_s = 40
     sandbox.latency_s = 0.005
-    client = connect()
-    ask_for(client, 10)
-    log = sandbox.requests_log
-    seconds = log[-1].started_s - log[0].started_s
-    refused = sum(record.status == 429 for record in log)
-    granted = len(log) - refused
-    assert 0.85 <= granted / seconds / 40 <= 1.15
-    assert refused / len(log) < 0.05
-    assert (client.refused, client.requests) == (refused, len(log))
+    shares = []
+    for _ in range(ATTEMPTS):
+        sandbox.requests_log.clear()
+        client = connect()
+        ask_for(client, 10)
+        log = sandbox.requests_log
+        seconds = log[-1].started_s - log[0].started_s
+        refused = sum(record.status == 429 for record in log)
+        granted = len(log) - refused
+        shares.append(granted / seconds / 40)
+        assert shares[-1] <= 1.15
+        assert refused / len(log) < 0.05
+        assert (client.refused, client.requests) == (refused, len(log))
+        if shares[-1] >= 0.85:
+            break
+    assert max(shares) >= 0.85
 
 
 def test_a_limit_of_ones_own_is_kept(sandbox: Sandbox, connect: Callable[..., Client]) -> None:
-    ask_for(connect(max_requests_per_second=50), 3)
-    log = sandbox.requests_log
-    # A busy machine wakes threads late, so the lower bound only says that they are woken.
-    seconds = log[-1].started_s - log[0].started_s
-    assert 0.4 <= (len(log) - 1) / seconds / 50 <= 1.06
+    shares = []
+    for _ in range(ATTEMPTS):
+        sandbox.requests_log.clear()
+        ask_for(connect(max_requests_per_second=50), 3)
+        log = sandbox.requests_log
+        seconds = log[-1].started_s - log[0].started_s
+        shares.append((len(log) - 1) / seconds / 50)
+        assert shares[-1] <= 1.06
+        if shares[-1] >= 0.4:
+            break
+    assert max(shares) >= 0.4
 
 
 def test_one_refusal_holds_every_worker(sandbox: Sandbox, connect: Callable[..., Client]) -> None:
