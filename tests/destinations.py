@@ -6,9 +6,10 @@ One entry per destination, in `KINDS`; tests/test_destinations.py runs the same 
 from __future__ import annotations
 
 import itertools
+import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from time import sleep
@@ -153,8 +154,12 @@ class OpenFormat:
         folder = self.bucket / "linq" / name
         if self.options["table_format"] == "delta":
             return DeltaTable(str(folder)) if DeltaTable.is_deltatable(str(folder)) else None
-        versions = sorted(folder.glob("metadata/*.metadata.json"))
-        return StaticTable.from_metadata(str(versions[-1])) if versions else None
+        # A catalog would name the last whole version; one that is being written is none yet.
+        for version in sorted(folder.glob("metadata/*.metadata.json"), reverse=True):
+            with suppress(ValueError):
+                json.loads(version.read_text())
+                return StaticTable.from_metadata(str(version))
+        return None
 
     def version(self, name: str) -> int:
         """How many times the table was written."""

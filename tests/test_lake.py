@@ -429,3 +429,29 @@ def test_a_bucket_that_is_not_there_is_told_in_one_line(
             loader.sync()
     assert len(str(raised.value).splitlines()) == 1
     assert "run again" in str(raised.value)
+
+
+def test_a_lock_is_never_seen_half_written(lake: Loader) -> None:
+    """Nor does it get lost where another process removes the empty folder in the same moment."""
+    lake.sync()
+    bucket = bucket_of(lake)
+    place = "current/locks/lock.json"
+    is_over = threading.Event()
+    seen: list[Any] = []
+
+    def read() -> None:
+        while not is_over.is_set():
+            seen.append(bucket.read_json(place))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        for number in range(500):
+            assert bucket.create_json(place, {"number": number})
+            assert not bucket.create_json(place, {"number": -1})
+            bucket.remove(place)
+    finally:
+        is_over.set()
+        reader.join()
+    assert all(found is None or found["number"] >= 0 for found in seen)
+    assert len({found["number"] for found in seen if found}) > 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import traceback
 from collections.abc import Callable
@@ -44,8 +45,7 @@ class BigQueryDouble:
         class Handler(_Handler):
             api = double
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
 
     @property
@@ -201,6 +201,15 @@ _QUERY_OPTIONS = {
 }
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        # Clients are killed on purpose here.
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
+
+
 class _Handler(BaseHTTPRequestHandler):
     api: BigQueryDouble
     protocol_version = "HTTP/1.1"
@@ -209,7 +218,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _handle(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
-        body = self.rfile.read(length) if length else self._read_chunks()
+        try:
+            body = self.rfile.read(length) if length else self._read_chunks()
+        except ValueError:
+            raise ConnectionError("the client was killed between two chunks") from None
+        if len(body) < length:
+            raise ConnectionError("the client was killed while it sent its request")
         url = urlsplit(self.path)
         try:
             answer = self._route(url.path, {k: v[0] for k, v in parse_qs(url.query).items()}, body)

@@ -9,13 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import duckdb
 from fsspec.implementations.local import LocalFileSystem
 
 from linq_source.errors import DestinationError
 from linq_source.remote import Remote
+
+_FOLDER_ATTEMPTS = 10
 
 
 @dataclass(frozen=True)
@@ -107,9 +109,9 @@ class Bucket:
         with told(whole):
             try:
                 if self.is_local:
-                    os.makedirs(os.path.dirname(whole), exist_ok=True)
-                    with open(whole, "xb") as file:
-                        file.write(text)
+                    # Its name and its content become visible together.
+                    with _beside(whole, text) as beside:
+                        os.link(beside, whole)
                 else:
                     self.fs.pipe_file(whole, text, mode="create")
             except FileExistsError:
@@ -151,12 +153,32 @@ class Bucket:
             if not self.is_local:
                 self.fs.pipe_file(whole, content)
                 return
-            os.makedirs(os.path.dirname(whole), exist_ok=True)
-            beside = f"{os.path.dirname(whole)}/.{secrets.token_hex(8)}.tmp"
-            with open(beside, "wb") as file:
-                file.write(content)
-            _flush(beside)
-            os.replace(beside, whole)
+            with _beside(whole, content) as beside:
+                os.replace(beside, whole)
+
+
+@contextmanager
+def _beside(whole: str, content: bytes) -> Iterator[str]:
+    """A file with a content, on the disk, in the folder of another; removed if still there."""
+    folder = os.path.dirname(whole)
+    beside = f"{folder}/.{secrets.token_hex(8)}.tmp"
+    try:
+        with _opened(beside) as file:
+            file.write(content)
+        _flush(beside)
+        yield beside
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(beside)
+
+
+def _opened(path: str) -> BinaryIO:
+    """A new file; its folder is made again where another process found it empty and removed it."""
+    for _ in range(_FOLDER_ATTEMPTS):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with suppress(FileNotFoundError):
+            return open(path, "xb")
+    raise FileNotFoundError(path)
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
