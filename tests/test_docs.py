@@ -41,7 +41,8 @@ def test_public_names() -> None:
     assert linq_source.__all__ == [
         "ApiContractError", "ApiUnavailableError", "AuditReport", "AuthenticationError",
         "ChatUnavailableError", "ConfigurationError", "DestinationError", "ForgetReport",
-        "LinqError", "Report", "audit", "forget", "linq_source", "settle", "sync",
+        "LinqError", "Report", "audit", "forget", "linq_source", "open_shard", "plan_shards",
+        "settle", "sync",
     ]  # fmt: skip
     for name in linq_source.__all__:
         assert getattr(linq_source, name).__doc__

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from linq_source.forgetting import ForgetReport, forget
     from linq_source.report import Report
     from linq_source.settling import settle
+    from linq_source.sharding import open_shard, plan_shards
     from linq_source.source import linq_source
     from linq_source.syncing import sync
 
@@ -49,6 +50,8 @@ __all__ = [
     "audit",
     "forget",
     "linq_source",
+    "open_shard",
+    "plan_shards",
     "settle",
     "sync",
 ]
@@ -61,6 +64,8 @@ _LATE = {
     "audit": "auditing",
     "forget": "forgetting",
     "linq_source": "source",
+    "open_shard": "sharding",
+    "plan_shards": "sharding",
     "settle": "settling",
     "sync": "syncing",
 }

@@ -8,11 +8,12 @@ from typing import Any
 import dlt
 
 from linq_source.extraction import Extraction
+from linq_source.failures import plain_errors
 from linq_source.remote import forgotten_in
 from linq_source.report import Report
 from linq_source.settling.counting import live_counts
 from linq_source.source import linq_source, session_options
-from linq_source.syncing import plain_errors, sync
+from linq_source.syncing import sync
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,13 @@ from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
 from linq_source import tables
 from linq_source.errors import ConfigurationError, DestinationError
+from linq_source.failures import plain_errors
 from linq_source.planning.forgotten import Forgotten, forgotten_from, sender_column
 from linq_source.planning.privacy import PLAIN, Privacy
 from linq_source.remote import connected
 from linq_source.settling import is_duckdb
 from linq_source.source import FORGOTTEN, PRIVACY, SECTION
-from linq_source.syncing import finish_and_agree, load_pending, plain_errors
+from linq_source.syncing import finish_and_agree, load_pending
 from linq_source.tables import TABLES, Table
 
 _BATCH = 500

@@ -52,6 +52,9 @@ class Shard:
     def __contains__(self, chat_id: int) -> bool:
         return chat_id % self.count == self.index
 
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
 
 @dataclass(frozen=True)
 class Settings:

@@ -6,25 +6,22 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import dlt
 import pyarrow as pa
 from dlt.common.configuration.container import Container
-from dlt.common.configuration.exceptions import ConfigFieldMissingException
 from dlt.common.configuration.providers.doc import BaseDocProvider
 from dlt.common.configuration.specs.pluggable_run_context import PluggableRunContext
 from dlt.common.pipeline import LoadInfo
-from dlt.pipeline.exceptions import PipelineStepFailed
 
 from linq_source.appending import appending, holds_no_messages
 from linq_source.dialects import without_format_warnings
-from linq_source.errors import ConfigurationError, DestinationError, LinqError
 from linq_source.extraction import Extraction, Listener
+from linq_source.failures import plain_errors
 from linq_source.lake import Bucket
 from linq_source.lake.layout import partitioning_of
 from linq_source.merging import merging_by_day, merging_whole
-from linq_source.refusals import find_refusal
 from linq_source.remote import Remote, connected
 from linq_source.report import ChatFailure, Report
 from linq_source.settling import settle
@@ -34,8 +31,6 @@ from linq_source.table_formats import check_table_format, is_filesystem
 PACKAGE_MESSAGES = 500_000
 
 _ARRIVED = "linq_arrived_version"
-
-E = TypeVar("E", bound=BaseException)
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +42,7 @@ def sync(
     max_messages: int | None = PACKAGE_MESSAGES,
     table_format: str | None = None,
     lake_partition: str | None = None,
+    settles: bool = True,
     **source_arguments: Any,
 ) -> Report:
     """Read, load and settle until everything is read.
@@ -55,7 +51,8 @@ def sync(
     "iceberg", for the filesystem destination; a dataset stays with the one it began with. Without
     one a bucket becomes a Parquet lake, whose current state is partitioned by `lake_partition`,
     "month" or "day". A long first reading is loaded in packages of `max_messages`; every loaded
-    package is progress kept.
+    package is progress kept. A shard settles its own chats; without `settles` that is left to a
+    later `settle`, so that the shards of a lake are settled together.
     `listener` is called with the running `Extraction` whenever something was read.
 
     Raises:
@@ -73,20 +70,32 @@ def sync(
     (session,) = sessions
     notes: list[str] = []
     loads: list[str] = []
+    shard = session.settings.shard
+
+    def settled(remote: Remote) -> int:
+        return (
+            settle(
+                pipeline,
+                lake_partition=lake_partition,
+                shard=None if shard is None else str(shard),
+                remote=remote,
+            )
+            if settles
+            else 0
+        )
+
     try:
         with plain_errors(pipeline):
             with connected(pipeline) as remote:
                 if is_filesystem(pipeline):
                     Bucket.of(remote).check_exists()
                 loads += finish_and_agree(pipeline, remote, notes)
-                deleted = (
-                    settle(pipeline, remote=remote, lake_partition=lake_partition) if loads else 0
-                )
+                deleted = settled(remote) if loads else 0
                 session.fills_empty_tables = holds_no_messages(pipeline, remote)
             for remote, package in _load_packages(pipeline, source, session, table_format):
                 loads += package
                 if _is_last(session.extraction):
-                    deleted += settle(pipeline, remote=remote, lake_partition=lake_partition)
+                    deleted += settled(remote)
         return _report(session.extraction, deleted, loads, notes, time.monotonic() - started_s)
     finally:
         session.close()
@@ -244,81 +253,6 @@ def _remember_arrived(pipeline: dlt.Pipeline, version: int) -> None:
 def _note(notes: list[str], text: str) -> None:
     _log.warning(text)
     notes.append(text)
-
-
-@contextmanager
-def plain_errors(pipeline: dlt.Pipeline) -> Iterator[None]:
-    """An error of ours as it is; one of the destination in one line."""
-    try:
-        yield
-    except LinqError:
-        raise
-    except Exception as error:
-        if find_cause(error, KeyboardInterrupt) is not None:
-            raise KeyboardInterrupt from error
-        ours = find_cause(error, LinqError)
-        if ours is not None:
-            raise ours from error
-        if isinstance(error, PipelineStepFailed) and error.step not in ("load", "sync"):
-            raise
-        if isinstance(_root_cause(error), ImportError):
-            name = _destination_name(pipeline)
-            raise ConfigurationError(
-                f"{name} needs an extra: pip install 'linq-source[{name}]'"
-            ) from error
-        missing = find_cause(error, ConfigFieldMissingException)
-        if missing is not None:
-            raise ConfigurationError(_missing_line(pipeline, missing)) from error
-        refusal = find_refusal(error)
-        if refusal is not None:
-            raise ConfigurationError(
-                f"{_destination_name(pipeline)}: the credentials cannot be used, {refusal}; set "
-                "others, or grant them the roles that docs/bigquery.md lists"
-            ) from error
-        raise DestinationError(_destination_line(pipeline, error)) from error
-
-
-def find_cause(error: BaseException, kind: type[E]) -> E | None:
-    """The first error of a kind in a chain of causes."""
-    current: BaseException | None = error
-    while current is not None:
-        if isinstance(current, kind):
-            return current
-        current = current.__cause__ or current.__context__
-    return None
-
-
-def _root_cause(error: BaseException) -> BaseException:
-    while (deeper := error.__cause__ or error.__context__) is not None:
-        error = deeper
-    return error
-
-
-def _destination_line(pipeline: dlt.Pipeline, error: BaseException) -> str:
-    root = _root_cause(error)
-    text = " ".join(str(root).split())
-    if "lock" in text.lower():
-        return (
-            f"{_destination_name(pipeline)}: another program has the file open: close it, "
-            f"then run again ({text[:200]})"
-        )
-    return (
-        f"{_destination_name(pipeline)}: {type(root).__name__}: {text[:300]}; "
-        "check its address, credentials and rights, then run again"
-    )
-
-
-def _missing_line(pipeline: dlt.Pipeline, error: ConfigFieldMissingException) -> str:
-    name = _destination_name(pipeline)
-    elsewhere = ", or GOOGLE_APPLICATION_CREDENTIALS" if name == "bigquery" else ""
-    return (
-        f"{name}: missing configuration: {', '.join(error.fields)}; set it under "
-        f"[destination.{name}] in .dlt/secrets.toml{elsewhere}"
-    )
-
-
-def _destination_name(pipeline: dlt.Pipeline) -> str:
-    return pipeline.destination.destination_name if pipeline.destination else "destination"
 
 
 def _report(

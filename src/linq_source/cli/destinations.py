@@ -14,11 +14,8 @@ if TYPE_CHECKING:
     import dlt
 
 DEFAULT_DATABASE = "linq_messages.duckdb"
-DEFAULT_PIPELINE = "linq_messages"
 DEMO_PIPELINE = "linq_demo"
 _IN_A_BUCKET = ("parquet", "filesystem")
-# Warehouses that several pipelines may load into at once.
-_SHARED = ("bigquery", "postgres", "redshift", "snowflake")
 
 
 @dataclass(frozen=True)
@@ -79,6 +76,8 @@ def _destination(target: Target) -> Any:
     import dlt
     from dlt.common.destination.exceptions import UnknownDestinationModule
 
+    from linq_source.sharding import PIPELINE_NAME, stage_apart
+
     if target.destination == "duckdb":
         path = Path(target.database)
         if path.stem == target.dataset:
@@ -116,7 +115,11 @@ def _destination(target: Target) -> Any:
             # Rows come by REST without that package, and what is fetched here is small.
             warnings.filterwarnings("ignore", "Cannot create BigQuery Storage client")
         factory = dlt.destinations.__dict__[target.destination]
-        return factory(**_staging(target))
+        found = factory()
+        if target.pipeline_name != PIPELINE_NAME:
+            # Shards load into one dataset at the same time.
+            stage_apart(found, target.pipeline_name)
+        return found
     except KeyError:
         others = ("destination", "dummy")
         known = sorted({*(n for n in dlt.destinations.__all__ if n not in others), "parquet"})
@@ -150,20 +153,3 @@ def _bucket_url(target: Target) -> str:
         what = "cannot be written" if folder.is_dir() else "is a file"
         raise ConfigurationError(f"--bucket-url {url}: {folder} {what}; choose another folder")
     return url
-
-
-def _staging(target: Target) -> dict[str, str]:
-    """A staging dataset of its own for every pipeline but the usual one.
-
-    Shards load into one dataset at the same time, and each empties its staging tables first.
-    """
-    import dlt
-
-    key = f"destination.{target.destination}.staging_dataset_name_layout"
-    if (
-        target.destination not in _SHARED
-        or target.pipeline_name == DEFAULT_PIPELINE
-        or dlt.config.get(key) is not None
-    ):
-        return {}
-    return {"staging_dataset_name_layout": f"%s_staging_{target.pipeline_name}"}

@@ -68,10 +68,10 @@ def check(
 
 def _with_bucket(target: Target, act: Any) -> Any:
     from linq_source.errors import ConfigurationError
+    from linq_source.failures import plain_errors
     from linq_source.lake import Bucket
     from linq_source.lake.settling import complete_loads
     from linq_source.remote import connected
-    from linq_source.syncing import plain_errors
 
     pipeline = open_pipeline(target)
     with plain_errors(pipeline), connected(pipeline) as remote:

@@ -327,7 +327,7 @@ def _explain(error: Exception) -> int:
     """Print what went wrong in one line; gives the exit code."""
     from dlt.common.configuration.exceptions import ConfigFieldMissingException
 
-    from linq_source.syncing import find_cause
+    from linq_source.failures import find_cause
 
     ours = find_cause(error, LinqError)
     if ours is not None:

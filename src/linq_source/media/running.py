@@ -13,6 +13,7 @@ from typing import Any
 import dlt
 
 from linq_source.errors import ConfigurationError, DestinationError, LinqError
+from linq_source.failures import plain_errors
 from linq_source.media.catalog import Entry, erase_records, open_entries, orphans
 from linq_source.media.choosing import Choice, attempts_before
 from linq_source.media.fetching import Fetcher, FetchError, Limits, Stopped, quiet_addresses
@@ -21,7 +22,6 @@ from linq_source.media.links import LinkRules, link_hash
 from linq_source.media.recording import Outcome, Records
 from linq_source.media.storing import Bucket
 from linq_source.source import PRIVACY, SECTION
-from linq_source.syncing import plain_errors
 
 WORKERS = 4
 MAX_FILE_BYTES = 2 * 1024**3

@@ -6,8 +6,10 @@ from contextlib import nullcontext
 
 import dlt
 
+from linq_source.failures import plain_errors
 from linq_source.lake import Bucket, settle_lake
 from linq_source.remote import Remote, connected
+from linq_source.settings import parse_shard
 from linq_source.settling.open_tables import settle_open_tables
 from linq_source.settling.sql import settle_sql
 from linq_source.table_formats import format_of, is_filesystem
@@ -20,22 +22,29 @@ def settle(
     *,
     ledger_retention_days: int = LEDGER_RETENTION_DAYS,
     lake_partition: str | None = None,
+    shard: str | None = None,
     remote: Remote | None = None,
 ) -> int:
     """Mark messages and chats that the ledger proves deleted; prune settled ledger rows.
 
     For use after a plain `pipeline.run(linq_source(...))`; `sync` does it by itself. Idempotent.
     Gives the number of messages newly marked. `lake_partition` is `month` or `day`, for a new
-    Parquet lake. `remote` is the destination where it is open.
+    Parquet lake, which is settled whole. With a `shard` (`"i/n"`) only its chats are looked at:
+    another shard's load may be under way. `remote` is the destination where it is open.
     """
-    if not pipeline.default_schema_name:
-        return 0
-    if format_of(pipeline) is not None:
-        return settle_open_tables(pipeline, ledger_retention_days)
-    with nullcontext(remote) if remote is not None else connected(pipeline) as remote:
-        if is_filesystem(pipeline):
-            return settle_lake(Bucket.of(remote), lake_partition)
-        return settle_sql(pipeline, remote.sql, ledger_retention_days)
+    chats = parse_shard(shard)
+    with plain_errors(pipeline):
+        if not pipeline.default_schema_name:
+            # A worker that never loaded: the destination knows the schema.
+            pipeline.sync_destination()
+        if not pipeline.default_schema_name:
+            return 0
+        if format_of(pipeline) is not None:
+            return settle_open_tables(pipeline, ledger_retention_days, chats)
+        with nullcontext(remote) if remote is not None else connected(pipeline) as remote:
+            if is_filesystem(pipeline):
+                return settle_lake(Bucket.of(remote), lake_partition)
+            return settle_sql(pipeline, remote.sql, ledger_retention_days, chats)
 
 
 def is_duckdb(pipeline: dlt.Pipeline) -> bool:

@@ -7,21 +7,29 @@ from datetime import datetime
 import dlt
 
 from linq_source.instants import to_us
+from linq_source.settings import Shard
 from linq_source.source import CLOCK, SECTION
 
 _SETTLED = "linq_settled_us"
 
 
-def settled_us(pipeline: dlt.Pipeline) -> int:
-    """The newest package already settled. Without that memory all are looked at again."""
+def settled_us(pipeline: dlt.Pipeline, shard: Shard | None = None) -> int:
+    """The newest package of the shard's chats already settled, all chats' where none is given.
+
+    Without that memory all are looked at again.
+    """
     try:
-        return int(pipeline.get_local_state_val(_SETTLED))
+        return int(pipeline.get_local_state_val(_key(shard)))
     except KeyError:
         return 0
 
 
-def remember_settled(pipeline: dlt.Pipeline, newest: datetime) -> None:
+def remember_settled(pipeline: dlt.Pipeline, newest: datetime, shard: Shard | None = None) -> None:
     """Note that all up to an instant is settled."""
     # Another shard's clock may be ahead: what this pipeline loads later must not look settled.
     own_us = int(pipeline.state.get("sources", {}).get(SECTION, {}).get(CLOCK, 0))
-    pipeline.set_local_state_val(_SETTLED, min(to_us(newest), own_us))
+    pipeline.set_local_state_val(_key(shard), min(to_us(newest), own_us))
+
+
+def _key(shard: Shard | None) -> str:
+    return _SETTLED if shard is None else f"{_SETTLED}_{shard}"

@@ -20,6 +20,7 @@ import pyarrow as pa
 from linq_source import tables
 from linq_source.extraction import VANISHED
 from linq_source.instants import from_us
+from linq_source.settings import Shard
 from linq_source.settling.conditions import Condition, one_of
 from linq_source.settling.delta import DeltaTables
 from linq_source.settling.iceberg import IcebergTables
@@ -59,13 +60,18 @@ def open_tables(pipeline: dlt.Pipeline) -> Iterator[OpenTables | None]:
         yield DeltaTables(client) if table_format == "delta" else IcebergTables(client)
 
 
-def settle_open_tables(pipeline: dlt.Pipeline, ledger_retention_days: int) -> int:
-    """Apply what the ledger proves; gives the number of messages newly marked."""
-    after = from_us(settled_us(pipeline))
+def settle_open_tables(
+    pipeline: dlt.Pipeline, ledger_retention_days: int, shard: Shard | None = None
+) -> int:
+    """Apply what the ledger proves; gives the number of messages newly marked.
+
+    With a shard only its chats are looked at; the ledger is pruned whole.
+    """
+    after = from_us(settled_us(pipeline, shard))
     with open_tables(pipeline) as store, _database() as database:
         if store is None:
             return 0
-        work = _Work(store, database, after)
+        work = _Work(store, database, after, shard)
         newest = work.newest()
         if newest is None:
             return 0
@@ -73,18 +79,21 @@ def settle_open_tables(pipeline: dlt.Pipeline, ledger_retention_days: int) -> in
         marked = work.mark_messages()
         work.mark_chats()
         work.prune(min(newest, datetime.now(UTC)) - timedelta(days=ledger_retention_days))
-    remember_settled(pipeline, newest)
+    remember_settled(pipeline, newest, shard)
     return marked
 
 
 class _Work:
     """One settling: of what was loaded after an instant."""
 
-    def __init__(self, store: OpenTables, database: Any, after: datetime) -> None:
+    def __init__(
+        self, store: OpenTables, database: Any, after: datetime, shard: Shard | None
+    ) -> None:
         self._store = store
         self._database = database
         self._is_new = Condition("synced_at", ">", after)
         self._newest = after
+        self._shard = shard
 
     def newest(self) -> datetime | None:
         """The instant of the newest package not settled yet; none if all are.
@@ -98,6 +107,11 @@ class _Work:
             self._is_new,
         )
         self._read("new_chats", tables.CHATS, ("id", "synced_at"), self._is_new)
+        if self._shard is not None:
+            for table, key in (("windows", "chat_id"), ("new_chats", "id")):
+                self._database.execute(
+                    f"DELETE FROM {table} WHERE {key} % {self._shard.count} <> {self._shard.index}"
+                )
         newest: datetime | None = self._one(
             "SELECT max(synced_at) FROM (SELECT synced_at FROM windows"
             " UNION ALL SELECT synced_at FROM new_chats)"

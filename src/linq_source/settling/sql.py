@@ -15,41 +15,49 @@ from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from linq_source import tables
 from linq_source.extraction import VANISHED
 from linq_source.instants import from_us
+from linq_source.settings import Shard
 from linq_source.settling.memory import remember_settled, settled_us
 
 # Before every message.
 _EARLIEST = datetime(1, 1, 1, tzinfo=UTC)
 
 
-def settle_sql(pipeline: dlt.Pipeline, client: Any, ledger_retention_days: int) -> int:
-    """Mark what the ledger proves deleted; gives the number of messages newly marked."""
-    after = from_us(settled_us(pipeline))
+def settle_sql(
+    pipeline: dlt.Pipeline, client: Any, ledger_retention_days: int, shard: Shard | None = None
+) -> int:
+    """Mark what the ledger proves deleted; gives the number of messages newly marked.
+
+    With a shard only windows of its chats are looked at, and pruned.
+    """
+    after = from_us(settled_us(pipeline, shard))
     try:
-        newest, first, last = _reach(client, after)
+        newest, first, last = _reach(client, after, shard)
         if newest is None:
             return 0
-        marked = _mark_messages(client, after, first, last)
-        _mark_chats(client, after)
-        _prune(client, newest, ledger_retention_days)
+        marked = _mark_messages(client, after, first, last, shard)
+        _mark_chats(client, after, shard)
+        _prune(client, newest, ledger_retention_days, shard)
     except DatabaseUndefinedRelation:
         return 0
-    remember_settled(pipeline, newest)
+    remember_settled(pipeline, newest, shard)
     return marked
 
 
-def _reach(client: Any, after: datetime) -> tuple[Any, datetime, datetime]:
+def _reach(client: Any, after: datetime, shard: Shard | None) -> tuple[Any, datetime, datetime]:
     """The newest window not yet settled, and the interval of `sent_at` that all of them cover."""
     rows = client.execute_sql(
         "SELECT MAX(synced_at), MIN(window_start), MAX(window_end),"
         " SUM(CASE WHEN verified AND window_start IS NULL THEN 1 ELSE 0 END)"
-        f" FROM {_name(client, tables.SYNC_WINDOWS)} WHERE synced_at > %s",
+        f" FROM {_name(client, tables.SYNC_WINDOWS)} WHERE synced_at > %s{_of(shard)}",
         after,
     )
     newest, first, last, from_the_beginning = rows[0]
     return newest, _EARLIEST if from_the_beginning or first is None else first, last or _EARLIEST
 
 
-def _mark_messages(client: Any, after: datetime, first: datetime, last: datetime) -> int:
+def _mark_messages(
+    client: Any, after: datetime, first: datetime, last: datetime, shard: Shard | None
+) -> int:
     """A message in a verified window newer than its own last load was deleted upstream.
 
     A window in which a record could not be typed proves nothing about that record: the message
@@ -63,7 +71,7 @@ def _mark_messages(client: Any, after: datetime, first: datetime, last: datetime
     gone = f"""
         SELECT m.id AS id, m.sent_at AS sent_at, MIN(w.synced_at) AS proved_at
         FROM {windows} AS w JOIN {messages} AS m ON m.chat_id = w.chat_id
-        WHERE w.verified AND w.synced_at > %s AND m.deleted_at IS NULL
+        WHERE w.verified AND w.synced_at > %s{_of(shard, "w.")} AND m.deleted_at IS NULL
           AND m.sent_at >= %s AND m.sent_at < %s AND m.synced_at < w.synced_at
           AND (w.window_start IS NULL OR m.sent_at >= w.window_start)
           AND m.sent_at < w.window_end
@@ -88,12 +96,12 @@ def _mark_messages(client: Any, after: datetime, first: datetime, last: datetime
     return int(marked)
 
 
-def _mark_chats(client: Any, after: datetime) -> None:
+def _mark_chats(client: Any, after: datetime, shard: Shard | None) -> None:
     chats = _name(client, tables.CHATS)
     windows = _name(client, tables.SYNC_WINDOWS)
     gone = f"""
         SELECT chat_id, MIN(synced_at) AS proved_at FROM {windows}
-        WHERE error = %s AND synced_at > %s GROUP BY chat_id"""
+        WHERE error = %s AND synced_at > %s{_of(shard)} GROUP BY chat_id"""
     try:
         client.execute_sql(
             f"UPDATE {chats} AS t SET deleted_at = gone.proved_at FROM ({gone}) AS gone"
@@ -105,11 +113,17 @@ def _mark_chats(client: Any, after: datetime) -> None:
         return
 
 
-def _prune(client: Any, newest: datetime, retention_days: int) -> None:
+def _prune(client: Any, newest: datetime, retention_days: int, shard: Shard | None) -> None:
     oldest_kept = min(newest, datetime.now(UTC)) - timedelta(days=retention_days)
     client.execute_sql(
-        f"DELETE FROM {_name(client, tables.SYNC_WINDOWS)} WHERE synced_at < %s", oldest_kept
+        f"DELETE FROM {_name(client, tables.SYNC_WINDOWS)} WHERE synced_at < %s{_of(shard)}",
+        oldest_kept,
     )
+
+
+def _of(shard: Shard | None, prefix: str = "") -> str:
+    """The condition that leaves the shard's chats."""
+    return "" if shard is None else f" AND MOD({prefix}chat_id, {shard.count}) = {shard.index}"
 
 
 def _name(client: Any, table: tables.Table) -> str:
