@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -26,6 +26,7 @@ from linq_source.instants import to_us
 from linq_source.planning import listings, rows
 from linq_source.planning.drifting import ColumnTypes
 from linq_source.planning.forgotten import forgotten_from
+from linq_source.planning.inheritance import NOTHING_INHERITED, kept_stamps
 from linq_source.planning.privacy import PLAIN, privacy_of
 from linq_source.settings import Settings, check_settings
 from linq_source.tables import RESOURCE_TABLES, SYNC_RUNS, TOMBSTONE
@@ -35,6 +36,8 @@ DEFAULT_BASE_URL = "https://api.linqapp.com"
 CLOCK = "synced_at_us"
 PRIVACY = "privacy"
 FORGOTTEN = "forgotten"
+STAMPS = "stamps_us"
+SETTLED = "settled_us"
 
 
 @dlt.source(name="linq", section=SECTION)
@@ -157,6 +160,10 @@ class Session:
         self._entered: set[str] = set()
         self._open = 0
         self._synced_at_us = 0
+        # What other pipelines left in the same dataset; taken over once.
+        self.inheritance = NOTHING_INHERITED
+        # Up to where the destination was settled when the reading began; 0: not known.
+        self.settled_us = 0
         # Set where the destination holds no messages yet: then nothing has to be replaced.
         self.fills_empty_tables = False
 
@@ -181,7 +188,9 @@ class Session:
         if package != self._package or resource in self._entered or self.extraction is None:
             self._package = package
             self._entered = set()
-            self._synced_at_us = _next_instant()
+            self._synced_at_us = _next_instant(self.inheritance.clock_us)
+            if self.inheritance.forgotten is not None:
+                dlt.current.source_state().setdefault(FORGOTTEN, dict(self.inheritance.forgotten))
             if self.extraction is None or not self._keep:
                 self.close()
                 forgotten = forgotten_from(dlt.current.source_state().get(FORGOTTEN))
@@ -198,8 +207,9 @@ class Session:
     def _check_privacy(self) -> None:
         """Raise `ConfigurationError` where rows of another treatment are loaded already."""
         state = dlt.current.source_state()
-        was = state.get(PRIVACY, PLAIN.fingerprint)
-        if CLOCK in state and was != self._privacy:
+        own = state.get(PRIVACY, PLAIN.fingerprint) if CLOCK in state else None
+        was = own or self.inheritance.privacy
+        if was is not None and was != self._privacy:
             raise ConfigurationError(
                 f"phones={self.settings.phones}, text={self.settings.text} or the privacy_key is "
                 f"not what this dataset was loaded with ({was.split(':')[0]}), and old rows would "
@@ -208,6 +218,11 @@ class Session:
 
     def _phone_numbers(self) -> Iterator[Any]:
         with self._joined("phone_numbers") as extraction:
+            shard = self.settings.shard
+            if shard is not None and shard.index:
+                # They are the first shard's: two that add the same row at once would double it.
+                yield from self._mark("phone_numbers", {})
+                return
             found = extraction.privacy.protect(extraction.phone_numbers())
             found = extraction.forgotten.without(found)
             yield from self._changed("phone_numbers", found, rows.phone_number_rows)
@@ -224,20 +239,28 @@ class Session:
             changed = records
         else:
             state = dlt.current.resource_state(resource)
-            known = state.setdefault("digests", {})
+            known = listings.without_groups(
+                state.get("digests", {}), self._rewritten(resource, records)
+            )
             changed, digests = listings.changed_groups(records, known)
-            if digests != known:
-                known.update(digests)
-                for gone in known.keys() - digests.keys():
-                    del known[gone]
+            if digests != state.get("digests"):
+                state["digests"] = digests
         found = to_rows(changed, self._synced_at_us) if len(changed) else {}
         yield from self._mark(resource, found)
+
+    def _rewritten(self, resource: str, records: Any) -> set[int]:
+        """Ids of the records whose rows others loaded or marked since; told once."""
+        found = dict(self.inheritance.rewritten)
+        gone = found.pop(resource, frozenset())
+        self.inheritance = replace(self.inheritance, rewritten=found)
+        return set(gone) & set(records.root["id"].to_pylist()) if gone else set()
 
     def _chat_messages(self) -> Iterator[Any]:
         with self._joined("chat_messages") as extraction:
             state = dlt.current.resource_state("chat_messages")
             cursors: MutableMapping[str, str] = state.setdefault("cursors", {})
             yield from self._mark("chat_messages", {})
+            self._take_over(extraction, cursors)
             extraction.fills_empty_tables = self.fills_empty_tables
             for found in extraction.messages(cursors, self._synced_at_us):
                 yield from self._mark("chat_messages", found)
@@ -249,6 +272,26 @@ class Session:
             if extraction.is_complete or extraction.outage is not None or not self._keep:
                 found = extraction.run_row(self._synced_at_us)
                 yield from self._mark("chat_messages", found)
+
+    def _take_over(self, extraction: Extraction, cursors: MutableMapping[str, str]) -> None:
+        """Put cursors of other pipelines, and doubted ones, in the place of this one's own."""
+        found, self.inheritance = (
+            self.inheritance,
+            replace(self.inheritance, cursors={}, stamps=frozenset()),
+        )
+        if self.settings.is_stateless:
+            return
+        listed = extraction.chats()
+        for key, text in found.cursors.items():
+            is_sibling = listed.complete and key in found.siblings
+            if key in cursors or int(key) in listed.counts or is_sibling:
+                cursors[key] = text
+        if found.stamps:
+            self._remember_stamps(found.stamps)
+
+    def _remember_stamps(self, stamps: Iterable[int]) -> None:
+        state = dlt.current.source_state()
+        state[STAMPS] = kept_stamps([*state.get(STAMPS, ()), *stamps], self._synced_at_us)
 
     def _mark(self, resource: str, found: Mapping[str, pa.Table]) -> Iterator[Any]:
         """Rows for dlt, each for its table; without any, the tables that never had rows."""
@@ -270,7 +313,11 @@ class Session:
             yield in_the_dialect(types.settle(name, table), name)
         if any(table.num_rows and name != SYNC_RUNS.name for name, table in found.items()):
             state = dlt.current.source_state()
-            state[CLOCK] = self._synced_at_us
+            if state.get(CLOCK) != self._synced_at_us:
+                state[CLOCK] = self._synced_at_us
+                self._remember_stamps([self._synced_at_us])
+                if self.settled_us:
+                    state[SETTLED] = {str(self.settings.shard): self.settled_us}
             if self._privacy != PLAIN.fingerprint:
                 state[PRIVACY] = self._privacy
 
@@ -346,6 +393,7 @@ def _now_us() -> int:
     return to_us(datetime.now(UTC))
 
 
-def _next_instant() -> int:
+def _next_instant(after_us: int = 0) -> int:
     """`synced_at` of a package: now, but always later than every one before it."""
-    return max(_now_us(), int(dlt.current.source_state().get(CLOCK, 0)) + 1)
+    own_us = int(dlt.current.source_state().get(CLOCK, 0))
+    return max(_now_us(), own_us + 1, after_us + 1)

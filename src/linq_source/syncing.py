@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import dlt
@@ -19,14 +20,17 @@ from linq_source.appending import appending, holds_no_messages
 from linq_source.dialects import without_format_warnings
 from linq_source.extraction import Extraction, Listener
 from linq_source.failures import plain_errors
+from linq_source.inheriting import find_inheritance
 from linq_source.lake import Bucket
 from linq_source.lake.layout import partitioning_of
 from linq_source.merging import merging_by_day, merging_whole
 from linq_source.remote import Remote, connected
 from linq_source.report import ChatFailure, Report
+from linq_source.settings import Shard
 from linq_source.settling import settle
-from linq_source.source import SECTION, Session, linq_source, session_options
-from linq_source.table_formats import check_table_format, is_filesystem
+from linq_source.settling.memory import remembers_settled, settled_us
+from linq_source.source import CLOCK, SECTION, Session, linq_source, session_options
+from linq_source.table_formats import check_table_format, format_of, is_filesystem
 
 PACKAGE_MESSAGES = 500_000
 
@@ -71,34 +75,62 @@ def sync(
     notes: list[str] = []
     loads: list[str] = []
     shard = session.settings.shard
-
-    def settled(remote: Remote) -> int:
-        return (
-            settle(
-                pipeline,
-                lake_partition=lake_partition,
-                shard=None if shard is None else str(shard),
-                remote=remote,
-            )
-            if settles
-            else 0
-        )
-
+    settling = _Settling(pipeline, shard, lake_partition, settles)
     try:
         with plain_errors(pipeline):
             with connected(pipeline) as remote:
                 if is_filesystem(pipeline):
                     Bucket.of(remote).check_exists()
                 loads += finish_and_agree(pipeline, remote, notes)
-                deleted = settled(remote) if loads else 0
+                deleted = settling.catch_up(remote, bool(loads))
+                session.settled_us = settled_us(pipeline, shard)
+                session.inheritance = find_inheritance(pipeline, remote, shard, table_format)
                 session.fills_empty_tables = holds_no_messages(pipeline, remote)
             for remote, package in _load_packages(pipeline, source, session, table_format):
                 loads += package
                 if _is_last(session.extraction):
-                    deleted += settled(remote)
+                    deleted += settling.finish(remote)
         return _report(session.extraction, deleted, loads, notes, time.monotonic() - started_s)
     finally:
         session.close()
+
+
+@dataclass(frozen=True)
+class _Settling:
+    """How a run settles what it loads; gives the messages newly marked deleted."""
+
+    pipeline: dlt.Pipeline
+    shard: Shard | None
+    lake_partition: str | None
+    is_wanted: bool
+
+    def catch_up(self, remote: Remote, has_loaded: bool) -> int:
+        """Before reading: what an earlier run loaded, as far as nothing says that it is settled.
+
+        On an empty disk nothing does, and what the next package tells of it is all there is.
+        """
+        forgot = not remembers_settled(self.pipeline, self.shard) and CLOCK in _source_state(
+            self.pipeline
+        )
+        if forgot and (not is_filesystem(self.pipeline) or format_of(self.pipeline) is not None):
+            return self._settle(remote)
+        return self.finish(remote) if has_loaded else 0
+
+    def finish(self, remote: Remote) -> int:
+        """After loading, where that is not left to others."""
+        return self._settle(remote) if self.is_wanted else 0
+
+    def _settle(self, remote: Remote) -> int:
+        return settle(
+            self.pipeline,
+            lake_partition=self.lake_partition,
+            shard=None if self.shard is None else str(self.shard),
+            remote=remote,
+        )
+
+
+def _source_state(pipeline: dlt.Pipeline) -> Any:
+    return pipeline.state.get("sources", {}).get(SECTION, {})
 
 
 def _load_packages(

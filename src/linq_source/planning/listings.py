@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -162,11 +162,12 @@ def distinct(records: Records) -> Records:
 
 
 def of_shard(records: Records, shard: Shard | None) -> Records:
-    """The chats of a shard."""
+    """The chats of a shard. What the list had that is no chat stands with the first shard."""
     if shard is None or len(records) == 0:
         return records
     rest = _remainder(records.root["id"], shard.count)
-    return _where(records, pc.equal(rest, pa.scalar(shard.index, pa.int64())))
+    found = _where(records, pc.equal(rest, pa.scalar(shard.index, pa.int64())))
+    return found if shard.index == 0 else replace(found, rejected=())
 
 
 def changed_groups(records: Records, known: Mapping[str, str]) -> tuple[Records, dict[str, str]]:
@@ -193,6 +194,12 @@ def changed_groups(records: Records, known: Mapping[str, str]) -> tuple[Records,
             changed.append(part)
         start = end
     return concat_records(records.shape, changed), digests
+
+
+def without_groups(known: Mapping[str, str], ids: Iterable[int]) -> dict[str, str]:
+    """The digests without those of the groups that these ids belong to."""
+    gone = {str(i % DIGEST_GROUPS) for i in ids}
+    return {group: digest for group, digest in known.items() if group not in gone}
 
 
 def _remainder(ids: pa.ChunkedArray, divisor: int) -> pa.ChunkedArray:

@@ -1,4 +1,8 @@
-"""Up to which instant a pipeline's destination is settled; kept beside the pipeline's state."""
+"""Up to which instant a pipeline's destination is settled.
+
+It is kept beside the pipeline's state. What was settled before a package was extracted goes into
+the state with that package, too, for a worker that starts with an empty disk.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,9 @@ import dlt
 
 from linq_source.instants import to_us
 from linq_source.settings import Shard
-from linq_source.source import CLOCK, SECTION
+from linq_source.source import CLOCK, SECTION, SETTLED
 
-_SETTLED = "linq_settled_us"
+_LOCAL = "linq_settled_us"
 
 
 def settled_us(pipeline: dlt.Pipeline, shard: Shard | None = None) -> int:
@@ -18,10 +22,14 @@ def settled_us(pipeline: dlt.Pipeline, shard: Shard | None = None) -> int:
 
     Without that memory all are looked at again.
     """
-    try:
-        return int(pipeline.get_local_state_val(_key(shard)))
-    except KeyError:
-        return 0
+    source = pipeline.state.get("sources", {}).get(SECTION, {})
+    told_us = int(source.get(SETTLED, {}).get(str(shard), 0))
+    return max(_local_us(pipeline, shard), told_us)
+
+
+def remembers_settled(pipeline: dlt.Pipeline, shard: Shard | None = None) -> bool:
+    """Whether this machine settled the pipeline's destination before."""
+    return _local_us(pipeline, shard) > 0
 
 
 def remember_settled(pipeline: dlt.Pipeline, newest: datetime, shard: Shard | None = None) -> None:
@@ -31,5 +39,12 @@ def remember_settled(pipeline: dlt.Pipeline, newest: datetime, shard: Shard | No
     pipeline.set_local_state_val(_key(shard), min(to_us(newest), own_us))
 
 
+def _local_us(pipeline: dlt.Pipeline, shard: Shard | None) -> int:
+    try:
+        return int(pipeline.get_local_state_val(_key(shard)))
+    except KeyError:
+        return 0
+
+
 def _key(shard: Shard | None) -> str:
-    return _SETTLED if shard is None else f"{_SETTLED}_{shard}"
+    return _LOCAL if shard is None else f"{_LOCAL}_{shard}"

@@ -1,0 +1,178 @@
+"""What a pipeline takes over from others that load into the same dataset.
+
+A pipeline's cursors and digests describe the tables as it left them. Where another pipeline
+loaded rows of the same chats since (other shards than before, a backfill, a package whose worker
+died with its disk), they no longer do: those days are doubted, that is loaded again when next
+read. Where another pipeline knows a chat better, its memory of the chat is taken over.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from linq_source.instants import DAY_US, floor_day
+from linq_source.planning.cursors import Cursor, decode, doubt, encode
+from linq_source.planning.windows import Window
+from linq_source.settings import Shard
+
+# Packages stamped within this time before a pipeline's newest are looked for: another worker's
+# clock may be behind, and its package may have landed later than it was stamped.
+OVERLAP_US = DAY_US
+MOST_STAMPS = 200
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a pipeline's state says. `stamps` are the packages (`synced_at`) it knows of.
+
+    Its own, and those of others that it took into account.
+    """
+
+    pipeline_name: str
+    clock_us: int = 0
+    stamps: frozenset[int] = frozenset()
+    cursors: Mapping[str, str] = field(default_factory=dict)
+    forgotten: Mapping[str, Any] | None = None
+    privacy: str | None = None
+
+    @property
+    def since_us(self) -> int:
+        """From where on packages that it does not know of are looked for."""
+        since_us = max(self.clock_us - OVERLAP_US, 0)
+        return max(since_us, min(self.stamps)) if len(self.stamps) >= MOST_STAMPS else since_us
+
+    def knows(self, stamp_us: int) -> bool:
+        """Whether it took a package into account."""
+        return stamp_us in self.stamps or stamp_us <= self.since_us
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedWindow:
+    """A ledger row: a window of which somebody loaded `messages` messages."""
+
+    window: Window
+    messages: int
+    stamp_us: int
+    failed: bool
+
+
+@dataclass(frozen=True)
+class Inheritance:
+    """What a pipeline has to take into account before it reads.
+
+    `cursors` stand in for its own. Those of `siblings`, the shards of another division of the
+    same pipeline, count although their chat is not listed: it vanished in between. Rows whose id
+    is in `rewritten` (per table) are loaded whatever their digest says.
+    """
+
+    clock_us: int = 0
+    stamps: frozenset[int] = frozenset()
+    cursors: Mapping[str, str] = field(default_factory=dict)
+    siblings: frozenset[str] = frozenset()
+    rewritten: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    forgotten: Mapping[str, Any] | None = None
+    privacy: str | None = None
+
+
+NOTHING_INHERITED = Inheritance()
+
+
+def kept_stamps(stamps: Iterable[int], clock_us: int) -> list[int]:
+    """The stamps to remember: those of the last day, the newest first to be kept."""
+    recent = sorted(stamp for stamp in set(stamps) if stamp > clock_us - OVERLAP_US)
+    return recent[-MOST_STAMPS:]
+
+
+def since_of(own: Memory, others: Sequence[Memory], shard: Shard | None) -> int:
+    """From where on the ledger is needed to judge what everybody remembers."""
+    if own.clock_us:
+        return own.since_us
+    best = _best([own, *others], shard)
+    return min((memory.since_us for memory in best.values()), default=0)
+
+
+def inherit(
+    own: Memory,
+    others: Sequence[Memory],
+    loaded: Sequence[LoadedWindow],
+    shard: Shard | None = None,
+    touched: frozenset[str] | None = None,
+) -> Inheritance:
+    """The cursors that change, and what a fresh pipeline has to respect.
+
+    `loaded` are the ledger's windows of the shard's chats, from before anybody's `since_us` on.
+    `touched` are the chats that others loaded; none: any that somebody remembers.
+    """
+    windows = defaultdict(list)
+    for row in loaded:
+        windows[str(row.window.chat_id)].append(row)
+    best = _best([own, *others], shard)
+    is_fresh = not own.clock_us
+    keys = best.keys() if touched is None else best.keys() & touched
+    cursors = {}
+    siblings = set()
+    for key in keys:
+        memory = best[key]
+        text = _doubted(memory, key, windows.get(key, ()))
+        if text is None or text == own.cursors.get(key):
+            continue
+        cursors[key] = text
+        if (
+            memory is not own
+            and is_fresh
+            and _base(memory.pipeline_name) == _base(own.pipeline_name)
+        ):
+            siblings.add(key)
+    latest = max([own, *others], key=lambda memory: memory.clock_us)
+    forgetting = [memory.forgotten for memory in others if memory.forgotten]
+    return Inheritance(
+        clock_us=max([latest.clock_us, *(row.stamp_us for row in loaded)]),
+        stamps=frozenset(row.stamp_us for row in loaded if not own.knows(row.stamp_us)),
+        cursors=cursors,
+        siblings=frozenset(siblings),
+        forgotten=max(forgetting, key=_size, default=None) if is_fresh else None,
+        privacy=latest.privacy if is_fresh else None,
+    )
+
+
+def _best(memories: Sequence[Memory], shard: Shard | None) -> dict[str, Memory]:
+    """Whose memory of each chat is the newest."""
+    best: dict[str, Memory] = {}
+    for memory in sorted(memories, key=lambda memory: memory.clock_us):
+        for key, text in memory.cursors.items():
+            if text and (shard is None or int(key) in shard):
+                best[key] = memory
+    return best
+
+
+def _doubted(memory: Memory, key: str, loaded: Iterable[LoadedWindow]) -> str | None:
+    try:
+        cursor = decode(memory.cursors[key])
+    except ValueError:
+        return None
+    for row in loaded:
+        if not memory.knows(row.stamp_us):
+            cursor = doubt(cursor, row.window, _days(row, cursor))
+    return encode(cursor)
+
+
+def _days(row: LoadedWindow, cursor: Cursor) -> Iterable[int]:
+    """Midnights of the days in the lookback that a window may have brought messages to."""
+    if not row.messages or cursor.newest_us is None or cursor.edge_us is None:
+        return ()
+    start_us = max(cursor.edge_us, row.window.start_us or cursor.edge_us)
+    # A digest beyond the newest message says nothing yet: those days are read anyway.
+    end_us = min(row.window.end_us, cursor.newest_us + DAY_US)
+    return range(floor_day(start_us), end_us, DAY_US)
+
+
+def _base(pipeline_name: str) -> str:
+    return re.sub(r"_\d+_of_\d+$", "", pipeline_name)
+
+
+def _size(forgotten: Mapping[str, Any]) -> int:
+    return len(forgotten.get("people", ())) + len(forgotten.get("chats", ()))
