@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import dlt
 import pytest
 
-from linq_source import Report, audit, linq_source, settle, sync
+from linq_source import Report, audit, linq_source, open_shard, plan_shards, settle, sync
 from linq_source.auditing import AuditReport
 from linq_source.sandbox import DEFAULT_TOKEN, Sandbox, World, seeded_world
 from tests.destinations import DuckDB, Place
@@ -66,6 +67,21 @@ class Loader:
 
     def sync(self, **options: Any) -> Report:
         return sync(self.pipeline, **self.options, **self.arguments(**options))
+
+    def sync_shards(self, count: int, settles: bool = True, **options: Any) -> list[Report]:
+        """Every shard after the other, by a worker that starts with an empty disk."""
+        reports = []
+        for shard in plan_shards(count):
+            with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+                pipeline = self.open_shard(shard, Path(folder))
+                arguments = self.arguments(shard=shard, **options)
+                reports.append(sync(pipeline, settles=settles, **self.options, **arguments))
+        return reports
+
+    def open_shard(self, shard: str, folder: Path) -> dlt.Pipeline:
+        """A shard's pipeline, with its files in a folder."""
+        destination = self._place.destination()
+        return open_shard(shard, destination, pipeline_name=self.name, pipelines_dir=str(folder))
 
     def audit(self, **options: Any) -> AuditReport:
         return audit(self.pipeline, **self.arguments(**options))

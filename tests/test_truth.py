@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -47,6 +48,8 @@ KINDS = (
 class Truth(RuleBasedStateMachine):
     """World and pipeline side by side."""
 
+    divides = False
+
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="linq-truth-"))
@@ -58,6 +61,7 @@ class Truth(RuleBasedStateMachine):
         self.loader = Loader(self.sandbox, self.folder)
         self.page_size = 5
         self.workers = 3
+        self.shards = 1
         # In which direction a chat's old messages changed since the last run; both at once may
         # cancel out, which no count can show.
         self.direction: dict[int, int] = {}
@@ -162,6 +166,12 @@ class Truth(RuleBasedStateMachine):
     def read_otherwise(self, page_size: int, workers: int) -> None:
         self.page_size, self.workers = page_size, workers
 
+    @rule(shards=st.sampled_from([1, 2, 3]))
+    def divide_otherwise(self, shards: int) -> None:
+        """From now on by other pipelines: so many shards, each on an empty disk."""
+        if self.divides:
+            self.shards = shards
+
     @rule(inclusive=st.booleans())
     def before_and_after_mean_otherwise(self, inclusive: bool) -> None:
         self.sandbox.inclusive = inclusive
@@ -222,7 +232,14 @@ class Truth(RuleBasedStateMachine):
     def sync(self, **more: Any) -> Any:
         STEPS["runs"] += 1
         self.has_run = True
-        return self.loader.sync(**self.options(), **more)
+        if self.shards == 1:
+            return self.loader.sync(**self.options(), **more)
+        reports = self.loader.sync_shards(self.shards, **self.options(), **more)
+        return SimpleNamespace(
+            exit_code=max(report.exit_code for report in reports),
+            messages=sum(report.messages for report in reports),
+            deleted=sum(report.deleted for report in reports),
+        )
 
     def teardown(self) -> None:
         try:
@@ -252,11 +269,16 @@ def at_request(number: int, change: Callable[[], None]) -> Callable[[Exchange], 
 
 @pytest.mark.timeout(280)
 @pytest.mark.parametrize(
-    ("place", "max_pages", "inclusive", "examples"),
-    [("duckdb", 12, False, 9), ("duckdb", 30, True, 9), ("parquet", 20, False, 6)],
+    ("place", "divides", "max_pages", "inclusive", "examples"),
+    [
+        ("duckdb", False, 12, False, 9),
+        ("duckdb", True, 30, True, 9),
+        ("parquet", True, 20, False, 6),
+    ],
 )
 def test_the_tables_equal_the_world(
     place: str,
+    divides: bool,
     max_pages: int,
     inclusive: bool,
     examples: int,
@@ -272,6 +294,7 @@ def test_the_tables_equal_the_world(
 
         def __init__(self) -> None:
             super().__init__()
+            self.divides = divides
             self.sandbox.inclusive = inclusive
             if place == "parquet":
                 self.loader.place = Lake(self.folder)

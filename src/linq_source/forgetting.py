@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from dlt.common.destination.exceptions import DestinationUndefinedEntity
 from linq_source import tables
 from linq_source.errors import ConfigurationError, DestinationError
 from linq_source.failures import plain_errors
+from linq_source.inheriting import pipelines_of
 from linq_source.planning.forgotten import Forgotten, forgotten_from, sender_column
 from linq_source.planning.privacy import PLAIN, Privacy
 from linq_source.remote import connected
@@ -86,6 +88,7 @@ def forget(
         with connected(pipeline) as remote:
             finish_and_agree(pipeline, remote, notes)
             holds_something = remote.state() is not None
+            others = [n for n in pipelines_of(remote) if n != pipeline.pipeline_name]
         if not holds_something:
             raise ConfigurationError(
                 f"the destination holds nothing of the pipeline {pipeline.pipeline_name}: check "
@@ -103,6 +106,9 @@ def forget(
             partly = sorted(set(store.chats_with(asked)) - set(chats))
         _remember(pipeline, known.with_people(names).with_chats(chats, partly), chats)
         load_pending(pipeline)
+        for other in others:
+            _tell(pipeline, other, names, chats, partly)
+        pipeline.activate()
         with pipeline.sql_client() as client:
             store = _Store(client, pipeline)
             erased = store.erase_chats(chats)
@@ -161,6 +167,34 @@ def _remember(pipeline: dlt.Pipeline, forgotten: Forgotten, chats: Iterable[int]
         cursors = source.get("resources", {}).get("chat_messages", {}).get("cursors", {})
         for chat_id in chats:
             cursors.pop(str(chat_id), None)
+
+
+def _tell(
+    pipeline: dlt.Pipeline,
+    other_name: str,
+    names: Sequence[str],
+    chats: Sequence[int],
+    partly: Sequence[int],
+) -> None:
+    """Let another pipeline of the dataset, a shard say, know what must not come back.
+
+    Its own worker finds the newer state in the destination when it runs next.
+    """
+    with tempfile.TemporaryDirectory(prefix="linq-forgetting-") as folder:
+        other = dlt.pipeline(
+            other_name,
+            destination=pipeline.destination,
+            dataset_name=pipeline.dataset_name,
+            pipelines_dir=folder,
+        )
+        other.sync_destination()
+        state = other.state.get("sources", {}).get(SECTION)
+        if state is None:
+            return
+        known = forgotten_from(state.get(FORGOTTEN))
+        known = known if known.salt else Forgotten(salt=secrets.token_bytes(32))
+        _remember(other, known.with_people(names).with_chats(chats, partly), chats)
+        load_pending(other)
 
 
 class _Store:
