@@ -27,6 +27,7 @@ from linq_source.sandbox import World, grow
 from linq_source.sandbox.world import Message
 from linq_source.settings import Shard
 from linq_source.settling.memory import settled_us
+from tests.bigquery.catalog import BigQueryError
 from tests.bigquery.server import PROJECT
 from tests.conftest import DAY_MS, HOUR_MS, NOW_MS, Loader
 from tests.destinations import KINDS, BigQuery, Place
@@ -333,6 +334,38 @@ def test_shards_at_the_same_time(
         assert set(project.double.warehouse.catalog.datasets) == {
             "linq", *(f"linq_staging_{name}" for name in names)
         }  # fmt: skip
+
+
+def test_statements_that_bigquery_refuses_for_another_s_are_repeated(
+    loader: Loader, project: BigQuery
+) -> None:
+    """Of two shards that change a table at once, one may have to try again."""
+    loader.place = project
+    loader.sync()
+    refused: list[str] = []
+
+    def refuse(event: str, sql: str) -> None:
+        kinds = ("MERGE INTO", "UPDATE", "DELETE FROM")
+        (kind,) = [kind for kind in kinds if kind in sql][:1] or ("",)
+        if event == "query" and kind and refused.count(kind) < 2:
+            refused.append(kind)
+            raise BigQueryError(
+                "invalidQuery",
+                "Could not serialize access to table linq due to concurrent update",
+            )
+
+    loader.world.edit_message(newest(loader, 1), "edited")
+    loader.world.delete_message(newest(loader, 2))
+    loader.world.advance(HOUR_MS)
+    project.double.hooks.append(refuse)
+    try:
+        loader.sync()
+    finally:
+        project.double.hooks.clear()
+    assert {kind: refused.count(kind) for kind in refused} == {
+        "MERGE INTO": 2, "UPDATE": 2, "DELETE FROM": 2
+    }  # fmt: skip
+    loader.assert_equal_world()
 
 
 def run_at_once(loader: Loader, project: BigQuery, account: Path, count: int, kind: str) -> None:

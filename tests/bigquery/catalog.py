@@ -30,7 +30,12 @@ class BigQueryError(Exception):
     @property
     def is_expected(self) -> bool:
         """Whether a correct client meets it: something is not there, or there already."""
-        return self.reason in ("notFound", "duplicate", "authError")
+        return self.reason in ("notFound", "duplicate", "authError") or self.is_conflict
+
+    @property
+    def is_conflict(self) -> bool:
+        """Whether two statements changed one table at once, and this one is to be repeated."""
+        return "concurrent update" in str(self)
 
 
 def invalid_query(message: str) -> BigQueryError:

@@ -10,7 +10,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dlt
-from dlt.destinations.exceptions import DatabaseUndefinedRelation
+from dlt.destinations.exceptions import DatabaseTransientException, DatabaseUndefinedRelation
+from tenacity import (
+    retry,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_random_exponential,
+)
 
 from linq_source import tables
 from linq_source.extraction import VANISHED
@@ -86,7 +92,8 @@ def _mark_messages(
     marked, earliest, latest = found[0]
     if marked:
         # An alias, because BigQuery cannot qualify a column with a table's path.
-        client.execute_sql(
+        _change(
+            client,
             f"UPDATE {messages} AS t SET deleted_at = gone.proved_at FROM ({gone}) AS gone"
             " WHERE t.id = gone.id AND t.sent_at = gone.sent_at"
             " AND t.sent_at >= %s AND t.sent_at <= %s",
@@ -103,7 +110,8 @@ def _mark_chats(client: Any, after: datetime, shard: Shard | None) -> None:
         SELECT chat_id, MIN(synced_at) AS proved_at FROM {windows}
         WHERE error = %s AND synced_at > %s{_of(shard)} GROUP BY chat_id"""
     try:
-        client.execute_sql(
+        _change(
+            client,
             f"UPDATE {chats} AS t SET deleted_at = gone.proved_at FROM ({gone}) AS gone"
             " WHERE t.id = gone.chat_id AND t.deleted_at IS NULL AND t.synced_at < gone.proved_at",
             VANISHED,
@@ -115,10 +123,26 @@ def _mark_chats(client: Any, after: datetime, shard: Shard | None) -> None:
 
 def _prune(client: Any, newest: datetime, retention_days: int, shard: Shard | None) -> None:
     oldest_kept = min(newest, datetime.now(UTC)) - timedelta(days=retention_days)
-    client.execute_sql(
+    _change(
+        client,
         f"DELETE FROM {_name(client, tables.SYNC_WINDOWS)} WHERE synced_at < %s{_of(shard)}",
         oldest_kept,
     )
+
+
+@retry(
+    retry=retry_if_exception_type(DatabaseTransientException),
+    stop=stop_after_attempt(6),
+    wait=wait_random_exponential(multiplier=0.5, max=20.0),
+    reraise=True,
+)
+def _change(client: Any, sql: str, *parameters: Any) -> None:
+    """Run a statement that may be run again.
+
+    Two shards that change one table at once: a warehouse may refuse one of them and expects it
+    to try again (https://cloud.google.com/bigquery/docs/data-manipulation-language).
+    """
+    client.execute_sql(sql, *parameters)
 
 
 def _of(shard: Shard | None, prefix: str = "") -> str:
