@@ -6,10 +6,12 @@ that never ran, calls for it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from datetime import datetime
+from typing import Any
 
 import dlt
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
@@ -39,13 +41,35 @@ from linq_source.tables import Table
 Rows = list[tuple[Any, ...]]
 
 
-class Store(Protocol):
+_WINDOW_COLUMNS = ("chat_id", "window_start", "window_end", "messages", "error", "synced_at")
+_NO_WINDOW = ("NULL", "NULL", "NULL", "NULL")
+
+
+class _Store(ABC):
     """The rows of a dataset, as far as they tell what others loaded."""
 
+    @abstractmethod
     def rows(
-        self, table: Table, columns: Sequence[str], since_us: int, known: Iterable[int] = ()
+        self,
+        table: Table,
+        columns: Sequence[str],
+        since_us: int,
+        shard: Shard | None,
+        known: Iterable[int] = (),
     ) -> Rows:
-        """Rows stamped after an instant. Those of known stamps may be among them or not."""
+        """Rows stamped after an instant; the first column is the id, the last `synced_at`.
+
+        Those of other shards, or of known stamps, may be among them or not.
+        """
+
+    def news(self, own: Memory, shard: Shard | None) -> tuple[Rows, Rows, Rows]:
+        """Windows, ids of chats and of phone numbers that the pipeline may not know of."""
+        since_us, known = own.since_us, own.stamps
+        return (
+            self.rows(tables.SYNC_WINDOWS, _WINDOW_COLUMNS, since_us, shard, known),
+            self.rows(tables.CHATS, ("id", "synced_at"), since_us, shard, known),
+            self.rows(tables.PHONE_NUMBERS, ("id", "synced_at"), since_us, None, known),
+        )
 
 
 def find_inheritance(
@@ -57,42 +81,47 @@ def find_inheritance(
     schema: it takes over no cursor, and reads everything.
     """
     own = _memory(pipeline.pipeline_name, pipeline.state)
-    if not own.clock_us:
-        others = _others(pipeline, remote)
-        if not others:
-            return NOTHING_INHERITED
-        if table_format is not None:
-            return inherit(own, [replace(memory, cursors={}) for memory in others], [], shard)
-    with _store(pipeline, remote) as store:
-        if not own.clock_us:
-            loaded = _windows(store, since_of(own, others, shard), shard)
-            return inherit(own, others, loaded, shard)
-        foreign = [
-            row for row in _windows(store, own.since_us, shard, own.stamps)
-            if not own.knows(row.stamp_us)
-        ]  # fmt: skip
-        rewritten = {
-            # Where it vanished, a chat's row was marked.
-            tables.CHATS.name: _foreign(store, tables.CHATS, own, shard)
-            | {row.window.chat_id for row in foreign if row.failed},
-            tables.PHONE_NUMBERS.name: _foreign(store, tables.PHONE_NUMBERS, own, None),
-        }
-        if not foreign:
-            return Inheritance(rewritten=rewritten)
-        others = _others(pipeline, remote)
-        # What others remember has to be judged by what this pipeline loaded, too.
-        since_us = min(memory.since_us for memory in (own, *others))
-        loaded = _windows(store, since_us, shard) if others else foreign
+    if own.clock_us:
+        with _opened(pipeline, remote) as store:
+            return _find_news(store, own, shard, lambda: _others(pipeline, remote))
+    others = _others(pipeline, remote)
+    if not others:
+        return NOTHING_INHERITED
+    if table_format is not None:
+        return inherit(own, [replace(memory, cursors={}) for memory in others], [], shard)
+    with _opened(pipeline, remote) as store:
+        since_us = since_of([own, *others], shard)
+        return inherit(own, others, _all_windows(store, since_us, shard), shard)
+
+
+def _find_news(
+    store: _Store, own: Memory, shard: Shard | None, others: Callable[[], list[Memory]]
+) -> Inheritance:
+    """What others loaded since this pipeline's newest package."""
+    windows, chats, numbers = store.news(own, shard)
+    foreign = [row for row in _windows(windows, shard) if not own.knows(row.stamp_us)]
+    rewritten = {
+        # Where it vanished, a chat's row was marked.
+        tables.CHATS.name: _unknown(chats, own, shard)
+        | {row.window.chat_id for row in foreign if row.failed},
+        tables.PHONE_NUMBERS.name: _unknown(numbers, own, None),
+    }
+    if not foreign:
+        return Inheritance(rewritten=rewritten)
     touched = frozenset(str(row.window.chat_id) for row in foreign)
-    return replace(inherit(own, others, loaded, shard, touched), rewritten=rewritten)
+    memories = others()
+    # What others remember has to be judged by what this pipeline loaded, too.
+    since_us = since_of([own, *memories], shard, touched)
+    loaded = _all_windows(store, since_us, shard) if memories else []
+    found = inherit(own, memories, [*loaded, *foreign], shard, touched)
+    return replace(found, rewritten=rewritten)
 
 
-def _windows(
-    store: Store, since_us: int, shard: Shard | None, known: Iterable[int] = ()
-) -> list[LoadedWindow]:
-    """The ledger's windows of the shard's chats."""
-    columns = ("chat_id", "window_start", "window_end", "messages", "error", "synced_at")
-    rows = store.rows(tables.SYNC_WINDOWS, columns, since_us, known)
+def _all_windows(store: _Store, since_us: int, shard: Shard | None) -> list[LoadedWindow]:
+    return _windows(store.rows(tables.SYNC_WINDOWS, _WINDOW_COLUMNS, since_us, shard), shard)
+
+
+def _windows(rows: Rows, shard: Shard | None) -> list[LoadedWindow]:
     return [
         LoadedWindow(
             Window(chat_id, None if start is None else to_us(start), to_us(end)),
@@ -105,21 +134,20 @@ def _windows(
     ]
 
 
-def _foreign(store: Store, table: Table, own: Memory, shard: Shard | None) -> frozenset[int]:
+def _unknown(rows: Rows, own: Memory, shard: Shard | None) -> frozenset[int]:
     """Ids of rows that somebody else loaded."""
-    rows = store.rows(table, ("id", "synced_at"), own.since_us, own.stamps)
     return frozenset(
-        row_id
-        for row_id, at in rows
-        if not own.knows(to_us(at)) and (shard is None or row_id in shard)
+        row[0]
+        for row in rows
+        if not own.knows(to_us(row[-1])) and (shard is None or row[0] in shard)
     )
 
 
 @contextmanager
-def _store(pipeline: dlt.Pipeline, remote: Remote) -> Iterator[Store]:
-    with open_tables(pipeline) as tables_:
-        if tables_ is not None:
-            yield _OpenStore(tables_)
+def _opened(pipeline: dlt.Pipeline, remote: Remote) -> Iterator[_Store]:
+    with open_tables(pipeline) as found:
+        if found is not None:
+            yield _OpenStore(found)
         elif is_filesystem(pipeline):
             yield _LakeStore(Bucket.of(remote))
         else:
@@ -127,47 +155,98 @@ def _store(pipeline: dlt.Pipeline, remote: Remote) -> Iterator[Store]:
 
 
 @dataclass(frozen=True)
-class _SqlStore:
+class _SqlStore(_Store):
     client: Any
 
-    def rows(
-        self, table: Table, columns: Sequence[str], since_us: int, known: Iterable[int] = ()
-    ) -> Rows:
-        instants = [from_us(stamp) for stamp in known if stamp > since_us]
-        others = f" AND synced_at NOT IN ({', '.join(['%s'] * len(instants))})" if instants else ""
-        name = self.client.make_qualified_table_name(table.name)
+    def news(self, own: Memory, shard: Shard | None) -> tuple[Rows, Rows, Rows]:
+        """All three in one statement: to ask a warehouse takes a second."""
+        since_us, known = own.since_us, own.stamps
+        parts = [
+            self._select(tables.SYNC_WINDOWS, ("0", *_WINDOW_COLUMNS), since_us, shard, known),
+            self._select(
+                tables.CHATS, ("1", "id", *_NO_WINDOW, "synced_at"), since_us, shard, known
+            ),
+            self._select(
+                tables.PHONE_NUMBERS, ("2", "id", *_NO_WINDOW, "synced_at"), since_us, None, known
+            ),
+        ]
+        sql = " UNION ALL ".join(sql for sql, _ in parts)
         try:
             found = self.client.execute_sql(
-                f"SELECT {', '.join(columns)} FROM {name} WHERE synced_at > %s{others}",
-                from_us(since_us),
-                *instants,
+                sql, *(value for _, values in parts for value in values)
             )
+        except DestinationUndefinedEntity:  # somebody chose among the resources
+            return super().news(own, shard)
+        rows: tuple[Rows, Rows, Rows] = ([], [], [])
+        for kind, *row in found or ():
+            rows[int(kind)].append(tuple(row))
+        return rows
+
+    def rows(
+        self,
+        table: Table,
+        columns: Sequence[str],
+        since_us: int,
+        shard: Shard | None,
+        known: Iterable[int] = (),
+    ) -> Rows:
+        sql, values = self._select(table, columns, since_us, shard, known)
+        try:
+            return list(self.client.execute_sql(sql, *values) or ())
         except DestinationUndefinedEntity:
             return []
-        return list(found or ())
+
+    def _select(
+        self,
+        table: Table,
+        columns: Sequence[str],
+        since_us: int,
+        shard: Shard | None,
+        known: Iterable[int],
+    ) -> tuple[str, list[datetime]]:
+        stamps = [from_us(stamp) for stamp in sorted(known) if stamp > since_us]
+        sql = (
+            f"SELECT {', '.join(columns)} FROM {self.client.make_qualified_table_name(table.name)}"
+            " WHERE synced_at > %s"
+        )
+        if shard is not None:
+            column = "chat_id" if table is tables.SYNC_WINDOWS else "id"
+            sql += f" AND MOD({column}, {shard.count}) = {shard.index}"
+        if stamps:
+            sql += f" AND synced_at NOT IN ({', '.join(['%s'] * len(stamps))})"
+        return sql, [from_us(since_us), *stamps]
 
 
 @dataclass(frozen=True)
-class _LakeStore:
+class _LakeStore(_Store):
     bucket: Bucket
 
     def rows(
-        self, table: Table, columns: Sequence[str], since_us: int, known: Iterable[int] = ()
+        self,
+        table: Table,
+        columns: Sequence[str],
+        since_us: int,
+        shard: Shard | None,
+        known: Iterable[int] = (),
     ) -> Rows:
         # Its newest version wins whatever lands last, and a file is expensive to open: no older
         # loads than those that began with the pipeline's newest.
         newest_us = max([since_us, *known])
-        return rows_since(
-            self.bucket, table, columns, since_us, loads_since(self.bucket, newest_us)
-        )
+        loads = loads_since(self.bucket, newest_us)
+        return rows_since(self.bucket, table, columns, since_us, loads)
 
 
 @dataclass(frozen=True)
-class _OpenStore:
+class _OpenStore(_Store):
     tables: OpenTables
 
     def rows(
-        self, table: Table, columns: Sequence[str], since_us: int, known: Iterable[int] = ()
+        self,
+        table: Table,
+        columns: Sequence[str],
+        since_us: int,
+        shard: Shard | None,
+        known: Iterable[int] = (),
     ) -> Rows:
         condition = Condition("synced_at", ">", from_us(since_us))
         reader = self.tables.scan(table, columns, [condition])

@@ -87,12 +87,14 @@ def kept_stamps(stamps: Iterable[int], clock_us: int) -> list[int]:
     return recent[-MOST_STAMPS:]
 
 
-def since_of(own: Memory, others: Sequence[Memory], shard: Shard | None) -> int:
-    """From where on the ledger is needed to judge what everybody remembers."""
-    if own.clock_us:
-        return own.since_us
-    best = _best([own, *others], shard)
-    return min((memory.since_us for memory in best.values()), default=0)
+def since_of(
+    memories: Sequence[Memory], shard: Shard | None, touched: frozenset[str] | None = None
+) -> int:
+    """From where on the ledger is needed to judge what is remembered best of the chats."""
+    best = _best(memories, shard)
+    keys = best.keys() if touched is None else best.keys() & touched
+    latest_us = max((memory.clock_us for memory in memories), default=0)
+    return min((best[key].since_us for key in keys), default=latest_us)
 
 
 def inherit(
