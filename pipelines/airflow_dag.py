@@ -6,12 +6,15 @@ URL). What to edit stands at the top. docs/airflow.md leads from nothing to a sc
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from tempfile import TemporaryDirectory
+from pathlib import Path
+from tempfile import gettempdir, mkdtemp
 from typing import Any
 
 from airflow.sdk import (
@@ -35,7 +38,7 @@ import linq_source
 # ---- What to edit, or to set as environment variables of every Airflow process -----------------
 
 DAG_ID = "linq_messages"
-SCHEDULE = os.environ.get("LINQ_SCHEDULE", "@hourly")
+SCHEDULE = os.environ.get("LINQ_SCHEDULE", "@hourly") or None
 CONNECTION = os.environ.get("LINQ_CONNECTION", "linq_api")
 # A destination of dlt: duckdb, bigquery, postgres, filesystem (a bucket) ...
 DESTINATION = os.environ.get("LINQ_DESTINATION", "duckdb")
@@ -45,14 +48,17 @@ LOCATION = os.environ.get("LINQ_LOCATION", "~/linq_messages.duckdb")
 # delta or iceberg; none: a bucket becomes a Parquet lake.
 TABLE_FORMAT = os.environ.get("LINQ_TABLE_FORMAT") or None
 DATASET = os.environ.get("LINQ_DATASET", "linq")
-# The chats are divided into so many shards, each a task. Cursors survive another number.
-SHARDS = int(os.environ.get("LINQ_SHARDS", "4"))
 # Shards that load at the same time. A DuckDB file and Delta and Iceberg tables take one writer at
 # a time; BigQuery, Postgres and a Parquet lake take all of them, and then the API is what limits.
 ONE_WRITER = DESTINATION == "duckdb" or TABLE_FORMAT is not None
 PARALLEL = 1 if ONE_WRITER else int(os.environ.get("LINQ_PARALLEL", "8"))
+# The chats are divided into so many shards, each a task that lists the chats and loads its own.
+# The number may be changed later.
+SHARDS = int(os.environ.get("LINQ_SHARDS", "1" if ONE_WRITER else "4"))
 # A pool shared with other DAGs that ask the same API or load the same warehouse; it must exist.
 POOL = os.environ.get("LINQ_POOL", "default_pool")
+# Before a failed task is tried again, for the first time; then twice as long each time.
+RETRY_DELAY_S = int(os.environ.get("LINQ_RETRY_DELAY_S", "60"))
 # Options of `linq_source`, such as {"phones": "hash", "max_requests_per_second": 20}.
 OPTIONS: dict[str, Any] = {}
 
@@ -103,8 +109,8 @@ LISTED = 20
     },
     default_args={
         "owner": "linq-source",
-        # The first wait is Airflow's `default_task_retry_delay`, 5 minutes unless configured.
         "retries": 3,
+        "retry_delay": timedelta(seconds=RETRY_DELAY_S),
         "retry_exponential_backoff": 2.0,
         "max_retry_delay": timedelta(hours=1),
         "pool": POOL,
@@ -291,8 +297,34 @@ def _arguments() -> dict[str, Any]:
 @contextmanager
 def _opened(shard: str) -> Iterator[Any]:
     """A shard's pipeline, in a folder that is this task's alone: the destination has the state."""
-    with TemporaryDirectory(prefix="linq-") as folder, _in_one_line():
-        yield linq_source.open_shard(shard, destination(), DATASET, pipelines_dir=folder)
+    with _folder() as folder, _in_one_line():
+        yield linq_source.open_shard(shard, destination(), DATASET, pipelines_dir=str(folder))
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """A temporary folder for this user only; those that killed tasks have left are removed."""
+    for left in Path(gettempdir()).glob("linq-task-*"):
+        with suppress(OSError), _locked(left):
+            shutil.rmtree(left)
+    made = Path(mkdtemp(prefix="linq-new-"))
+    with _locked(made):  # before it has a name that others look for
+        folder = made.rename(made.with_name(made.name.replace("linq-new-", "linq-task-")))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a lock that ends with this process. Raises `OSError` while another has it."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
 
 
 @contextmanager
@@ -306,4 +338,4 @@ def _in_one_line() -> Iterator[None]:
         raise AirflowException(str(error)) from None
 
 
-linq_messages()
+DAG = linq_messages()
