@@ -96,8 +96,8 @@ class Airflow:
     def written(self) -> str:
         """Everything that Airflow keeps or says: logs, output, and its database's texts."""
         logs = [path.read_text() for path in (self.home / "logs").rglob("*.log")]
-        with closing(sqlite3.connect(self.home / "airflow.db")) as connection:
-            return "\n".join([*logs, *connection.iterdump()])
+        with closing(sqlite3.connect(self.home / "airflow.db", timeout=60)) as connection:
+            return "\n".join([*connection.iterdump(), *logs])
 
     @contextmanager
     def services(self) -> Iterator[None]:
