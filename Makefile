@@ -17,7 +17,7 @@ JOBS ?= auto
 help:  ## Explain every target
 	@echo "Targets (each sets up what it needs in $(VENV)):"
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | \
-		while IFS='|' read -r name text; do printf '%-19s %s\n' "$$name" "$$text"; done
+		while IFS='|' read -r name text; do printf '%-21s %s\n' "$$name" "$$text"; done
 
 setup: $(STAMP)  ## Make the virtual environment and install the package with its tools
 
