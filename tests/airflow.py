@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 BIN = ROOT / ".venv-airflow" / "bin"
 DAG_FILE = ROOT / "pipelines" / "airflow_dag.py"
 # Airflow's processes start slowly where a machine is busy.
-PATIENCE_S = 240.0
+PATIENCE_S = 400.0
 
 
 class Airflow:

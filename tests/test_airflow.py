@@ -81,7 +81,7 @@ print(json.dumps(found))
     }
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 def test_dags_test_loads_every_shard(serve: Serve, database: Path) -> None:
     loader = serve(seeded_world(chats=12, messages=300))
     place = DuckDB(loader.folder)
@@ -136,7 +136,7 @@ def test_dags_test_loads_every_shard(serve: Serve, database: Path) -> None:
     assert airflow.rows("SELECT count(*) FROM dag_run") == [(1,)]
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 def test_a_failed_shard_leaves_the_others_settled(serve: Serve, database: Path) -> None:
     """The token is refused for one shard's chats; another shard's deleted message is marked.
 
@@ -189,7 +189,7 @@ def test_a_failed_shard_leaves_the_others_settled(serve: Serve, database: Path) 
     assert_nothing_private(airflow, loader.world)
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 def test_a_scheduler_backfills_and_takes_up_a_killed_shard_again(
     serve: Serve, database: Path
 ) -> None:
