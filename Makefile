@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+AIRFLOW := .venv-airflow
+AIRFLOW_STAMP := $(AIRFLOW)/.installed
 # uv finds versions that fit all destinations together in seconds, where pip takes many minutes.
 INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
 # Tests run in as many processes as there are cores, and start many more, which need not each
@@ -10,12 +12,12 @@ INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/pyth
 JOBS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench docs clean
+.PHONY: help setup setup-airflow demo test check format bench docs clean
 
 help:  ## Explain every target
 	@echo "Targets (each sets up what it needs in $(VENV)):"
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | \
-		while IFS='|' read -r name text; do printf '%-14s %s\n' "$$name" "$$text"; done
+		while IFS='|' read -r name text; do printf '%-21s %s\n' "$$name" "$$text"; done
 
 setup: $(STAMP)  ## Make the virtual environment and install the package with its tools
 
@@ -29,10 +31,20 @@ $(STAMP): pyproject.toml
 	@$(INSTALL) -e '.[test,check]' || { echo "setup failed: installing packages"; exit 1; }
 	@touch $(STAMP)
 
+setup-airflow: $(AIRFLOW_STAMP)  ## Make the environment of Airflow, which the tests start
+
+$(AIRFLOW_STAMP): pyproject.toml | $(STAMP)
+	@echo "== setup: Airflow in $(AIRFLOW)"
+	@test -x $(AIRFLOW)/bin/python || $(PYTHON) -m venv --without-pip $(AIRFLOW) || \
+		{ echo "setup failed: making $(AIRFLOW)"; exit 1; }
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(AIRFLOW)/bin/python -e '.[airflow]' || \
+		{ echo "setup failed: installing Airflow"; exit 1; }
+	@touch $(AIRFLOW_STAMP)
+
 demo: $(STAMP)  ## Load an invented world twice into linq_messages.duckdb and ask five questions
 	@$(BIN)/linq-source demo || { echo "demo failed"; exit 1; }
 
-test: $(STAMP)  ## Run the test suite, in parallel
+test: $(STAMP) $(AIRFLOW_STAMP)  ## Run the test suite, in parallel
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(JOBS) || { echo "test failed"; exit 1; }
 
 check: $(STAMP)  ## Format, lint, types and layers
@@ -52,5 +64,5 @@ bench: $(STAMP)  ## Measure side by side with six other ways, write docs/benchma
 docs: $(STAMP)  ## Write what README and docs quote from the code
 	@$(BIN)/python docs/build.py || { echo "docs failed"; exit 1; }
 
-clean:  ## Remove the virtual environment and caches
-	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build
+clean:  ## Remove the virtual environments and caches
+	@rm -rf $(VENV) $(AIRFLOW) .pytest_cache .mypy_cache .ruff_cache .hypothesis build
