@@ -5,12 +5,15 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # uv finds versions that fit all destinations together in seconds, where pip takes many minutes.
 INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
+# Dagster's versions would narrow everybody else's, so it has an environment of its own.
+DAGSTER := .venv-dagster
+DAGSTER_STAMP := $(DAGSTER)/.installed
 # Tests run in as many processes as there are cores, and start many more, which need not each
 # compile the package again.
 JOBS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench docs clean
+.PHONY: help setup dagster demo test check format bench docs clean
 
 help:  ## Explain every target
 	@echo "Targets (each sets up what it needs in $(VENV)):"
@@ -29,10 +32,20 @@ $(STAMP): pyproject.toml
 	@$(INSTALL) -e '.[test,check]' || { echo "setup failed: installing packages"; exit 1; }
 	@touch $(STAMP)
 
+dagster: $(DAGSTER_STAMP)  ## Make the environment in which the tests run Dagster (.venv-dagster)
+
+$(DAGSTER_STAMP): pyproject.toml | $(STAMP)
+	@echo "== dagster: virtual environment and packages in $(DAGSTER)"
+	@test -x $(DAGSTER)/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python $(DAGSTER) || \
+		{ echo "dagster failed: making $(DAGSTER)"; exit 1; }
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(DAGSTER)/bin/python -e '.[dagster]' || \
+		{ echo "dagster failed: installing packages"; exit 1; }
+	@touch $(DAGSTER_STAMP)
+
 demo: $(STAMP)  ## Load an invented world twice into linq_messages.duckdb and ask five questions
 	@$(BIN)/linq-source demo || { echo "demo failed"; exit 1; }
 
-test: $(STAMP)  ## Run the test suite, in parallel
+test: $(STAMP) $(DAGSTER_STAMP)  ## Run the test suite, in parallel
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(JOBS) || { echo "test failed"; exit 1; }
 
 check: $(STAMP)  ## Format, lint, types and layers
@@ -52,5 +65,5 @@ bench: $(STAMP)  ## Measure side by side with six other ways, write docs/benchma
 docs: $(STAMP)  ## Write what README and docs quote from the code
 	@$(BIN)/python docs/build.py || { echo "docs failed"; exit 1; }
 
-clean:  ## Remove the virtual environment and caches
-	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build
+clean:  ## Remove the virtual environments and caches
+	@rm -rf $(VENV) $(DAGSTER) .pytest_cache .mypy_cache .ruff_cache .hypothesis build
