@@ -298,8 +298,7 @@ def result(table_name: str, check_name: str, faults: Sequence[str]) -> dg.AssetC
 
 def shortened(lines: Sequence[str], most: int = 5) -> str:
     """The first lines, and how many more there are."""
-    rest = [f"and {len(lines) - most} more"] if len(lines) > most else []
-    return "; ".join([*lines[:most], *rest])
+    return "; ".join([*lines[:most], *([f"and {len(lines) - most} more"] * (len(lines) > most))])
 
 
 def repeated_keys(client: Any, table: Table) -> list[str]:
@@ -377,9 +376,13 @@ check_job = dg.define_asset_job("linq_checks", dg.AssetSelection.checks(linq_tab
 
 
 @dg.schedule(job=read_job, cron_schedule="0 * * * *")
-def linq_hourly() -> list[dg.RunRequest]:
+def linq_hourly(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest]:
     """All shards, every hour."""
-    return [dg.RunRequest(partition_key=shard, tags={SHARD_TAG: shard}) for shard in SHARDS]
+    hour = context.scheduled_execution_time.isoformat()
+    return [
+        dg.RunRequest(f"{hour} {shard}", partition_key=shard, tags={SHARD_TAG: shard})
+        for shard in SHARDS
+    ]
 
 
 defs = dg.Definitions(
