@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-AIRFLOW := .venv-airflow
-AIRFLOW_STAMP := $(AIRFLOW)/.installed
+# Airflow and Dagster would narrow everybody else's versions: they have environments of their own.
+ORCHESTRATORS := .venv-airflow/.installed .venv-dagster/.installed
 # uv finds versions that fit all destinations together in seconds, where pip takes many minutes.
 INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
 # Tests run in as many processes as there are cores, and start many more, which need not each
@@ -12,7 +12,7 @@ INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/pyth
 JOBS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-airflow demo test check format bench docs clean
+.PHONY: help setup setup-airflow setup-dagster demo test check format bench docs clean
 
 help:  ## Explain every target
 	@echo "Targets (each sets up what it needs in $(VENV)):"
@@ -31,20 +31,22 @@ $(STAMP): pyproject.toml
 	@$(INSTALL) -e '.[test,check]' || { echo "setup failed: installing packages"; exit 1; }
 	@touch $(STAMP)
 
-setup-airflow: $(AIRFLOW_STAMP)  ## Make the environment of Airflow, which the tests start
+setup-airflow: .venv-airflow/.installed  ## Make the environment of Airflow, which the tests start
 
-$(AIRFLOW_STAMP): pyproject.toml | $(STAMP)
-	@echo "== setup: Airflow in $(AIRFLOW)"
-	@test -x $(AIRFLOW)/bin/python || $(PYTHON) -m venv --without-pip $(AIRFLOW) || \
-		{ echo "setup failed: making $(AIRFLOW)"; exit 1; }
-	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(AIRFLOW)/bin/python -e '.[airflow]' || \
-		{ echo "setup failed: installing Airflow"; exit 1; }
-	@touch $(AIRFLOW_STAMP)
+setup-dagster: .venv-dagster/.installed  ## Make the environment of Dagster, which the tests start
+
+.venv-%/.installed: pyproject.toml | $(STAMP)
+	@echo "== setup: $* in .venv-$*"
+	@test -x .venv-$*/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python .venv-$* || \
+		{ echo "setup failed: making .venv-$*"; exit 1; }
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python .venv-$*/bin/python -e '.[$*]' || \
+		{ echo "setup failed: installing $*"; exit 1; }
+	@touch $@
 
 demo: $(STAMP)  ## Load an invented world twice into linq_messages.duckdb and ask five questions
 	@$(BIN)/linq-source demo || { echo "demo failed"; exit 1; }
 
-test: $(STAMP) $(AIRFLOW_STAMP)  ## Run the test suite, in parallel
+test: $(STAMP) $(ORCHESTRATORS)  ## Run the test suite, in parallel
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(JOBS) || { echo "test failed"; exit 1; }
 
 check: $(STAMP)  ## Format, lint, types and layers
@@ -65,4 +67,4 @@ docs: $(STAMP)  ## Write what README and docs quote from the code
 	@$(BIN)/python docs/build.py || { echo "docs failed"; exit 1; }
 
 clean:  ## Remove the virtual environments and caches
-	@rm -rf $(VENV) $(AIRFLOW) .pytest_cache .mypy_cache .ruff_cache .hypothesis build
+	@rm -rf .venv .venv-* .pytest_cache .mypy_cache .ruff_cache .hypothesis build
