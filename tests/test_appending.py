@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import duckdb
 import pytest
 
 from linq_source import appending, syncing
@@ -95,7 +96,9 @@ def test_rows_that_are_there_already_are_never_doubled(
 ) -> None:
     seeded.sync()
     before = loaded_tables(seeded.database)
-    # Another pipeline, whose state knows nothing of what the destination holds.
+    # Another pipeline, and no state left that knows what the destination holds.
+    with duckdb.connect(str(seeded.database)) as connection:
+        connection.execute("DELETE FROM linq._dlt_pipeline_state")
     other = Loader(seeded.sandbox, seeded.folder, name="another_name")
     report = other.sync()
     assert report.messages == 700

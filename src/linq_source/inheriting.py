@@ -77,8 +77,8 @@ def find_inheritance(
 ) -> Inheritance:
     """What the pipeline has to take into account of what others loaded into its dataset.
 
-    A pipeline that begins in tables of an open format cannot read them before it knows their
-    schema: it takes over no cursor, and reads everything.
+    A pipeline that begins in tables of an open format cannot read their ledger before it knows
+    their schema: it loads every lookback once more.
     """
     own = _memory(pipeline.pipeline_name, pipeline.state)
     if own.clock_us:
@@ -88,7 +88,7 @@ def find_inheritance(
     if not others:
         return NOTHING_INHERITED
     if table_format is not None:
-        return inherit(own, [replace(memory, cursors={}) for memory in others], [], shard)
+        return inherit(own, others, [], shard, is_ledger_known=False)
     with _opened(pipeline, remote) as store:
         since_us = since_of([own, *others], shard)
         return inherit(own, others, _all_windows(store, since_us, shard), shard)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from linq_source.instants import DAY_US, floor_day
+from linq_source.instants import DAY_US, MAX_US, floor_day
 from linq_source.planning.cursors import Cursor, decode, doubt, encode
 from linq_source.planning.windows import Window
 from linq_source.settings import Shard
@@ -103,11 +103,14 @@ def inherit(
     loaded: Sequence[LoadedWindow],
     shard: Shard | None = None,
     touched: frozenset[str] | None = None,
+    *,
+    is_ledger_known: bool = True,
 ) -> Inheritance:
     """The cursors that change, and what a fresh pipeline has to respect.
 
     `loaded` are the ledger's windows of the shard's chats, from before anybody's `since_us` on.
-    `touched` are the chats that others loaded; none: any that somebody remembers.
+    `touched` are the chats that others loaded; none: any that somebody remembers. Where the
+    ledger is not known, every digest is doubted.
     """
     windows = defaultdict(list)
     for row in loaded:
@@ -119,7 +122,8 @@ def inherit(
     siblings = set()
     for key in keys:
         memory = best[key]
-        text = _doubted(memory, key, windows.get(key, ()))
+        anything = LoadedWindow(Window(int(key), None, MAX_US), 1, MAX_US, False)
+        text = _doubted(memory, key, windows.get(key, ()) if is_ledger_known else [anything])
         if text is None or text == own.cursors.get(key):
             continue
         cursors[key] = text
