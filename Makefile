@@ -47,7 +47,7 @@ demo: $(STAMP)  ## Load an invented world twice into linq_messages.duckdb and as
 	@$(BIN)/linq-source demo || { echo "demo failed"; exit 1; }
 
 test: $(STAMP) $(ORCHESTRATORS)  ## Run the test suite, in parallel
-	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(JOBS) || { echo "test failed"; exit 1; }
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(JOBS) --dist worksteal || { echo "test failed"; exit 1; }
 
 check: $(STAMP)  ## Format, lint, types and layers
 	@$(BIN)/ruff format --check --quiet . || { echo "check failed: format (make format mends it)"; exit 1; }
