@@ -72,13 +72,21 @@ app = typer.Typer(
 app.add_typer(lake_app, name="lake")
 
 
-@app.callback()
-def _root(version: Annotated[bool, typer.Option("--version", is_eager=True)] = False) -> None:
-    if version:
-        from importlib.metadata import version as of_package
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
 
-        print_line(f"linq-source {of_package('linq-source')}")
+        print_line(f"linq-source {version('linq-source')}")
         raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """What is common to all commands."""
 
 
 @app.command(
