@@ -109,7 +109,7 @@ def test_a_file_that_cannot_be_written_is_told_before_anything_is_read(
     options = ("--base-url", loader.sandbox.url, "--metrics-file", "no/such/linq.prom")
     result = run_cli(tmp_path, "run", *options)
     assert result.returncode == 2
-    assert_one_line(result, "--metrics-file", "no/such/linq.prom", "does not exist")
+    assert_one_line(result, "metrics file", "no/such/linq.prom", "does not exist")
     assert loader.sandbox.requests_log == []
     assert not (tmp_path / "linq_messages.duckdb").exists()
 

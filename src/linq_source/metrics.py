@@ -175,17 +175,17 @@ def check_metrics_file(path: str | Path) -> None:
     path = Path(path)
     folder = path.resolve().parent
     if not folder.is_dir():
-        raise ConfigurationError(f"--metrics-file {path}: the folder {folder} does not exist")
+        raise ConfigurationError(f"metrics file {path}: the folder {folder} does not exist")
     if path.exists() and not path.is_file():
-        raise ConfigurationError(f"--metrics-file {path}: it is not a file; name one, *.prom")
+        raise ConfigurationError(f"metrics file {path}: it is not a file; name one, *.prom")
     # The file is replaced by a new one beside it, never written into.
     if not access(folder, W_OK | X_OK):
-        raise ConfigurationError(f"--metrics-file {path}: the folder {folder} cannot be written")
+        raise ConfigurationError(f"metrics file {path}: the folder {folder} cannot be written")
     try:
         _read(path)
     except (OSError, ValueError) as error:
         raise ConfigurationError(
-            f"--metrics-file {path}: it holds something else than metrics of linq-source; "
+            f"metrics file {path}: it holds something else than metrics of linq-source; "
             f"name another file ({error})"
         ) from error
 
