@@ -1,9 +1,10 @@
-"""A live display of a run on a terminal, plain lines elsewhere; always on standard error."""
+"""How far a run is: a live display on a terminal, plain lines elsewhere, or log records."""
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from linq_source.extraction import Extraction, Listener
 
 _PLAIN_INTERVAL_S = 5.0
+
+_log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -71,6 +74,45 @@ def _plain(console: Console) -> Listener:
             console.print(f"{done}  {_detail(extraction, started_s)}", highlight=False)
 
     return listen
+
+
+def log_progress() -> Listener:
+    """A listener that logs how far the run is, at once and then every some seconds."""
+    started_s = time.monotonic()
+    is_due = every(_PLAIN_INTERVAL_S)
+
+    def listen(extraction: Extraction) -> None:
+        if not is_due():
+            return
+        elapsed_s = max(time.monotonic() - started_s, 0.001)
+        counts = extraction.counts
+        fields = {
+            "chats_done": _chats_done(extraction),
+            "chats": counts.chats,
+            "messages": counts.messages,
+            "messages_per_second": round(counts.messages / elapsed_s),
+            "requests": extraction.client.requests,
+            "retries": extraction.client.retries,
+            "seconds": round(elapsed_s, 3),
+        }
+        _log.info("progress", extra=fields)
+
+    return listen
+
+
+def every(interval_s: float) -> Callable[[], bool]:
+    """Tells whether it is time again: the first time it is asked, then once per interval."""
+    due_s = time.monotonic()
+
+    def is_due() -> bool:
+        nonlocal due_s
+        now_s = time.monotonic()
+        if now_s < due_s:
+            return False
+        due_s = now_s + interval_s
+        return True
+
+    return is_due
 
 
 def _chats_done(extraction: Extraction) -> int:

@@ -146,7 +146,11 @@ def _load_packages(
         pa.default_memory_pool().release_unused()
         _normalize(pipeline)
         with connected(pipeline) as remote:
-            yield remote, _load(pipeline, remote)
+            package = _load(pipeline, remote)
+            extraction = session.extraction
+            fields = {"loads": package, "messages": extraction.counts.messages if extraction else 0}
+            _log.info("package loaded", extra=fields)
+            yield remote, package
         if _is_last(session.extraction):
             return
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import dlt
 from rich.console import Console
 
+from linq_source.cli import logs
 from linq_source.cli.destinations import DEMO_PIPELINE, pipelines_in
 from linq_source.cli.output import print_report, print_table
 from linq_source.errors import ConfigurationError
-from linq_source.progress import show_progress
 from linq_source.report import Report
 from linq_source.sandbox import DEFAULT_TOKEN, Sandbox, grow, seeded_world
 from linq_source.syncing import sync
@@ -105,7 +105,7 @@ def _make_room(path: Path) -> None:
 
 
 def _load(pipeline: dlt.Pipeline, sandbox: Sandbox, console: Console) -> Report:
-    with show_progress(Console(stderr=True)) as listener:
+    with logs.showing_progress() as listener:
         report = sync(pipeline, listener=listener, api_token=DEFAULT_TOKEN, base_url=sandbox.url)
     print_report(console, report)
     return report

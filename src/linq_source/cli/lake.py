@@ -8,12 +8,15 @@ import typer
 from rich.console import Console
 
 from linq_source.cli.destinations import Target, open_pipeline
+from linq_source.cli.observing import observing
 from linq_source.cli.options import (
     AsJson,
     BucketUrl,
     Dataset,
     Debug,
     LakePartition,
+    LogFormat,
+    Logs,
     PipelineName,
     PipelinesDir,
 )
@@ -30,19 +33,22 @@ def rebuild(
     pipelines_dir: PipelinesDir = None,
     lake_partition: LakePartition = None,
     json: AsJson = False,
+    log_format: Logs = LogFormat.TEXT,
     debug: Debug = False,
 ) -> None:
     """Make every file of the current state anew from the log."""
     from linq_source.lake import rebuild_lake
     from linq_source.lake.layout import partitioning_of
 
-    partitioning = None if lake_partition is None else partitioning_of(lake_partition)
     target = Target("parquet", "", dataset, pipeline_name, pipelines_dir, bucket_url)
-    files = _with_bucket(target, lambda bucket: rebuild_lake(bucket, partitioning))
-    if json:
-        print_json({"files": files})
-    else:
-        Console().print(f"made {files} files from the log")
+    with observing("lake rebuild", target) as observed:
+        partitioning = None if lake_partition is None else partitioning_of(lake_partition)
+        files = _with_bucket(target, lambda bucket: rebuild_lake(bucket, partitioning))
+        observed.counts = {"files": files}
+        if json:
+            print_json(observed.counts)
+        else:
+            Console().print(f"made {files} files from the log")
 
 
 @lake_app.command(epilog="Example:  linq-source lake check --bucket-url s3://my-lake --json")
@@ -52,18 +58,20 @@ def check(
     pipeline_name: PipelineName = "linq_messages",
     pipelines_dir: PipelinesDir = None,
     json: AsJson = False,
+    log_format: Logs = LogFormat.TEXT,
     debug: Debug = False,
 ) -> None:
     """Compare the current state with what the log says; changes nothing."""
     from linq_source.lake import check_lake
 
     target = Target("parquet", "", dataset, pipeline_name, pipelines_dir, bucket_url)
-    report = _with_bucket(target, check_lake)
-    if json:
-        print_json(report.to_dict())
-    else:
-        print_lake(Console(), report)
-    raise typer.Exit(report.exit_code)
+    with observing("lake check", target) as observed:
+        report = _with_bucket(target, check_lake)
+        observed.report = report
+        if json:
+            print_json(report.to_dict())
+        else:
+            print_lake(Console(), report)
 
 
 def _with_bucket(target: Target, act: Any) -> Any:

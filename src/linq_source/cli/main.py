@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from linq_source.cli import media
-from linq_source.cli.destinations import DEFAULT_DATABASE, Target, open_pipeline
+from linq_source.cli import logs, media
+from linq_source.cli.destinations import DEFAULT_DATABASE, DEMO_PIPELINE, Target, open_pipeline
+from linq_source.cli.failing import INTERRUPTED, explain, print_error
 from linq_source.cli.lake import lake_app
+from linq_source.cli.observing import observing
 from linq_source.cli.options import (
     SOURCE,
     AllowPlainHttp,
@@ -27,8 +27,11 @@ from linq_source.cli.options import (
     Destination,
     End,
     LakePartition,
+    LogFormat,
+    Logs,
     LookbackDays,
     MaxRequestsPerSecond,
+    MetricsFile,
     PageSize,
     PhoneNumbers,
     Phones,
@@ -40,8 +43,14 @@ from linq_source.cli.options import (
     Text,
     Workers,
 )
-from linq_source.cli.output import print_audit, print_forgotten, print_json, print_report
-from linq_source.errors import ConfigurationError, LinqError
+from linq_source.cli.output import (
+    log_failures,
+    print_audit,
+    print_forgotten,
+    print_json,
+    print_report,
+)
+from linq_source.errors import ConfigurationError
 
 EPILOG = """\
 Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 loaded but something is \
@@ -63,13 +72,21 @@ app = typer.Typer(
 app.add_typer(lake_app, name="lake")
 
 
-@app.callback()
-def _root(version: Annotated[bool, typer.Option("--version", is_eager=True)] = False) -> None:
-    if version:
-        from importlib.metadata import version as of_package
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
 
-        print_line(f"linq-source {of_package('linq-source')}")
+        print_line(f"linq-source {version('linq-source')}")
         raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """What is common to all commands."""
 
 
 @app.command(
@@ -102,17 +119,17 @@ def run(
     allow_plain_http: AllowPlainHttp = None,
     phones: Phones = None,
     text: Text = None,
+    metrics_file: MetricsFile = None,
     json: AsJson = False,
+    log_format: Logs = LogFormat.TEXT,
     debug: Debug = False,
 ) -> None:
     """Load what changed since the last run; the first time, everything."""
-    from linq_source.progress import show_progress
     from linq_source.syncing import PACKAGE_MESSAGES, sync
 
     target = Target(
         destination, database, dataset, pipeline_name, pipelines_dir, bucket_url, table_format
     )
-    console = Console(stderr=True)
     arguments = _given(
         base_url=base_url,
         chat_ids=chat_id,
@@ -128,23 +145,26 @@ def run(
         phones=phones,
         text=text,
     )
-    _check_first(arguments)
-    with _interruptible(), show_progress(console, quiet=False) as listener:
-        report = sync(
-            open_pipeline(target),
-            listener=listener,
-            max_messages=max_messages if max_messages is not None else PACKAGE_MESSAGES,
-            table_format=table_format,
-            lake_partition=lake_partition,
-            **arguments,
-        )
-    if json:
-        print_json(report.to_dict())
-    else:
-        print_report(Console(), report)
-    if report.error:
-        print_error(report.error)
-    raise typer.Exit(report.exit_code)
+    with observing("run", target, shard=shard, metrics_file=metrics_file) as observed:
+        _check_first(arguments)
+        observed.pipeline = open_pipeline(target)
+        with logs.showing_progress() as listener:
+            report = sync(
+                observed.pipeline,
+                listener=listener,
+                max_messages=max_messages if max_messages is not None else PACKAGE_MESSAGES,
+                table_format=table_format,
+                lake_partition=lake_partition,
+                **arguments,
+            )
+        observed.report = report
+        if json:
+            print_json(report.to_dict())
+        else:
+            print_report(Console(), report)
+        log_failures(report)
+        if report.error:
+            print_error(report.error)
 
 
 @app.command(epilog="Example:  linq-source audit --deep")
@@ -166,7 +186,9 @@ def audit(
     deep: Annotated[
         bool, typer.Option("--deep", help="Read differing chats again in full and repair.")
     ] = False,
+    metrics_file: MetricsFile = None,
     json: AsJson = False,
+    log_format: Logs = LogFormat.TEXT,
     debug: Debug = False,
 ) -> None:
     """Compare live rows with the API's own counts, chat by chat."""
@@ -184,14 +206,14 @@ def audit(
         max_requests_per_second=max_requests_per_second,
         allow_plain_http=allow_plain_http,
     )
-    _check_first(arguments)
-    with _interruptible():
+    with observing("audit", target, shard=shard, metrics_file=metrics_file) as observed:
+        _check_first(arguments)
         report = compare(open_pipeline(target), deep=deep, **arguments)
-    if json:
-        print_json(report.to_dict())
-    else:
-        print_audit(Console(), report)
-    raise typer.Exit(report.exit_code)
+        observed.report = report
+        if json:
+            print_json(report.to_dict())
+        else:
+            print_audit(Console(), report)
 
 
 @app.command(
@@ -212,6 +234,7 @@ def forget(
         list[int] | None, typer.Option("--chat-id", help="This chat; may be repeated.")
     ] = None,
     json: AsJson = False,
+    log_format: Logs = LogFormat.TEXT,
     debug: Debug = False,
 ) -> None:
     """Erase a person or a chat from the destination, and never load them again."""
@@ -220,17 +243,18 @@ def forget(
     from linq_source.forgetting import forget as erase
 
     target = Target(destination, database, dataset, pipeline_name, pipelines_dir)
-    with _interruptible():
+    with observing("forget", target) as observed:
         report = erase(
             open_pipeline(target, must_exist=True),
             phone_numbers=phone_number or (),
             chat_ids=chat_id or (),
             privacy_key=dlt.secrets.get("sources.linq.privacy_key", str),
         )
-    if json:
-        print_json(report.to_dict())
-    else:
-        print_forgotten(Console(), report)
+        observed.report = report
+        if json:
+            print_json(report.to_dict())
+        else:
+            print_forgotten(Console(), report)
 
 
 @app.command(epilog="Example:  linq-source sandbox --port 8080")
@@ -240,6 +264,7 @@ def sandbox(
     chats: Annotated[int, typer.Option(help="Chats in the world.")] = 40,
     messages: Annotated[int, typer.Option(help="Messages in the world.")] = 3000,
     token: Annotated[str, typer.Option(help="The token it accepts.")] = "sandbox-token",  # noqa: S107
+    log_format: Logs = LogFormat.TEXT,
     debug: Debug = False,
 ) -> None:
     """Serve an invented world on this machine, by the API's contract, until interrupted."""
@@ -268,24 +293,17 @@ def sandbox(
 @app.command()
 def demo(
     database: Database = DEFAULT_DATABASE,
+    log_format: Logs = LogFormat.TEXT,
     debug: Debug = False,
 ) -> None:
     """Load an invented world, let some hours pass in it, load again, ask five questions."""
     from linq_source.cli.demo import run_demo
 
-    run_demo(database, Console())
+    with observing("demo", Target("duckdb", database, "linq", DEMO_PIPELINE, None)):
+        run_demo(database, Console())
 
 
 app.command(epilog=media.EPILOG)(media.media)
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        print_error("interrupted; what was loaded stays, run again to go on")
-        raise typer.Exit(1) from None
 
 
 def _given(**options: Any) -> dict[str, Any]:
@@ -305,51 +323,26 @@ def print_line(text: str) -> None:
     print(text, flush=True)  # noqa: T201 - this is the output
 
 
-def print_error(text: str) -> None:
-    """One line on standard error."""
-    Console(stderr=True).print(
-        f"[red]error[/red]: {text}", highlight=False, soft_wrap=True, markup=True
-    )
-
-
 def main() -> None:
     """Run the command; every failure ends in one line and its exit code."""
     os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
+    if logs.configure(sys.argv[1:], os.environ):
+        sys.exit(_run_with_json_lines())
     try:
         app()
     except Exception as error:
-        if "--debug" in sys.argv:
-            raise
-        sys.exit(_explain(error))
+        sys.exit(explain(error))
 
 
-def _explain(error: Exception) -> int:
-    """Print what went wrong in one line; gives the exit code."""
-    from dlt.common.configuration.exceptions import ConfigFieldMissingException
-
-    from linq_source.failures import find_cause
-
-    ours = find_cause(error, LinqError)
-    if ours is not None:
-        print_error(_escaped(str(ours)))
-        return ours.exit_code
-    missing = find_cause(error, ConfigFieldMissingException)
-    if isinstance(missing, ConfigFieldMissingException):
-        print_error(_missing_line(missing))
-        return ConfigurationError.exit_code
-    first_line = (str(error).strip().splitlines() or [""])[0]
-    print_error(_escaped(f"{type(error).__name__}: {first_line} (--debug shows more)"))
-    return 1
-
-
-def _missing_line(error: Any) -> str:
-    if "api_token" in error.fields:
-        return (
-            "no api_token: set the environment variable SOURCES__LINQ__API_TOKEN, or "
-            "api_token under \\[sources.linq] in .dlt/secrets.toml"
-        )
-    return f"missing configuration: {', '.join(error.fields)}; set it in .dlt/secrets.toml"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("[", "\\[")
+def _run_with_json_lines() -> int:
+    """Run the command; typer, too, prints nothing of its own on standard error."""
+    try:
+        exit_code = app(standalone_mode=False)
+        return exit_code if isinstance(exit_code, int) else 0
+    except (KeyboardInterrupt, typer.Abort):
+        print_error(INTERRUPTED)
+        exit_code = 1
+    except Exception as error:
+        exit_code = explain(error)
+    logs.finished(exit_code)
+    return exit_code

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from linq_source.cli import logs
 from linq_source.cli.destinations import DEFAULT_DATABASE, Target, open_pipeline
+from linq_source.cli.observing import observing
 from linq_source.cli.options import (
     AsJson,
     Database,
     Dataset,
     Debug,
     Destination,
+    LogFormat,
+    Logs,
     PipelineName,
     PipelinesDir,
 )
@@ -31,7 +35,9 @@ EPILOG = (
     "linq-source media --bucket-url s3://our-bucket/linq"
 )
 _FILES = "What to fetch"
-_PLAIN_INTERVAL_S = 5.0
+_INTERVAL_S = 5.0
+
+_log = logging.getLogger(__name__)
 
 
 def media(
@@ -75,45 +81,53 @@ def media(
         ),
     ] = False,
     json: AsJson = False,
+    log_format: Logs = LogFormat.TEXT,
     debug: Debug = False,
 ) -> None:
     """Fetch attachments as files into a bucket, each once, and record them."""
-    from linq_source.cli.main import _interruptible
     from linq_source.media import media as fetch
 
     target = Target(destination, database, dataset, pipeline_name, pipelines_dir)
-    with _interruptible(), _progress(Console(stderr=True)) as listener:
-        report = fetch(
-            open_pipeline(target, must_exist=True),
-            bucket_url,
-            workers=workers,
-            max_file_bytes=max_file_bytes,
-            retry_failed=retry_failed,
-            erase_forgotten=erase_forgotten,
-            allow_plain_http=allow_plain_http,
-            allow_private_hosts=allow_private_hosts,
-            listener=listener,
-        )
-    if json:
-        print_json(report.to_dict())
-    else:
-        _print(Console(), report)
-    raise typer.Exit(report.exit_code)
+    with observing("media", target) as observed:
+        with _progress(Console(stderr=True)) as listener:
+            report = fetch(
+                open_pipeline(target, must_exist=True),
+                bucket_url,
+                workers=workers,
+                max_file_bytes=max_file_bytes,
+                retry_failed=retry_failed,
+                erase_forgotten=erase_forgotten,
+                allow_plain_http=allow_plain_http,
+                allow_private_hosts=allow_private_hosts,
+                listener=listener,
+            )
+        observed.report = report
+        if json:
+            print_json(report.to_dict())
+        else:
+            _print(Console(), report)
 
 
 @contextmanager
 def _progress(console: Console) -> Iterator[Listener]:
     """A line that changes on a terminal, a line every some seconds elsewhere."""
-    if console.is_terminal:
+    from linq_source.progress import every
+
+    if console.is_terminal and not logs.is_json():
         with console.status("fetching") as status:
             yield lambda report: status.update(_line(report))
         return
-    last_s = time.monotonic()
+    is_due = every(_INTERVAL_S)
+    # Plain lines begin after a while; a log says at once that something is being done.
+    if not logs.is_json():
+        is_due()
 
     def listen(report: MediaReport) -> None:
-        nonlocal last_s
-        if time.monotonic() - last_s >= _PLAIN_INTERVAL_S:
-            last_s = time.monotonic()
+        if not is_due():
+            return
+        if logs.is_json():
+            _log.info("progress", extra=logs.counts_of(report.to_dict()))
+        else:
             console.print(_line(report), highlight=False)
 
     yield listen

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
+
+from linq_source.cli.logs import VARIABLE
 
 SOURCE = "What to read"
 TARGET = "Where to load"
@@ -95,6 +98,33 @@ AsJson = Annotated[
 ]
 Debug = Annotated[
     bool, typer.Option("--debug", help="Show a traceback on failure.", rich_help_panel=OUTPUT)
+]
+
+
+class LogFormat(StrEnum):
+    """How standard error looks."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+# Taken from the arguments before they are parsed (see `linq_source.cli.logs`).
+Logs = Annotated[
+    LogFormat,
+    typer.Option(
+        "--log-format",
+        envvar=VARIABLE,
+        help="json: every line on stderr is one JSON object, the last one 'finished'.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+MetricsFile = Annotated[
+    str | None,
+    typer.Option(
+        help="Write the outcome as Prometheus text, say linq.prom (extra: metrics).",
+        metavar="FILE",
+        rich_help_panel=OUTPUT,
+    ),
 ]
 Phones = Annotated[
     str | None,

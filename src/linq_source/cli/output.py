@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+
+from linq_source.cli import logs
 
 if TYPE_CHECKING:
     from linq_source.auditing import AuditReport
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
     from linq_source.report import Report
 
 MAX_LISTED = 20
+
+_log = logging.getLogger(__name__)
 
 
 def print_json(value: dict[str, Any]) -> None:
@@ -48,6 +53,13 @@ def print_report(console: Console, report: Report) -> None:
         console.print(f"[red]failed[/red]: {failure.error}", highlight=False, soft_wrap=True)
     if len(report.chats_failed) > MAX_LISTED:
         console.print(f"... and {len(report.chats_failed) - MAX_LISTED:,} more chats failed")
+
+
+def log_failures(report: Report) -> None:
+    """A log line for each of the chats that failed, where standard error is JSON."""
+    if logs.is_json():
+        for failure in report.chats_failed[:MAX_LISTED]:
+            _log.warning("chat failed: %s", failure.error, extra={"chat_id": failure.chat_id})
 
 
 def print_audit(console: Console, report: AuditReport) -> None:
