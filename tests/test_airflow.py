@@ -182,7 +182,9 @@ def test_a_failed_shard_leaves_the_others_settled(serve: Serve, database: Path) 
         ("audit", -1): "upstream_failed",
     }
     marked = {row["id"] for row in place.rows("chat_messages") if row["deleted_at"] is not None}
-    assert marked == {gone[0]}
+    # What the killed run loaded of the other shard was marked before that shard read on.
+    assert gone[0] in marked
+    assert marked <= set(gone.values())
     (settled,) = airflow.results("settle")
     assert (settled["shards"], settled["deleted"]) == (["0/2"], 1)
     assert airflow.events()[0][1]["exact"] is False
