@@ -117,9 +117,7 @@ def measure(rounds: int) -> tuple[dict[str, list[dict[str, float]]], dict[str, f
 def _in_turns(first: Sequence[Run], second: Sequence[Run]) -> list[tuple[Run, ...]]:
     """Pairs, and what is left of the longer alone."""
     length = max(len(first), len(second))
-    return [
-        (*first[index : index + 1], *second[index : index + 1]) for index in range(length)
-    ]
+    return [(*first[index : index + 1], *second[index : index + 1]) for index in range(length)]
 
 
 def _run(
@@ -135,9 +133,7 @@ def _run(
             sys.executable, "-m", "benchmarks.scale_run", "--base-url", base_url,
             "--folder", str(folder), "--options", json.dumps(dict(run.options)),
         ]  # fmt: skip
-        measured = run_measured(
-            command, folder=folder, environment=environment(), limit_s=LIMIT_S
-        )
+        measured = run_measured(command, folder=folder, environment=environment(), limit_s=LIMIT_S)
     finally:
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)

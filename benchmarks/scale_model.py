@@ -3,8 +3,8 @@
 Pure: an organisation, an environment and costs come in, a forecast comes out. Requests are those of
 `scale_requests`. Time is a closed formula: a run computes and waits side by side, so its reading
 takes as long as the slowest of three: requests at the throughput of a closed network (workers that
-wait for the server and take turns at computing), the rate limit, the longest chat on its own. Loading
-comes after it.
+wait for the server and take turns at computing), the rate limit, the longest chat on its own.
+Loading comes after it.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class Forecast:
 
 
 def sizes(chats: float, messages: float, spread: float) -> Iterator[tuple[float, int]]:
-    """Groups of chats and the messages each has, ascending: quantiles, finer towards the largest."""
+    """Groups of chats, and the messages each has: quantiles, finer towards the largest."""
     shares = [(index / 200, (index + 1) / 200) for index in range(199)]
     left = 1 / 200
     while left * chats > 1.5:
@@ -145,7 +145,11 @@ def first_work(organisation: Organisation, bound_us: int = 20_500 * DAY_US) -> W
     """The first reading of everything."""
     span_us = int(organisation.years * 365.25 * DAY_US)
     groups = [
-        (count, size, first_reads(Even(bound_us - span_us, max(1, span_us // size), size), bound_us))
+        (
+            count,
+            size,
+            first_reads(Even(bound_us - span_us, max(1, span_us // size), size), bound_us),
+        )
         for count, size in sizes(organisation.chats, organisation.messages, organisation.spread)
     ]
     return Work(
@@ -310,4 +314,8 @@ def _alone_s(longest: Reads, environment: Environment, costs: Costs, speed: floa
     round_trip_s = environment.latency_s + costs.wait_s + costs.page_s * slowdown
     single = len(longest.window_pages) + 2 * longest.splits + longest.extra
     others = sum(longest.window_pages) - len(longest.window_pages)
-    return single * max(round_trip_s, 1 / speed) + others / speed + longest.rows * costs.row_s * slowdown
+    return (
+        single * max(round_trip_s, 1 / speed)
+        + others / speed
+        + longest.rows * costs.row_s * slowdown
+    )

@@ -48,9 +48,7 @@ def storage_dollars(stored: float) -> float:
     return stored / GIB * STORAGE_DOLLARS_PER_GIB_MONTH
 
 
-def query_bytes(
-    organisation: Organisation, work: Work, forecast: Forecast, shards: int
-) -> float:
+def query_bytes(organisation: Organisation, work: Work, forecast: Forecast, shards: int) -> float:
     """What BigQuery processes.
 
     A package of a first load touches most days: it reads what is there already, on average half,
