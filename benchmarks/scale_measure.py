@@ -35,10 +35,13 @@ from benchmarks.world import FULL_PAGE, MINUTE_US, PHONE_NUMBER, PageQuery, Worl
 from linq_source.decoding.pages import decode_pages
 from linq_source.decoding.records import MESSAGE
 from linq_source.planning.digests import digest_records
+from linq_source.planning.listings import DIGEST_GROUPS
 
 LIMIT_S = 900.0
 DAY_S = 86_400.0
 WORKERS = 8
+# One of so many shards lists all chats, and reads few.
+LIST_SHARDS = 1_000
 STATE_CHATS = (1_000, 100_000)
 
 
@@ -55,6 +58,7 @@ class Run:
 
 _TINY = WorldSize(chats=1, messages_per_chat=100, quiet_days=30.0)
 _CHATS = WorldSize(chats=2_000, messages_per_chat=4, quiet_days=30.0)
+_LISTS = WorldSize(chats=50_000, messages_per_chat=1, quiet_days=30.0)
 _PAGES = WorldSize(chats=100, messages_per_chat=1_000)
 _LATE = WorldSize(chats=1_000, messages_per_chat=4, quiet_days=30.0, latency_ms=40.0)
 _MANY = WorldSize(chats=3_000, messages_per_chat=120)
@@ -66,7 +70,8 @@ CALIBRATION = (
     Run("tiny", _TINY),
     Run("idle", _TINY, is_rerun=True),
     Run("chats", _CHATS),
-    Run("list", _CHATS, is_rerun=True),
+    Run("compare", _CHATS, is_rerun=True),
+    Run("list", _LISTS, options={"shard": f"0/{LIST_SHARDS}"}),
     Run("pages", _PAGES),
     Run("small pages", _PAGES, options={"page_size": 25}),
     Run("packages", _PAGES, options={"max_messages": 10_000}),
@@ -142,6 +147,8 @@ def _run(
     after = _traffic(base_url)
     result: dict[str, float] = json.loads(measured.stdout.splitlines()[-1])
     expected = _control(base_url, "counts")["messages"]
+    if "shard" in run.options:
+        expected = len(range(0, run.world.chats, LIST_SHARDS)) * run.world.messages_per_chat
     if result["exit_code"] or result["held"] != expected:
         raise RuntimeError(f"{run.name}: {result['held']:,} messages of {expected:,}")
     return result | {
@@ -213,16 +220,20 @@ def costs_from(found: Results, states: Sequence[Mapping[str, float]], day_s: flo
         return sum(of(name, wall) for name in names) / sum(of(name, cpu) for name in names)
 
     chats, rows = _CHATS.chats, _PAGES.messages
-    list_s = reading("list", "idle") / chats
-    chat_s = reading("chats") / chats - list_s
+    few = _LISTS.chats / LIST_SHARDS
+    groups = min(chats, DIGEST_GROUPS)
+    # Of the runs that read chats, this is what each takes besides.
+    read_s = (reading("chats") - reading("compare", "idle")) / chats
+    list_s = max(0.0, reading("list") - few * read_s) / _LISTS.chats
+    group_s = max(0.0, reading("compare", "idle") - chats * list_s) / groups
     more = of("small pages", "requests") - of("pages", "requests")
     page_s = reading("small pages", "pages") / more
     further = _PAGES.pages - _PAGES.chats
-    row_s = (reading("pages") - _PAGES.chats * (chat_s + list_s) - further * page_s) / rows
+    row_s = (reading("pages") - _PAGES.chats * (read_s + group_s) - further * page_s) / rows
     small, large = states
     reading_slowdown = slowdown("extract_s", "extract_cpu_s")
     speed = of("late", "requests") / reading("late", quantity="extract_s")
-    demand_s = _LATE.chats * (chat_s + list_s) / of("late", "requests") * reading_slowdown
+    demand_s = _LATE.chats * (read_s + group_s) / of("late", "requests") * reading_slowdown
     return Costs(
         start_s=of("idle", "rest_cpu_s") + of("idle", "extract_cpu_s"),
         first_s=max(0.0, of("tiny", "cpu_s") - of("idle", "cpu_s")),
@@ -230,7 +241,8 @@ def costs_from(found: Results, states: Sequence[Mapping[str, float]], day_s: flo
         / (of("packages", "packages") - of("pages", "packages")),
         state_s_per_chat=(large["seconds"] - small["seconds"]) / (large["chats"] - small["chats"]),
         list_s_per_chat=list_s,
-        chat_s=chat_s,
+        group_s=group_s,
+        chat_s=read_s,
         day_s=day_s,
         page_s=page_s,
         row_s=max(0.0, row_s),
@@ -258,8 +270,8 @@ def _bytes(of: Callable[[str, str], float]) -> dict[str, float]:
     are sums of answers and rows, of which there are two unknown sizes.
     """
     chats, few = _CHATS.chats, _CHATS.messages_per_chat
-    per_chat = (of("list", "bytes") - of("idle", "bytes")) / (chats - 1)
-    answer_and_few = (of("chats", "bytes") - of("list", "bytes")) / chats
+    per_chat = (of("compare", "bytes") - of("idle", "bytes")) / (chats - 1)
+    answer_and_few = (of("chats", "bytes") - of("compare", "bytes")) / chats
     pages = of("pages", "bytes") - _PAGES.chats * per_chat
     per_row = (pages - _PAGES.pages * answer_and_few) / (_PAGES.messages - _PAGES.pages * few)
     return {

@@ -16,6 +16,7 @@ from statistics import NormalDist
 
 from benchmarks.scale_requests import Even, Reads, first_reads, listing_requests
 from linq_source.instants import DAY_US
+from linq_source.planning.listings import DIGEST_GROUPS
 
 HOUR_S = 3_600.0
 DAY_S = 86_400.0
@@ -26,9 +27,9 @@ class Costs:
     """Measured on one machine by `scale.py`, in CPU seconds where nothing else is said.
 
     `wait_s` is what a round trip takes beyond latency and computing (timers, taking turns at the
-    interpreter), in seconds of wall time. `state_s_per_chat` is for each package whose state
-    changed. The slow-downs are wall seconds per CPU second, of reading and of the rest: above 1
-    where the disk is waited for or others use the machine.
+    interpreter), in seconds of wall time. Listed chats are compared in groups. `state_s_per_chat`
+    is for each package whose state changed. The slow-downs are wall seconds per CPU second, of
+    reading and of the rest: above 1 where the disk is waited for or others use the machine.
     """
 
     start_s: float
@@ -36,6 +37,7 @@ class Costs:
     package_s: float
     state_s_per_chat: float
     list_s_per_chat: float
+    group_s: float
     chat_s: float
     day_s: float
     page_s: float
@@ -243,14 +245,17 @@ def forecast(work: Work, environment: Environment, costs: Costs) -> Forecast:
     state_s = own.chats_listed / shards * costs.state_s_per_chat if own.state_changes else 0.0
     loading_s = own.rows_written * costs.load_s_per_row + packages * state_s
     start_s = costs.start_s + (costs.first_s if own.is_first else 0.0)
-    loading_s += start_s + (packages - 1) * costs.package_s
+    # A run that starts from nothing has its first package in its start; one with nothing to do has
+    # none to speak of.
+    heavy = packages - 1 if own.is_first or not own.state_changes else packages
+    loading_s += start_s + heavy * costs.package_s
     seconds = loading_s * costs.loading_slowdown + packages * environment.package_s + reading_s
     if reading_s == alone_s:
         limit = "longest chat"
     elif speed == rate:
         limit = "rate"
     else:
-        computes = _demand_s(own, costs) * costs.reading_slowdown * speed > 0.8
+        computes = _demand_s(own, costs, shards) * costs.reading_slowdown * speed > 0.8
         limit = "computing" if computes else "latency"
     if seconds > 2 * reading_s and seconds > 60:
         limit = "packages"
@@ -264,7 +269,7 @@ def forecast(work: Work, environment: Environment, costs: Costs) -> Forecast:
             + own.chats_listed * costs.bytes_per_chat
         ),
         seconds=seconds,
-        cpu_seconds=shards * (loading_s + requests * _demand_s(own, costs)),
+        cpu_seconds=shards * (loading_s + requests * _demand_s(own, costs, shards)),
         packages=packages * shards,
         state_bytes=work.chats_listed * costs.state_bytes_per_chat,
         stored_state_bytes=work.chats_listed * costs.stored_state_bytes_per_chat,
@@ -284,12 +289,14 @@ def _shard_of(work: Work, shards: int) -> Work:
     )
 
 
-def _demand_s(work: Work, costs: Costs) -> float:
-    """CPU seconds per request, on average over the run."""
+def _demand_s(work: Work, costs: Costs, shards: int) -> float:
+    """CPU seconds per request, on average over a shard's run."""
+    own_chats = work.chats_listed / shards
     # What a chat takes includes its first page, and the first of its days.
     pages = max(0.0, work.message_requests - work.chats_read)
     total_s = (
         work.chats_listed * costs.list_s_per_chat
+        + min(own_chats, DIGEST_GROUPS) * costs.group_s
         + work.chats_read * costs.chat_s
         + max(0.0, work.days_read - work.chats_read) * costs.day_s
         + pages * costs.page_s
@@ -300,7 +307,7 @@ def _demand_s(work: Work, costs: Costs) -> float:
 
 def _speed(work: Work, environment: Environment, costs: Costs, rate: float) -> float:
     think_s = environment.latency_s + costs.wait_s
-    demand_s = _demand_s(work, costs) * costs.reading_slowdown
+    demand_s = _demand_s(work, costs, environment.shards) * costs.reading_slowdown
     return min(rate, throughput(environment.workers, think_s, demand_s))
 
 

@@ -173,34 +173,39 @@ def check_rows(checks: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
 
 
 COST_TEXTS = {
-    "start_s": "starting and ending a run, CPU s",
-    "package_s": "a package of rows, CPU s",
-    "state_s_per_chat": "a chat in the state, for each package that changes it, CPU s",
-    "list_s_per_chat": "a chat listed, CPU s",
-    "chat_s": "a chat read, with its first page, CPU s",
-    "day_s": "each further day in a chat's lookback, CPU s",
-    "page_s": "each further page, CPU s",
-    "row_s": "a message read, CPU s",
-    "load_s_per_row": "a message loaded into DuckDB, CPU s",
-    "wait_s": "a round trip, beyond latency and computing, s",
-    "bytes_per_answer": "an answer without its records, bytes",
-    "bytes_per_row": "a message, bytes",
-    "bytes_per_chat": "a listed chat, bytes",
-    "state_bytes_per_chat": "a chat in the local state, bytes",
-    "stored_state_bytes_per_chat": "a chat in the state the destination keeps, bytes",
+    "start_s": "starting and ending a run",
+    "package_s": "a package of rows",
+    "state_s_per_chat": "a chat in the state, for each package that changes it",
+    "list_s_per_chat": "a chat listed",
+    "group_s": "a group of listed chats compared, at most 1,024 a run",
+    "chat_s": "a chat read, with its first page",
+    "day_s": "each further day in a chat's lookback",
+    "page_s": "each further page",
+    "row_s": "a message read",
+    "load_s_per_row": "a message loaded into DuckDB",
+    "wait_s": "a round trip, beyond latency and computing (waited, not computed)",
+    "bytes_per_answer": "an answer without its records",
+    "bytes_per_row": "a message",
+    "bytes_per_chat": "a listed chat",
+    "state_bytes_per_chat": "a chat in the local state",
+    "stored_state_bytes_per_chat": "a chat in the state the destination keeps",
 }
 
 
 def cost_rows(costs: Costs) -> list[tuple[str, str]]:
     """What was measured, in words."""
     values = asdict(costs)
-    return [(text, _significant(values[name])) for name, text in COST_TEXTS.items()]
+    return [
+        (text, f"{values[name]:.0f} bytes" if "bytes" in name else _seconds(values[name]))
+        for name, text in COST_TEXTS.items()
+    ]
 
 
-def _significant(value: float) -> str:
-    if value >= 10:
-        return f"{value:,.0f}"
-    return f"{value:.2g}" if value >= 0.001 or value == 0 else f"{value * 1e6:.2g} millionths"
+def _seconds(value: float) -> str:
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if value >= size:
+            return f"{value / size:.2g} {unit}"
+    return f"{value / 1e-6:.0f} µs" if value >= 1e-5 else f"{value / 1e-6:.1f} µs"
 
 
 def block(result: Mapping[str, Any]) -> str:
@@ -224,7 +229,7 @@ def block(result: Mapping[str, Any]) -> str:
         "The forecasts further down are for machines with nothing else to do.",
         markdown(CHECK_HEAD, check_rows(result["checks"])),
         *_verdict(result),
-        "Costs, each the difference of two small runs:",
+        "Costs, each the difference of two small runs; seconds are CPU seconds:",
         markdown(("what", "cost"), cost_rows(costs)),
         f"## {organisation.chats:,} chats, {organisation.messages:,} messages",
         f"{organisation.phone_numbers:,} phone numbers, {organisation.years:g} years; every answer "
