@@ -12,7 +12,7 @@ INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/pyth
 JOBS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-airflow setup-dagster demo test check format bench docs clean
+.PHONY: help setup setup-airflow setup-dagster demo test check format bench scale docs clean
 
 help:  ## Explain every target
 	@echo "Targets (each sets up what it needs in $(VENV)):"
@@ -62,6 +62,10 @@ format: $(STAMP)  ## Format the code and mend what lint can
 bench: $(STAMP)  ## Measure side by side with six other ways, write docs/benchmarks.md (a quarter of an hour)
 	@$(INSTALL) -e '.[bench]' || { echo "bench failed: installing packages"; exit 1; }
 	@$(BIN)/python benchmarks/suite.py || { echo "bench failed"; exit 1; }
+
+scale: $(STAMP)  ## Measure costs, check the forecasts against larger runs, write docs/scale.md (ten minutes)
+	@$(INSTALL) -e '.[bench]' || { echo "scale failed: installing packages"; exit 1; }
+	@$(BIN)/python benchmarks/scale.py --write || { echo "scale failed"; exit 1; }
 
 docs: $(STAMP)  ## Write what README and docs quote from the code
 	@$(BIN)/python docs/build.py || { echo "docs failed"; exit 1; }

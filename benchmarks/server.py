@@ -1,8 +1,8 @@
 """A fast loopback server of the benchmark's world, in a process of its own.
 
 Prints `ready <port>` once it listens. Besides the API it answers
-`/control/change?share=0.01` (see `World.change`), `/control/counts` (rows per table) and
-`/control/requests` (answered until now, by kind).
+`/control/change?share=0.01` (see `World.change`), `/control/counts` (rows per table),
+`/control/requests` (answered until now, by kind) and `/control/bytes` (sent in those answers).
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ class Refusal(Exception):
 
 
 requests: Counter[str] = Counter()
+sent: Counter[str] = Counter()
 
 
 def answer(world: World, target: str) -> bytes:
@@ -91,6 +92,8 @@ def _control(world: World, path: str, parameters: dict[str, str]) -> bytes:
         return json.dumps(asdict(world.counts)).encode()
     if path == "/control/requests":
         return json.dumps(requests).encode()
+    if path == "/control/bytes":
+        return json.dumps(sent).encode()
     if path == "/control/change":
         changed = world.change(float(parameters["share"]), time.time_ns() // 1_000)
         return json.dumps({"chats": changed}).encode()
@@ -168,7 +171,10 @@ class Connection(asyncio.Protocol):
             error = {"status": status, "code": str(status), "title": str(refusal), "detail": ""}
             body = json.dumps({"errors": [error]}).encode()
         head = _head(status, int(time.time()))
-        self._transport.write(b"%b%d\r\n\r\n%b" % (head, len(body), body))
+        whole = b"%b%d\r\n\r\n%b" % (head, len(body), body)
+        if not target.startswith("/control/"):
+            sent["bytes"] += len(whole)
+        self._transport.write(whole)
         if is_last:
             self._transport.close()
 
