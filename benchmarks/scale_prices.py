@@ -1,8 +1,9 @@
 """What a run costs in money, from what it processes. Calculated: nobody was billed for it.
 
-List prices of Google Cloud in US regions, without free amounts or discounts, as known in November
-2026: https://cloud.google.com/bigquery/pricing, https://cloud.google.com/compute/vm-instance-pricing.
-Check them before you rely on them. The bytes of a row and the statements of a run are those of
+List prices of Google Cloud in US regions, without free amounts or discounts, written down in
+November 2026 and not confirmed against Google's pages that day:
+https://cloud.google.com/bigquery/pricing, https://cloud.google.com/compute/vm-instance-pricing.
+Loading into BigQuery is free. The bytes of a row and the statements of a run are those of
 docs/bigquery.md.
 """
 
@@ -14,7 +15,6 @@ from benchmarks.scale_model import Forecast, Organisation, Work
 
 QUERY_DOLLARS_PER_TIB = 6.25
 STORAGE_DOLLARS_PER_GIB_MONTH = 0.02
-LOAD_DOLLARS = 0.0
 # e2-standard-2: 2 processors, 8 GB, us-central1, on demand.
 MACHINE_DOLLARS_PER_HOUR = 0.067
 GIB = 2**30
