@@ -220,6 +220,22 @@ def test_a_package_that_died_with_its_worker_is_doubted(
     loader.assert_equal_world()
 
 
+def test_a_package_that_lands_after_a_newer_one_is_doubted(loader: Loader) -> None:
+    """Two pipelines read the same chats at once, and the older reading is loaded last."""
+    loader.sync()
+    loader.world.edit_message(newest(loader, 1), "edited")
+    pipeline = loader.pipeline
+    pipeline.extract(loader.source())
+    loader.world.edit_message(newest(loader, 1), "edited again")
+    loader.world.add_message(1, "new", sent_at_ms=loader.world.now_ms - HOUR_MS // 2)
+    loader.world.advance(HOUR_MS)
+    other_pipeline(loader).sync()
+    loader.assert_equal_world()
+    report = loader.sync()
+    assert any("an earlier run had left pending" in note for note in report.notes)
+    loader.assert_equal_world()
+
+
 def test_pipelines_of_two_organisations_leave_each_other_alone(
     loader: Loader, serve: Callable[[World], Loader]
 ) -> None:

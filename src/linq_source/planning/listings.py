@@ -107,7 +107,8 @@ def _walk_list(phone_number: str, per_page: int) -> Asking[tuple[Records, bool]]
     """
     (first,) = yield Ask((ListRequest(phone_number, 1, per_page),))
     total_count = first.envelope.total_count
-    found = distinct(decode_pages([first.body], CHAT).records)
+    found = [decode_pages([first.body], CHAT).records]
+    seen = set(found[0].root["id"].to_pylist())
     is_same = True
     # There are no more pages than chats, whatever the answer claims.
     last = min(first.envelope.total_pages, total_count, MAX_LIST_PAGES)
@@ -115,12 +116,13 @@ def _walk_list(phone_number: str, per_page: int) -> Asking[tuple[Records, bool]]
         numbers = range(start, min(start + CHUNK_PAGES, last + 1))
         pages = yield Ask(tuple(ListRequest(phone_number, n, per_page) for n in numbers))
         is_same = is_same and all(page.envelope.total_count == total_count for page in pages)
-        known = len(found)
         more = decode_pages([page.body for page in pages], CHAT).records
-        found = distinct(concat_records(CHAT, [found, more]))
-        if len(found) == known:
+        found.append(more)
+        ids = set(more.root["id"].to_pylist())
+        if ids <= seen:
             break
-    return found, is_same and len(found) == total_count
+        seen |= ids
+    return distinct(concat_records(CHAT, found)), is_same and len(seen) == total_count
 
 
 def read_one_chat(chat_id: int) -> Asking[ChatList]:
