@@ -50,6 +50,22 @@ def assert_one_line(result: subprocess.CompletedProcess[str], *words: str) -> No
         assert word in lines[0]
 
 
+def test_a_relative_path_is_one_of_the_folder_the_command_runs_in(
+    seeded: Loader, tmp_path: Path
+) -> None:
+    """Not of the folder in which a pipeline of this name ran first."""
+    (tmp_path / "other").mkdir()
+    environment = {"DLT_DATA_DIR": str(tmp_path / "dlt"), "SOURCES__LINQ__API_TOKEN": DEFAULT_TOKEN}
+    for folder in (tmp_path, tmp_path / "other"):
+        command = [sys.executable, "-m", "linq_source", *loading(seeded)]
+        done = subprocess.run(
+            command, cwd=folder, env=os.environ | environment, capture_output=True, timeout=120,
+            check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert_equal_world(folder / "linq_messages.duckdb", seeded.world)
+
+
 def test_run_loads_and_reports_as_json_then_only_changes(seeded: Loader, tmp_path: Path) -> None:
     first = run_cli(tmp_path, *loading(seeded, "--json"))
     assert first.returncode == 0, first.stderr

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from linq_source import source as source_module
 from linq_source import sync
 from linq_source.instants import to_us
-from linq_source.sandbox import grow
+from linq_source.sandbox import World, grow, seeded_world
 from tests.conftest import DAY_MS, NOW_MS, Loader
+from tests.destinations import DuckDB
 
 
 def test_a_lost_local_state_is_restored_from_the_destination(seeded: Loader) -> None:
@@ -130,3 +133,34 @@ def test_rows_written_by_hourly_runs_with_and_without_the_filter(small: Loader) 
     small.assert_equal_world()
     assert written == 15
     assert without == 885
+
+
+def test_what_is_pending_for_one_destination_is_never_loaded_into_another(
+    serve: Callable[[World], Loader], tmp_path: Path
+) -> None:
+    """There is one working folder per name, whatever the destination."""
+    first, second = serve(seeded_world(chats=3, messages=20)), serve(seeded_world(seed=8, chats=4))
+    second.folder = first.folder
+    second.place = DuckDB(tmp_path)
+    first.sync()
+    grow(first.world)
+    first.pipeline.extract(first.source())
+    report = second.sync()
+    assert any("another destination" in note for note in report.notes)
+    second.assert_equal_world()
+    first.sync()
+    first.assert_equal_world()
+
+
+def test_a_memory_of_another_version_is_no_memory(
+    serve: Callable[[World], Loader],
+) -> None:
+    loader = serve(seeded_world(chats=3, messages=20))
+    loader.sync()
+    with loader.pipeline.managed_state(extract_state=True) as state:
+        cursors = state["sources"]["linq"]["resources"]["chat_messages"]["cursors"]
+        cursors.update(dict.fromkeys(cursors, "1|2|of another version"))
+    loader.pipeline.normalize()
+    loader.pipeline.load()
+    assert loader.sync().messages == 20
+    loader.assert_equal_world()

@@ -21,7 +21,7 @@ from linq_source.instants import from_us, parse_http_date
 from linq_source.planning import listings, rows
 from linq_source.planning.changes import Part, days_of
 from linq_source.planning.chats import read_chat
-from linq_source.planning.cursors import decode, doubt, encode, is_settled
+from linq_source.planning.cursors import doubt, encode, is_settled, remembered
 from linq_source.planning.forgotten import NOTHING, Forgotten
 from linq_source.planning.privacy import privacy_of
 from linq_source.planning.readings import ChatTask, LedgerWindow, Loaded, Reading
@@ -224,9 +224,9 @@ class Extraction:
             return
         for part in loaded.parts:
             key = str(part.window.chat_id)
-            if cursors.get(key):
-                cursor = doubt(decode(cursors[key]), part.window, days_of(part.records))
-                cursors[key] = encode(cursor)
+            known = remembered(cursors.get(key))
+            if known is not None:
+                cursors[key] = encode(doubt(known, part.window, days_of(part.records)))
 
     def _settle_todo(self, item: Any, before: dict[str, str], cursors: Any) -> None:
         if isinstance(item, Output) or self._todo is None:
@@ -257,13 +257,11 @@ class Extraction:
         return dict(self._todo)
 
     def _is_settled(self, chat_id: int, listed: int | None, cursors: Any) -> bool:
-        text = cursors.get(str(chat_id))
-        if not text or self.settings.is_stateless:
+        cursor = remembered(cursors.get(str(chat_id)))
+        if cursor is None or self.settings.is_stateless:
             return False
         settings = self.settings
-        return is_settled(
-            decode(text), listed, self._bound(), settings.lookback_us, settings.start_us
-        )
+        return is_settled(cursor, listed, self._bound(), settings.lookback_us, settings.start_us)
 
     def _bound(self) -> int:
         if self.bound_us is None:
@@ -281,7 +279,7 @@ class Extraction:
             task = ChatTask(
                 chat_id=chat_id,
                 listed=listed,
-                cursor=decode(text) if text else None,
+                cursor=remembered(text),
                 bound_us=self._bound(),
                 begin_us=settings.start_us,
                 end_us=settings.end_us,

@@ -31,7 +31,7 @@ def plain_errors(pipeline: dlt.Pipeline) -> Iterator[None]:
             raise ours from error
         if isinstance(error, PipelineStepFailed) and error.step not in ("load", "sync"):
             raise
-        if isinstance(_root_cause(error), ImportError):
+        if isinstance(root_cause(error), ImportError):
             name = _destination_name(pipeline)
             raise ConfigurationError(
                 f"{name} needs an extra: pip install 'linq-source[{name}]'"
@@ -58,14 +58,15 @@ def find_cause(error: BaseException, kind: type[E]) -> E | None:
     return None
 
 
-def _root_cause(error: BaseException) -> BaseException:
+def root_cause(error: BaseException) -> BaseException:
+    """What began a chain of errors."""
     while (deeper := error.__cause__ or error.__context__) is not None:
         error = deeper
     return error
 
 
 def _destination_line(pipeline: dlt.Pipeline, error: BaseException) -> str:
-    root = _root_cause(error)
+    root = root_cause(error)
     text = " ".join(str(root).split())
     if "lock" in text.lower():
         return (

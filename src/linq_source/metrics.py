@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from linq_source.errors import ConfigurationError
 from linq_source.instants import from_us
-from linq_source.planning.cursors import decode
+from linq_source.planning.cursors import remembered
 from linq_source.report import Report
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def newest_message(pipeline: dlt.Pipeline) -> datetime | None:
     state: Any = pipeline.state
     for key in ("sources", "linq", "resources", "chat_messages", "cursors"):
         state = state.get(key) or {}
-    newest = [decode(text).newest_us for text in state.values() if text]
+    newest = [cursor.newest_us for cursor in map(remembered, state.values()) if cursor]
     known = [newest_us for newest_us in newest if newest_us is not None]
     return from_us(max(known)) if known else None
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import dlt
+from dlt.common.configuration.exceptions import ConfigurationValueError
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 from dlt.pipeline.state_sync import load_pipeline_state_from_destination
 
@@ -26,6 +28,16 @@ class Remote:
     def sql(self) -> Any:
         """Its SQL client; only for a destination that has one."""
         return self.client.sql_client
+
+    @property
+    def place(self) -> str:
+        """A digest that tells one dataset of one destination from every other."""
+        config = self.client.config
+        try:
+            location = str(config.data_location())
+        except ConfigurationValueError:
+            location = config.fingerprint()
+        return hashlib.sha256(f"{location}/{config.dataset_name}".encode()).hexdigest()[:16]
 
     def state(self) -> Any:
         """The pipeline's state as the destination holds it; none if it holds none."""

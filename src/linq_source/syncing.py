@@ -35,6 +35,7 @@ from linq_source.table_formats import check_table_format, format_of, is_filesyst
 PACKAGE_MESSAGES = 500_000
 
 _ARRIVED = "linq_arrived_version"
+_PLACE = "linq_place"
 
 _log = logging.getLogger(__name__)
 
@@ -221,6 +222,7 @@ class _Defaults(BaseDocProvider):
 
 def finish_and_agree(pipeline: dlt.Pipeline, remote: Remote, notes: list[str]) -> list[str]:
     """Bring pipeline and destination to one state; gives the ids of packages it had to load."""
+    _leave_other_places(pipeline, remote, notes)
     loads = _finish_pending(pipeline, remote, notes)
     _agree_with_destination(pipeline, remote, notes)
     return loads
@@ -228,6 +230,24 @@ def finish_and_agree(pipeline: dlt.Pipeline, remote: Remote, notes: list[str]) -
 
 def _load_ids(info: LoadInfo | None) -> list[str]:
     return [] if info is None else list(info.loads_ids)
+
+
+def _leave_other_places(pipeline: dlt.Pipeline, remote: Remote, notes: list[str]) -> None:
+    """Give up what was kept, or left pending, for another destination under the same name.
+
+    dlt has one working folder per name: messages read for one place would be loaded into another.
+    """
+    place = remote.place
+    try:
+        known = pipeline.get_local_state_val(_PLACE)
+    except KeyError:
+        known = None
+    if known == place:
+        return
+    if known is not None:
+        _note(notes, "this pipeline loaded into another destination; going on from what is here")
+        pipeline.drop()
+    pipeline.set_local_state_val(_PLACE, place)
 
 
 def _finish_pending(pipeline: dlt.Pipeline, remote: Remote, notes: list[str]) -> list[str]:

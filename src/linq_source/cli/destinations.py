@@ -94,7 +94,8 @@ def _destination(target: Target) -> Any:
                 f"{path} holds the demo's invented messages: delete it, or name another file "
                 "with --database"
             )
-        return dlt.destinations.duckdb(target.database)
+        # dlt would take a relative path from where the pipeline once ran first.
+        return dlt.destinations.duckdb(str(path.absolute()))
     if target.destination in _IN_A_BUCKET:
         if target.destination == "filesystem" and target.table_format is None:
             raise ConfigurationError(
@@ -146,10 +147,10 @@ def _bucket_url(target: Target) -> str:
         )
     if "://" in url and not url.startswith("file://"):
         return url
-    folder = Path(url.removeprefix("file://")).absolute()
+    asked = folder = Path(url.removeprefix("file://")).absolute()
     while not folder.exists():
         folder = folder.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         what = "cannot be written" if folder.is_dir() else "is a file"
         raise ConfigurationError(f"--bucket-url {url}: {folder} {what}; choose another folder")
-    return url
+    return str(asked)

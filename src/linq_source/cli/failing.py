@@ -46,7 +46,7 @@ def _told(error: Exception) -> tuple[str, int]:
         return str(usage()), ConfigurationError.exit_code
     from dlt.common.configuration.exceptions import ConfigFieldMissingException
 
-    from linq_source.failures import find_cause
+    from linq_source.failures import find_cause, root_cause
 
     ours = find_cause(error, LinqError)
     if ours is not None:
@@ -54,8 +54,9 @@ def _told(error: Exception) -> tuple[str, int]:
     missing = find_cause(error, ConfigFieldMissingException)
     if isinstance(missing, ConfigFieldMissingException):
         return _missing_line(missing), ConfigurationError.exit_code
-    first_line = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {first_line} (--debug shows more)", 1
+    root = root_cause(error)
+    first_line = (str(root).strip().splitlines() or [""])[0]
+    return f"{type(root).__name__}: {first_line} (--debug shows more)", 1
 
 
 def _missing_line(error: Any) -> str:

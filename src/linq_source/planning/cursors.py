@@ -194,6 +194,14 @@ def decode(text: str) -> Cursor:
     )
 
 
+def remembered(text: str | None) -> Cursor | None:
+    """The cursor of a state's text; none where there is none, or another version wrote it."""
+    try:
+        return decode(text) if text else None
+    except ValueError:
+        return None
+
+
 def _optional(number: int | None) -> str:
     return "" if number is None else str(number)
 

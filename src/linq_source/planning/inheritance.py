@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from linq_source.instants import DAY_US, MAX_US, floor_day
-from linq_source.planning.cursors import Cursor, decode, doubt, encode
+from linq_source.planning.cursors import Cursor, doubt, encode, remembered
 from linq_source.planning.windows import Window
 from linq_source.settings import Shard
 
@@ -156,9 +156,8 @@ def _best(memories: Sequence[Memory], shard: Shard | None) -> dict[str, Memory]:
 
 
 def _doubted(memory: Memory, key: str, loaded: Iterable[LoadedWindow]) -> str | None:
-    try:
-        cursor = decode(memory.cursors[key])
-    except ValueError:
+    cursor = remembered(memory.cursors[key])
+    if cursor is None:
         return None
     for row in loaded:
         if not memory.knows(row.stamp_us):
