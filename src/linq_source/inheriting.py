@@ -7,7 +7,7 @@ that never ran, calls for it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -42,34 +42,42 @@ Rows = list[tuple[Any, ...]]
 
 
 _WINDOW_COLUMNS = ("chat_id", "window_start", "window_end", "messages", "error", "synced_at")
-_NO_WINDOW = ("NULL", "NULL", "NULL", "NULL")
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """Rows of a table stamped after an instant; the first column is the id, the last `synced_at`.
+
+    Those of other shards, or of known stamps, need not be among them.
+    """
+
+    table: Table
+    columns: tuple[str, ...]
+    since_us: int
+    shard: Shard | None
+    known: frozenset[int] = frozenset()
+
+
+def _news(own: Memory, shard: Shard | None) -> tuple[_Wanted, _Wanted, _Wanted]:
+    """Windows, chats and phone numbers that a pipeline may not know of."""
+    since_us, known = own.since_us, own.stamps
+    return (
+        _Wanted(tables.SYNC_WINDOWS, _WINDOW_COLUMNS, since_us, shard, known),
+        _Wanted(tables.CHATS, ("id", "synced_at"), since_us, shard, known),
+        _Wanted(tables.PHONE_NUMBERS, ("id", "synced_at"), since_us, None, known),
+    )
 
 
 class _Store(ABC):
     """The rows of a dataset, as far as they tell what others loaded."""
 
     @abstractmethod
-    def rows(
-        self,
-        table: Table,
-        columns: Sequence[str],
-        since_us: int,
-        shard: Shard | None,
-        known: Iterable[int] = (),
-    ) -> Rows:
-        """Rows stamped after an instant; the first column is the id, the last `synced_at`.
+    def rows(self, wanted: _Wanted) -> Rows:
+        """The rows, and maybe others."""
 
-        Those of other shards, or of known stamps, may be among them or not.
-        """
-
-    def news(self, own: Memory, shard: Shard | None) -> tuple[Rows, Rows, Rows]:
-        """Windows, ids of chats and of phone numbers that the pipeline may not know of."""
-        since_us, known = own.since_us, own.stamps
-        return (
-            self.rows(tables.SYNC_WINDOWS, _WINDOW_COLUMNS, since_us, shard, known),
-            self.rows(tables.CHATS, ("id", "synced_at"), since_us, shard, known),
-            self.rows(tables.PHONE_NUMBERS, ("id", "synced_at"), since_us, None, known),
-        )
+    def all_rows(self, wanted: Sequence[_Wanted]) -> list[Rows]:
+        """The rows of several tables."""
+        return [self.rows(part) for part in wanted]
 
 
 def find_inheritance(
@@ -98,7 +106,7 @@ def _find_news(
     store: _Store, own: Memory, shard: Shard | None, others: Callable[[], list[Memory]]
 ) -> Inheritance:
     """What others loaded since this pipeline's newest package."""
-    windows, chats, numbers = store.news(own, shard)
+    windows, chats, numbers = store.all_rows(_news(own, shard))
     foreign = [row for row in _windows(windows, shard) if not own.knows(row.stamp_us)]
     rewritten = {
         # Where it vanished, a chat's row was marked.
@@ -118,7 +126,9 @@ def _find_news(
 
 
 def _all_windows(store: _Store, since_us: int, shard: Shard | None) -> list[LoadedWindow]:
-    return _windows(store.rows(tables.SYNC_WINDOWS, _WINDOW_COLUMNS, since_us, shard), shard)
+    return _windows(
+        store.rows(_Wanted(tables.SYNC_WINDOWS, _WINDOW_COLUMNS, since_us, shard)), shard
+    )
 
 
 def _windows(rows: Rows, shard: Shard | None) -> list[LoadedWindow]:
@@ -158,101 +168,65 @@ def _opened(pipeline: dlt.Pipeline, remote: Remote) -> Iterator[_Store]:
 class _SqlStore(_Store):
     client: Any
 
-    def news(self, own: Memory, shard: Shard | None) -> tuple[Rows, Rows, Rows]:
-        """All three in one statement: to ask a warehouse takes a second."""
-        since_us, known = own.since_us, own.stamps
-        parts = [
-            self._select(tables.SYNC_WINDOWS, ("0", *_WINDOW_COLUMNS), since_us, shard, known),
-            self._select(
-                tables.CHATS, ("1", "id", *_NO_WINDOW, "synced_at"), since_us, shard, known
-            ),
-            self._select(
-                tables.PHONE_NUMBERS, ("2", "id", *_NO_WINDOW, "synced_at"), since_us, None, known
-            ),
-        ]
+    def all_rows(self, wanted: Sequence[_Wanted]) -> list[Rows]:
+        """All in one statement: to ask a warehouse takes a second."""
+        parts = [self._select(part, str(number)) for number, part in enumerate(wanted)]
         sql = " UNION ALL ".join(sql for sql, _ in parts)
         try:
             found = self.client.execute_sql(
                 sql, *(value for _, values in parts for value in values)
             )
         except DestinationUndefinedEntity:  # somebody chose among the resources
-            return super().news(own, shard)
-        rows: tuple[Rows, Rows, Rows] = ([], [], [])
-        for kind, *row in found or ():
-            rows[int(kind)].append(tuple(row))
+            return super().all_rows(wanted)
+        rows: list[Rows] = [[] for _ in wanted]
+        for number, *row in found or ():
+            rows[int(number)].append(tuple(row))
         return rows
 
-    def rows(
-        self,
-        table: Table,
-        columns: Sequence[str],
-        since_us: int,
-        shard: Shard | None,
-        known: Iterable[int] = (),
-    ) -> Rows:
-        sql, values = self._select(table, columns, since_us, shard, known)
+    def rows(self, wanted: _Wanted) -> Rows:
+        sql, values = self._select(wanted)
         try:
             return list(self.client.execute_sql(sql, *values) or ())
         except DestinationUndefinedEntity:
             return []
 
-    def _select(
-        self,
-        table: Table,
-        columns: Sequence[str],
-        since_us: int,
-        shard: Shard | None,
-        known: Iterable[int],
-    ) -> tuple[str, list[datetime]]:
-        stamps = [from_us(stamp) for stamp in sorted(known) if stamp > since_us]
-        sql = (
-            f"SELECT {', '.join(columns)} FROM {self.client.make_qualified_table_name(table.name)}"
-            " WHERE synced_at > %s"
-        )
-        if shard is not None:
-            column = "chat_id" if table is tables.SYNC_WINDOWS else "id"
-            sql += f" AND MOD({column}, {shard.count}) = {shard.index}"
+    def _select(self, wanted: _Wanted, number: str | None = None) -> tuple[str, list[datetime]]:
+        """The statement and its values; numbered, with as many columns as a window has."""
+        columns: Sequence[str] = wanted.columns
+        if number is not None:
+            missing = ["NULL"] * (len(_WINDOW_COLUMNS) - len(columns))
+            columns = [number, columns[0], *columns[1:-1], *missing, columns[-1]]
+        name = self.client.make_qualified_table_name(wanted.table.name)
+        stamps = [from_us(stamp) for stamp in sorted(wanted.known) if stamp > wanted.since_us]
+        sql = f"SELECT {', '.join(columns)} FROM {name} WHERE synced_at > %s"
+        if wanted.shard is not None:
+            sql += f" AND MOD({wanted.columns[0]}, {wanted.shard.count}) = {wanted.shard.index}"
         if stamps:
             sql += f" AND synced_at NOT IN ({', '.join(['%s'] * len(stamps))})"
-        return sql, [from_us(since_us), *stamps]
+        return sql, [from_us(wanted.since_us), *stamps]
 
 
 @dataclass(frozen=True)
 class _LakeStore(_Store):
     bucket: Bucket
 
-    def rows(
-        self,
-        table: Table,
-        columns: Sequence[str],
-        since_us: int,
-        shard: Shard | None,
-        known: Iterable[int] = (),
-    ) -> Rows:
+    def rows(self, wanted: _Wanted) -> Rows:
         # Its newest version wins whatever lands last, and a file is expensive to open: no older
         # loads than those that began with the pipeline's newest.
-        newest_us = max([since_us, *known])
-        loads = loads_since(self.bucket, newest_us)
-        return rows_since(self.bucket, table, columns, since_us, loads)
+        loads = loads_since(self.bucket, max([wanted.since_us, *wanted.known]))
+        return rows_since(self.bucket, wanted.table, wanted.columns, wanted.since_us, loads)
 
 
 @dataclass(frozen=True)
 class _OpenStore(_Store):
     tables: OpenTables
 
-    def rows(
-        self,
-        table: Table,
-        columns: Sequence[str],
-        since_us: int,
-        shard: Shard | None,
-        known: Iterable[int] = (),
-    ) -> Rows:
-        condition = Condition("synced_at", ">", from_us(since_us))
-        reader = self.tables.scan(table, columns, [condition])
+    def rows(self, wanted: _Wanted) -> Rows:
+        condition = Condition("synced_at", ">", from_us(wanted.since_us))
+        reader = self.tables.scan(wanted.table, wanted.columns, [condition])
         if reader is None:
             return []
-        found = reader.read_all().select(columns)
+        found = reader.read_all().select(wanted.columns)
         return list(zip(*(column.to_pylist() for column in found.columns), strict=True))
 
 
