@@ -29,7 +29,7 @@ def environment() -> dict[str, str]:
     """What every measured process sees. Code is compiled once, as on a user's machine."""
     inherited = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     return inherited | {
-        "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}",
+        "PYTHONPATH": str(ROOT),
         "PYTHONHASHSEED": "0",
         "RUNTIME__DLTHUB_TELEMETRY": "false",
     }

@@ -22,8 +22,8 @@ import duckdb
 from fsspec.implementations.local import LocalFileSystem
 
 from linq_source import tables
-from linq_source.lake import Bucket, rebuild_lake, settle_lake
-from linq_source.lake.layout import SETTLED_TABLES
+from linq_source.destinations.lake import Bucket, rebuild_lake, settle_lake
+from linq_source.destinations.lake.layout import SETTLED_TABLES
 
 FILE_ROWS = 1_000_000
 

@@ -72,9 +72,9 @@ def main() -> int:
     from benchmarks.bench import serving
     from benchmarks.cases import WorldSize
     from linq_source import sync
+    from linq_source.api import transport
     from linq_source.decoding import pages
-    from linq_source.planning import books, changes, walking
-    from linq_source.reading import transport
+    from linq_source.planning import changes, chat_memory, walking
 
     phases.seconds["import linq_source"] = time.process_time() - began_s
     phases.calls.update(list(phases.seconds))
@@ -82,7 +82,7 @@ def main() -> int:
     steps.watch(pages, "_parse", "JSON to Arrow, by pyarrow.json")
     steps.watch(walking, "decode_pages", "decode: the parser, types, children")
     steps.watch(changes, "digest_records", "digests of days")
-    steps.watch(books.Book, "enter", "what changed: digests, and cutting into days")
+    steps.watch(chat_memory.Book, "enter", "what changed: digests, and cutting into days")
     steps.watch(ParquetWriter, "write_table", "write Parquet")
     per_chat = max(1, arguments.messages // arguments.chats)
     with (

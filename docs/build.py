@@ -20,7 +20,6 @@ from rich.console import Console
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.cases import TITLES
-
 from linq_source.cli.demo import QUESTIONS, run_demo
 from linq_source.tables import TABLES, Table
 
@@ -46,7 +45,7 @@ def tables_page() -> str:
         "# Tables",
         "",
         "All instants are UTC with microseconds. Columns that begin with `_` are technical.",
-        "Made from `src/linq_source/tables.py` by `make docs`.",
+        "Made from `linq_source/tables.py` by `make docs`.",
     ]
     for table in TABLES.values():
         parts += ["", *_columns(table)]

@@ -13,7 +13,7 @@ import dlt
 import pytest
 
 from linq_source import Report, audit, linq_source, open_shard, plan_shards, settle, sync
-from linq_source.auditing import AuditReport
+from linq_source.operations.audit import AuditReport
 from linq_source.sandbox import DEFAULT_TOKEN, Sandbox, World, seeded_world
 from tests.destinations import DuckDB, Place
 from tests.files import FileHost, file_host

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linq_source.reading.answers import BrokenAnswer, RawAnswer, TooLarge, read_answer, read_head
+from linq_source.api.answers import BrokenAnswer, RawAnswer, TooLarge, read_answer, read_head
 
 LIMIT_BYTES = 1000
 BODY = b'{"data":[],"meta":{"page":1}}'

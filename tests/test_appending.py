@@ -9,7 +9,8 @@ from typing import Any
 import duckdb
 import pytest
 
-from linq_source import appending, syncing
+from linq_source.destinations import appending
+from linq_source.operations import sync as syncing
 from tests.conftest import DAY_MS, NOW_MS, Loader
 from tests.truth import loaded_tables
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from linq_source import ApiUnavailableError
-from linq_source.reading import client
+from linq_source.api import client
 from linq_source.sandbox import Fault
 from tests.conftest import NOW_MS, Loader
 

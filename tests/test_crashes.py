@@ -24,7 +24,7 @@ import dlt
 from dlt.extract.extract import Extract
 from dlt.pipeline.pipeline import Pipeline
 from dlt.destinations.impl.duckdb.sql_client import DuckDbSqlClient
-from linq_source import syncing
+from linq_source.operations import sync as syncing
 from linq_source.cli import main
 
 def die(*args, **kwargs):

@@ -59,7 +59,7 @@ class Dagster:
             "LINQ_SHARDS": "2",
             "LINQ_FIRST_MONTH": "2025-11-01",
             "NO_COLOR": "1",
-            "PYTHONPATH": str(ROOT / "src"),
+            "PYTHONPATH": str(ROOT),
             "RUNTIME__DLTHUB_TELEMETRY": "false",
             "SOURCES__LINQ__API_TOKEN": DEFAULT_TOKEN,
             "SOURCES__LINQ__BASE_URL": loader.sandbox.url,

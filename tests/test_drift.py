@@ -10,7 +10,7 @@ import pytest
 
 from linq_source.decoding.records import MESSAGE, Records, child_schema, root_schema
 from linq_source.decoding.salvage import salvage_page
-from linq_source.planning.drifting import ColumnTypes
+from linq_source.rows.column_types import ColumnTypes
 from linq_source.tables import ATTACHMENTS
 from tests.test_decoding import assert_same, body, decode, decode_fast, message
 

@@ -25,7 +25,7 @@ import pytest
 from tenacity import wait_chain, wait_fixed
 
 from linq_source import ApiContractError, ApiUnavailableError, AuthenticationError, LinqError
-from linq_source.reading import client, pacing, transport
+from linq_source.api import client, pacing, transport
 from linq_source.sandbox import DEFAULT_TOKEN, Exchange, Fault, Sandbox, World
 from linq_source.sandbox.answers import answer_to
 from tests.conftest import DAY_MS, NOW_MS, Loader

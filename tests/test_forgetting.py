@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from linq_source import ConfigurationError, DestinationError, forget
-from linq_source.forgetting import ForgetReport
+from linq_source.operations.forget import ForgetReport
 from linq_source.sandbox import World
 from tests.conftest import DAY_MS, NOW_MS, Loader
 from tests.test_privacy import HASHED, all_kept
@@ -170,7 +170,7 @@ def test_a_crash_in_the_middle_is_mended_by_asking_again(
         raise OSError("the disk is gone")
 
     with monkeypatch.context() as patched:
-        patched.setattr("linq_source.forgetting._Store.erase_people", crash)
+        patched.setattr("linq_source.operations.forget._Store.erase_people", crash)
         with pytest.raises(DestinationError, match="the disk is gone"):
             forgets(people, phone_numbers=[ANN])
     people.sync()

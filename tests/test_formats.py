@@ -12,10 +12,10 @@ import dlt
 import pytest
 
 from linq_source import extraction, settle, sync
+from linq_source.destinations.open_tables.delta import DeltaTables
+from linq_source.destinations.open_tables.iceberg import IcebergTables
 from linq_source.errors import ConfigurationError
 from linq_source.sandbox import World, seeded_world
-from linq_source.settling.delta import DeltaTables
-from linq_source.settling.iceberg import IcebergTables
 from linq_source.tables import TABLES
 from tests.conftest import DAY_MS, HOUR_MS, NOW_MS, Loader
 from tests.destinations import OpenFormat

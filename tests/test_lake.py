@@ -22,10 +22,17 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from linq_source import settle
+from linq_source.destinations.lake import (
+    Bucket,
+    check_lake,
+    locking,
+    rebuild_lake,
+    settle_lake,
+    settler,
+)
+from linq_source.destinations.lake.layout import DAY, LOCK, MARKER
+from linq_source.destinations.lake.locking import locked
 from linq_source.errors import DestinationError
-from linq_source.lake import Bucket, check_lake, locking, rebuild_lake, settle_lake, settler
-from linq_source.lake.layout import DAY, LOCK, MARKER
-from linq_source.lake.locking import locked
 from linq_source.sandbox import DEFAULT_TOKEN, World, grow, seeded_world
 from tests.conftest import DAY_MS, NOW_MS, Loader
 from tests.destinations import Lake, LakeOnS3, parquet_lake_on_s3
@@ -193,7 +200,7 @@ SUICIDE = """
 import os, signal, sys
 import dlt
 from linq_source import sync
-from linq_source.lake import bucket
+from linq_source.destinations.lake import bucket
 place = bucket.Bucket
 seen = 0
 def counted(original):

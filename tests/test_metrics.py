@@ -13,9 +13,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from linq_source import AuditReport, ConfigurationError, Report
-from linq_source.auditing import Difference
-from linq_source.metrics import METRICS, newest_message, write_metrics
-from linq_source.report import ChatFailure
+from linq_source.operations.audit import Difference
+from linq_source.operations.metrics import METRICS, newest_message, write_metrics
+from linq_source.operations.report import ChatFailure
 from linq_source.sandbox import World, seeded_world
 from tests.conftest import Loader
 from tests.test_cli import assert_one_line, run_cli

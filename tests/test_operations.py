@@ -12,7 +12,7 @@ import duckdb
 import typer.main
 
 from linq_source.cli.main import app
-from linq_source.metrics import METRICS
+from linq_source.operations.metrics import METRICS
 from linq_source.sandbox import World
 from tests.conftest import Loader
 from tests.test_secrets import CONTENT, small_world, told

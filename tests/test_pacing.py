@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from linq_source.reading.pacing import Pacing
+from linq_source.api.pacing import Pacing
 
 
 class Server(Protocol):

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linq_source import ConfigurationError, DestinationError, forget
-from linq_source.planning.storable import with_nul, without_nul
+from linq_source.destinations.storable import with_nul, without_nul
 from linq_source.sandbox import DEFAULT_TOKEN
 from tests.conftest import DAY_MS, NOW_MS, Loader
 from tests.destinations import DuckDB

@@ -24,14 +24,14 @@ from linq_source.decoding.records import (
 from linq_source.instants import from_us, parse_iso
 from linq_source.planning.changes import Part
 from linq_source.planning.readings import LedgerWindow
-from linq_source.planning.rows import (
+from linq_source.planning.windows import Window
+from linq_source.rows.building import (
     chat_rows,
     ledger_rows,
     message_rows,
     phone_number_rows,
     run_row,
 )
-from linq_source.planning.windows import Window
 from tests.test_decoding import (
     LAW,
     LISTS,

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from benchmarks import scale_page
 from benchmarks.scale_model import (
     Costs,
@@ -29,9 +32,6 @@ from benchmarks.scale_requests import (
     listing_requests,
     remembered,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from linq_source.instants import DAY_US
 from linq_source.sandbox import World
 from tests.conftest import DAY_MS, HOUR_MS, NOW_MS, Loader

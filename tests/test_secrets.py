@@ -44,9 +44,9 @@ from linq_source import (
     linq_source,
     sync,
 )
+from linq_source.api import client, transport
 from linq_source.extraction import Extraction
-from linq_source.progress import show_progress
-from linq_source.reading import client, transport
+from linq_source.operations.progress import show_progress
 from linq_source.sandbox import Exchange, Fault, Sandbox, World
 from linq_source.source import session_options
 from tests.conftest import DAY_MS, NOW_MS, Loader
@@ -331,7 +331,7 @@ CASES: dict[str, Case] = {
         crash("linq_source.planning.walking.decode_pages"), PipelineStepFailed
     ),
     "a crash while writing": Case(
-        crash("linq_source.planning.rows.message_rows"), PipelineStepFailed
+        crash("linq_source.rows.building.message_rows"), PipelineStepFailed
     ),
     "no database": Case(no_database, DestinationError),
     "a load that fails": Case(load_fails, DestinationError),

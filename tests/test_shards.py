@@ -23,10 +23,10 @@ from linq_source import (
     settle,
     sync,
 )
+from linq_source.destinations.settled import settled_us
 from linq_source.sandbox import World, grow
 from linq_source.sandbox.world import Message
 from linq_source.settings import Shard
-from linq_source.settling.memory import settled_us
 from tests.bigquery.catalog import BigQueryError
 from tests.bigquery.server import PROJECT
 from tests.conftest import DAY_MS, HOUR_MS, NOW_MS, Loader

@@ -8,8 +8,8 @@ import pytest
 from dlt.extract.items import TableNameMeta
 
 from linq_source import linq_source
-from linq_source.hints import table_hints
 from linq_source.media.recording import records_source
+from linq_source.rows.hints import table_hints
 from linq_source.tables import (
     ARROW_TYPES,
     RESOURCE_TABLES,

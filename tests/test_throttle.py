@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from linq_source.api.client import Client
+from linq_source.api.throttle import GaveUpError, Patience, Throttle
 from linq_source.decoding.envelope import check_list
 from linq_source.errors import ApiUnavailableError
-from linq_source.reading.client import Client
-from linq_source.reading.throttle import GaveUpError, Patience, Throttle
 from linq_source.sandbox import DEFAULT_TOKEN, Exchange, Fault, Sandbox, World
 from linq_source.sandbox.exchange import RequestRecord
 from linq_source.settings import check_settings

@@ -23,8 +23,8 @@ import pytest
 import trustme
 
 from linq_source import ApiContractError, ApiUnavailableError, ConfigurationError
+from linq_source.api.client import Client
 from linq_source.planning.listings import PHONE_NUMBERS_PATH, decode_phone_numbers
-from linq_source.reading.client import Client
 from linq_source.sandbox import DEFAULT_TOKEN, Fault
 from linq_source.settings import check_settings
 from tests.conftest import NOW_MS, Loader

@@ -1,0 +1,258 @@
+"""One client for all workers: checked answers, sorted errors, bounded retries."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TypeVar
+from urllib.parse import quote
+
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    wait_exponential,
+    wait_random,
+)
+
+from linq_source.api.answers import RawAnswer
+from linq_source.api.throttle import GaveUpError, Patience, Throttle
+from linq_source.api.transport import Transport, TransportError, UntrustedError
+from linq_source.errors import (
+    ApiContractError,
+    ApiUnavailableError,
+    AuthenticationError,
+    ChatUnavailableError,
+)
+from linq_source.settings import Settings
+
+MAX_PAUSE_S = 60.0
+# Until the API has answered once, a wrong address is likelier than an outage.
+FIRST_ANSWER_DEADLINE_S = 15.0
+
+_BACKOFF = wait_exponential(multiplier=0.5, max=20) + wait_random(0, 0.5)
+
+_CHAT_GONE = (403, 404, 410)
+_PASSING = (408, 425, 429)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A successful answer's body and its `Date` header ("" if there was none)."""
+
+    body: bytes
+    date: str
+
+
+class _PassingError(Exception):
+    """A failure that asking again may mend, after the pause that the server asked for.
+
+    One that `holds_all` waits in the throttle, with everybody else.
+    """
+
+    def __init__(self, reason: str, asked_s: float = 0.0, *, holds_all: bool = False) -> None:
+        super().__init__(reason)
+        self.asked_s = asked_s
+        self.holds_all = holds_all
+
+
+class Client:
+    """Asks the API, from several threads at once. Close it when done."""
+
+    def __init__(self, settings: Settings, sleep: Callable[[float], None] | None = None) -> None:
+        self._settings = settings
+        self._transport = Transport(settings)
+        self._closed = threading.Event()
+        self._sleep = sleep or self._wait
+        self._lock = threading.Lock()
+        self._answered = False
+        self._throttle = Throttle(settings.workers, settings.max_requests_per_second)
+        self.requests = 0
+        self.retries = 0
+        self.refused = 0
+
+    def release(self) -> None:
+        """Close the connections that nobody uses; the client stays usable."""
+        self._transport.release()
+
+    def close(self) -> None:
+        """Close all connections and end every wait, for good."""
+        self._closed.set()
+        self._throttle.close()
+        self._transport.close()
+
+    def _wait(self, seconds: float) -> None:
+        self._closed.wait(seconds)
+
+    def get(
+        self, path: str, parameters: Mapping[str, str], check: Callable[[bytes], T]
+    ) -> tuple[Answer, T]:
+        """GET a path below the base URL; `check` reads what it needs of the body.
+
+        A `ValueError` of `check` counts as a failed answer and is asked again. Raises
+        `AuthenticationError`, `ChatUnavailableError`, `ApiContractError`, or, at the end of the
+        request's deadline, `ApiUnavailableError`.
+        """
+        target = path + _query(parameters)
+        try:
+            return self._get_once(path, target, check, Patience())
+        except _PassingError as error:
+            return self._get_again(path, target, check, error)
+
+    def _get_again(
+        self, path: str, target: str, check: Callable[[bytes], T], first: _PassingError
+    ) -> tuple[Answer, T]:
+        """Repeat a request whose first try failed with `first`, until the deadline."""
+        deadline_s = self._settings.request_deadline_s
+        if not self._answered:
+            deadline_s = min(deadline_s, FIRST_ANSWER_DEADLINE_S)
+        started_s = time.monotonic()
+        patience = Patience(started_s + deadline_s)
+        failures = [first]
+
+        def attempt() -> tuple[Answer, T]:
+            if failures:
+                raise failures.pop()
+            return self._get_once(path, target, check, patience)
+
+        def out_of_time(state: RetryCallState) -> bool:
+            return (
+                self._closed.is_set()
+                or self._throttle.is_paused_beyond(patience)
+                or time.monotonic() + state.upcoming_sleep > patience.until_s
+            )
+
+        retrying = Retrying(
+            retry=retry_if_exception_type(_PassingError),
+            wait=_pause_s,
+            stop=out_of_time,
+            before_sleep=self._count_retry,
+            sleep=self._sleep,
+            reraise=True,
+        )
+        try:
+            return retrying(attempt)
+        except _PassingError as error:
+            raise ApiUnavailableError(
+                f"{self._settings.base_url}{path}: {error}, and no better answer within "
+                f"{time.monotonic() - started_s:.0f} s; check base_url and the network, "
+                "or run again later"
+            ) from error
+
+    def _count_retry(self, _: RetryCallState) -> None:
+        with self._lock:
+            self.retries += 1
+
+    def _get_once(
+        self, path: str, target: str, check: Callable[[bytes], T], patience: Patience
+    ) -> tuple[Answer, T]:
+        answer = self._exchange(target, patience)
+        self._answered = True
+        if answer.status != 200:
+            raise self._refusal(answer, path)
+        try:
+            value = check(answer.body)
+        except ValueError as error:
+            raise _PassingError(str(error)) from error
+        return Answer(answer.body, answer.headers.get("Date", "")), value
+
+    def _exchange(self, target: str, patience: Patience) -> RawAnswer:
+        """Send one request when it is its turn, and tell the throttle how it went."""
+        try:
+            started_s = self._throttle.enter(patience)
+        except GaveUpError as error:
+            raise _PassingError("the server asks everybody to pause (429 or 503)") from error
+        with self._lock:
+            self.requests += 1
+        try:
+            answer = self._transport.get(target)
+            if answer.status == 429:
+                with self._lock:
+                    self.refused += 1
+                self._throttle.refused(started_s, _retry_after_s(answer.headers))
+            elif answer.status == 503 and (asked_s := _retry_after_s(answer.headers)):
+                self._throttle.pause(asked_s)
+            elif answer.status < 500:
+                self._throttle.succeeded(started_s)
+            return answer
+        except UntrustedError as error:
+            raise ApiContractError(
+                f"{self._settings.base_url}: {error}; check base_url (REQUESTS_CA_BUNDLE names "
+                "certificates of your own)"
+            ) from error
+        except TransportError as error:
+            raise _PassingError(str(error)) from error
+        finally:
+            self._throttle.leave()
+
+    def _refusal(self, answer: RawAnswer, path: str) -> Exception:
+        """What an answer other than 200 means, as an exception."""
+        status = answer.status
+        if status == 401:
+            return AuthenticationError(
+                "the API refuses the token (401): check SOURCES__LINQ__API_TOKEN or api_token "
+                "under [sources.linq] in .dlt/secrets.toml"
+            )
+        if status in _PASSING or status >= 500:
+            asked_s = _retry_after_s(answer.headers)
+            holds_all = status == 429 or (status == 503 and asked_s > 0)
+            return _PassingError(f"HTTP {status}", asked_s, holds_all=holds_all)
+        if status in _CHAT_GONE and "/chats/" in path:
+            chat_id = path.split("/chats/")[1].split("/")[0]
+            return ChatUnavailableError(
+                f"chat {chat_id}: HTTP {status}; it does not exist or the token may not read it",
+                status=status,
+            )
+        if 300 <= status < 400:
+            return ApiContractError(
+                f"{self._settings.base_url}{path}: redirected (HTTP {status}); the token is sent "
+                "to no other address: set base_url to the API's own"
+            )
+        return ApiContractError(
+            f"{self._settings.base_url}{path}: HTTP {status}; check base_url and the parameters"
+        )
+
+
+def _query(parameters: Mapping[str, str]) -> str:
+    """A query; values are numbers, instants and phone numbers, so few characters need care."""
+    if not parameters:
+        return ""
+    return "?" + "&".join(f"{name}={quote(value, safe=':')}" for name, value in parameters.items())
+
+
+def _pause_s(state: RetryCallState) -> float:
+    """Exponential with jitter, or as asked; none where the throttle holds everybody."""
+    error = state.outcome.exception() if state.outcome else None
+    if not isinstance(error, _PassingError):
+        return _BACKOFF(state)
+    return 0.0 if error.holds_all else max(_BACKOFF(state), error.asked_s)
+
+
+def _retry_after_s(headers: Mapping[str, str]) -> float:
+    """`Retry-After` in seconds, from either of its forms (RFC 9110, 10.2.3), capped."""
+    text = headers.get("Retry-After", "").strip()
+    if not text:
+        return 0.0
+    if text.isdecimal():
+        return min(float(text), MAX_PAUSE_S)
+    try:
+        now = _http_date(headers["Date"])
+    except (KeyError, ValueError):
+        now = datetime.now(UTC)
+    try:
+        pause_s = (_http_date(text) - now).total_seconds()
+    except ValueError:
+        return 0.0
+    return min(max(pause_s, 0.0), MAX_PAUSE_S)
+
+
+def _http_date(text: str) -> datetime:
+    """An aware instant. Raises `ValueError`."""
+    instant = parsedate_to_datetime(text)
+    return instant if instant.tzinfo else instant.replace(tzinfo=UTC)

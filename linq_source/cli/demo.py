@@ -1,0 +1,115 @@
+"""The demo: an invented world, two loads, and five questions answered in SQL."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import dlt
+from rich.console import Console
+
+from linq_source.cli import logs
+from linq_source.cli.destinations import DEMO_PIPELINE, pipelines_in
+from linq_source.cli.output import print_report, print_table
+from linq_source.errors import ConfigurationError
+from linq_source.operations.report import Report
+from linq_source.operations.sync import sync
+from linq_source.sandbox import DEFAULT_TOKEN, Sandbox, grow, seeded_world
+
+QUESTIONS: tuple[tuple[str, str], ...] = (
+    (
+        "How many messages are there, and how many were deleted upstream?",
+        """SELECT count(*) FILTER (deleted_at IS NULL) AS live,
+       count(*) FILTER (deleted_at IS NOT NULL) AS deleted
+FROM linq.chat_messages""",
+    ),
+    (
+        "Which chats are the busiest?",
+        """SELECT c.display_name, c.service, count(*) AS messages
+FROM linq.chat_messages m JOIN linq.chats c ON c.id = m.chat_id
+WHERE m.deleted_at IS NULL
+GROUP BY ALL ORDER BY messages DESC, c.display_name LIMIT 5""",
+    ),
+    (
+        "How many messages a month, and how many were delivered?",
+        """SELECT strftime(sent_at AT TIME ZONE 'UTC', '%Y-%m') AS month, count(*) AS messages,
+       count(*) FILTER (delivery_status = 'delivered') AS delivered
+FROM linq.chat_messages
+WHERE deleted_at IS NULL
+GROUP BY month ORDER BY month""",
+    ),
+    (
+        "Which reactions do people use?",
+        """SELECT r.reaction, count(*) AS reactions, count(DISTINCT m.chat_id) AS chats
+FROM linq.chat_messages__reactions r JOIN linq.chat_messages m ON m.id = r.chat_message_id
+WHERE m.deleted_at IS NULL
+GROUP BY r.reaction ORDER BY reactions DESC, r.reaction""",
+    ),
+    (
+        "What kinds of files are sent, and how large?",
+        """SELECT a.mime_type, count(*) AS files, round(sum(a.file_size) / 1e6, 1) AS megabytes
+FROM linq.chat_messages__attachments a JOIN linq.chat_messages m ON m.id = a.chat_message_id
+WHERE m.deleted_at IS NULL
+GROUP BY a.mime_type ORDER BY files DESC, a.mime_type""",
+    ),
+)
+
+
+def run_demo(database: str, console: Console) -> None:
+    """Load twice into a fresh `database` file, and print what arrived.
+
+    An earlier demo's file is replaced; any other file is left alone (`ConfigurationError`).
+    """
+    path = Path(database)
+    _make_room(path)
+    world = seeded_world()
+    with tempfile.TemporaryDirectory() as working_dir, Sandbox(world) as sandbox:
+        pipeline = dlt.pipeline(
+            DEMO_PIPELINE,
+            destination=dlt.destinations.duckdb(str(path)),
+            dataset_name="linq",
+            pipelines_dir=working_dir,
+        )
+        console.print("[bold]First load[/bold]: everything", highlight=False)
+        _load(pipeline, sandbox, console)
+        changes = grow(world)
+        console.print(
+            f"\nMeanwhile {changes.advanced_ms / 3_600_000:.1f} hours pass: "
+            f"{changes.new_messages} new messages, {changes.late_messages} late one, "
+            f"{changes.edited_messages} edited, {changes.new_reactions} reactions added and "
+            f"{changes.removed_reactions} removed, {changes.deleted_messages} message deleted, "
+            f"{changes.new_chats} new chat",
+            highlight=False,
+            soft_wrap=True,
+        )
+        console.print("\n[bold]Second load[/bold]: only what changed", highlight=False)
+        _load(pipeline, sandbox, console)
+        with pipeline.sql_client() as client:
+            for question, sql in QUESTIONS:
+                with client.execute_query(sql) as cursor:
+                    names = [column[0] for column in cursor.description]
+                    rows = [[_text(value) for value in row] for row in cursor.fetchall()]
+                console.print(f"\n[bold]{question}[/bold]", highlight=False)
+                print_table(console, None, names, rows)
+    console.print(f"\nAll of it is in {path}, dataset linq.", highlight=False)
+
+
+def _make_room(path: Path) -> None:
+    if not path.exists():
+        return
+    if pipelines_in(path) != {DEMO_PIPELINE}:
+        raise ConfigurationError(
+            f"{path} exists and does not come from a demo: name another file with --database"
+        )
+    path.unlink()
+
+
+def _load(pipeline: dlt.Pipeline, sandbox: Sandbox, console: Console) -> Report:
+    with logs.showing_progress() as listener:
+        report = sync(pipeline, listener=listener, api_token=DEFAULT_TOKEN, base_url=sandbox.url)
+    print_report(console, report)
+    return report
+
+
+def _text(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int | float) else str(value)

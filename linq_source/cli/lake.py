@@ -1,0 +1,91 @@
+"""`linq-source lake`: making a Parquet lake's current state anew, and checking it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+from rich.console import Console
+
+from linq_source.cli.destinations import Target, open_pipeline
+from linq_source.cli.observing import observing
+from linq_source.cli.options import (
+    AsJson,
+    BucketUrl,
+    Dataset,
+    Debug,
+    LakePartition,
+    LogFormat,
+    Logs,
+    PipelineName,
+    PipelinesDir,
+)
+from linq_source.cli.output import print_json, print_lake
+
+lake_app = typer.Typer(help="Look after a Parquet lake's current state.", no_args_is_help=True)
+
+
+@lake_app.command(epilog="Example:  linq-source lake rebuild --bucket-url s3://my-lake")
+def rebuild(
+    bucket_url: BucketUrl = None,
+    dataset: Dataset = "linq",
+    pipeline_name: PipelineName = "linq_messages",
+    pipelines_dir: PipelinesDir = None,
+    lake_partition: LakePartition = None,
+    json: AsJson = False,
+    log_format: Logs = LogFormat.TEXT,
+    debug: Debug = False,
+) -> None:
+    """Make every file of the current state anew from the log."""
+    from linq_source.destinations.lake import rebuild_lake
+    from linq_source.destinations.lake.layout import partitioning_of
+
+    target = Target("parquet", "", dataset, pipeline_name, pipelines_dir, bucket_url)
+    with observing("lake rebuild", target) as observed:
+        partitioning = None if lake_partition is None else partitioning_of(lake_partition)
+        files = _with_bucket(target, lambda bucket: rebuild_lake(bucket, partitioning))
+        observed.counts = {"files": files}
+        if json:
+            print_json(observed.counts)
+        else:
+            Console().print(f"made {files} files from the log")
+
+
+@lake_app.command(epilog="Example:  linq-source lake check --bucket-url s3://my-lake --json")
+def check(
+    bucket_url: BucketUrl = None,
+    dataset: Dataset = "linq",
+    pipeline_name: PipelineName = "linq_messages",
+    pipelines_dir: PipelinesDir = None,
+    json: AsJson = False,
+    log_format: Logs = LogFormat.TEXT,
+    debug: Debug = False,
+) -> None:
+    """Compare the current state with what the log says; changes nothing."""
+    from linq_source.destinations.lake import check_lake
+
+    target = Target("parquet", "", dataset, pipeline_name, pipelines_dir, bucket_url)
+    with observing("lake check", target) as observed:
+        report = _with_bucket(target, check_lake)
+        observed.report = report
+        if json:
+            print_json(report.to_dict())
+        else:
+            print_lake(Console(), report)
+
+
+def _with_bucket(target: Target, act: Any) -> Any:
+    from linq_source.destinations.failures import plain_errors
+    from linq_source.destinations.lake import Bucket
+    from linq_source.destinations.lake.settling import complete_loads
+    from linq_source.destinations.remote import connected
+    from linq_source.errors import ConfigurationError
+
+    pipeline = open_pipeline(target)
+    with plain_errors(pipeline), connected(pipeline) as remote:
+        bucket = Bucket.of(remote)
+        if not complete_loads(bucket):
+            raise ConfigurationError(
+                f"{bucket.root}: there is no lake: check --bucket-url and --dataset"
+            )
+        return act(bucket)

@@ -1,0 +1,348 @@
+"""Commands, options, exit codes and one-line errors."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from linq_source.cli import logs, media
+from linq_source.cli.destinations import DEFAULT_DATABASE, DEMO_PIPELINE, Target, open_pipeline
+from linq_source.cli.failing import INTERRUPTED, explain, print_error
+from linq_source.cli.lake import lake_app
+from linq_source.cli.observing import observing
+from linq_source.cli.options import (
+    SOURCE,
+    AllowPlainHttp,
+    AsJson,
+    BaseUrl,
+    BucketUrl,
+    ChatIds,
+    Database,
+    Dataset,
+    Debug,
+    Destination,
+    End,
+    LakePartition,
+    LogFormat,
+    Logs,
+    LookbackDays,
+    MaxRequestsPerSecond,
+    MetricsFile,
+    PageSize,
+    PhoneNumbers,
+    Phones,
+    PipelineName,
+    PipelinesDir,
+    ShardOption,
+    Start,
+    TableFormat,
+    Text,
+    Workers,
+)
+from linq_source.cli.output import (
+    log_failures,
+    print_audit,
+    print_forgotten,
+    print_json,
+    print_report,
+)
+from linq_source.errors import ConfigurationError
+
+EPILOG = """\
+Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 loaded but something is \
+incomplete (a chat failed, a window stayed unverified, records were rejected, an audit found a \
+difference).
+"""
+
+app = typer.Typer(
+    name="linq-source",
+    help="Copies the Linq Partner API's chat messages to where analysts can query them.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+app.add_typer(lake_app, name="lake")
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print_line(f"linq-source {version('linq-source')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """What is common to all commands."""
+
+
+@app.command(
+    epilog="Examples:  linq-source run   |   linq-source run --start 2026-01-01   |   "
+    "linq-source run --chat-id 42 --start 2025-03-01 --end 2025-04-01 --json"
+)
+def run(
+    destination: Destination = "duckdb",
+    database: Database = DEFAULT_DATABASE,
+    bucket_url: BucketUrl = None,
+    table_format: TableFormat = None,
+    lake_partition: LakePartition = None,
+    dataset: Dataset = "linq",
+    pipeline_name: PipelineName = "linq_messages",
+    pipelines_dir: PipelinesDir = None,
+    base_url: BaseUrl = None,
+    chat_id: ChatIds = None,
+    phone_number: PhoneNumbers = None,
+    start: Start = None,
+    end: End = None,
+    lookback_days: LookbackDays = None,
+    page_size: PageSize = None,
+    workers: Workers = None,
+    max_messages: Annotated[
+        int | None,
+        typer.Option(help="Messages per load package [500000].", rich_help_panel=SOURCE),
+    ] = None,
+    shard: ShardOption = None,
+    max_requests_per_second: MaxRequestsPerSecond = None,
+    allow_plain_http: AllowPlainHttp = None,
+    phones: Phones = None,
+    text: Text = None,
+    metrics_file: MetricsFile = None,
+    json: AsJson = False,
+    log_format: Logs = LogFormat.TEXT,
+    debug: Debug = False,
+) -> None:
+    """Load what changed since the last run; the first time, everything."""
+    from linq_source.operations.sync import PACKAGE_MESSAGES, sync
+
+    target = Target(
+        destination, database, dataset, pipeline_name, pipelines_dir, bucket_url, table_format
+    )
+    arguments = _given(
+        base_url=base_url,
+        chat_ids=chat_id,
+        phone_numbers=phone_number,
+        start=start,
+        end=end,
+        lookback_days=lookback_days,
+        page_size=page_size,
+        workers=workers,
+        shard=shard,
+        max_requests_per_second=max_requests_per_second,
+        allow_plain_http=allow_plain_http,
+        phones=phones,
+        text=text,
+    )
+    with observing("run", target, shard=shard, metrics_file=metrics_file) as observed:
+        _check_first(arguments)
+        observed.pipeline = open_pipeline(target)
+        with logs.showing_progress() as listener:
+            report = sync(
+                observed.pipeline,
+                listener=listener,
+                max_messages=max_messages if max_messages is not None else PACKAGE_MESSAGES,
+                table_format=table_format,
+                lake_partition=lake_partition,
+                **arguments,
+            )
+        observed.report = report
+        if json:
+            print_json(report.to_dict())
+        else:
+            print_report(Console(), report)
+        log_failures(report)
+        if report.error:
+            print_error(report.error)
+
+
+@app.command(epilog="Example:  linq-source audit --deep")
+def audit(
+    destination: Destination = "duckdb",
+    database: Database = DEFAULT_DATABASE,
+    bucket_url: BucketUrl = None,
+    table_format: TableFormat = None,
+    dataset: Dataset = "linq",
+    pipeline_name: PipelineName = "linq_messages",
+    pipelines_dir: PipelinesDir = None,
+    base_url: BaseUrl = None,
+    chat_id: ChatIds = None,
+    phone_number: PhoneNumbers = None,
+    workers: Workers = None,
+    shard: ShardOption = None,
+    max_requests_per_second: MaxRequestsPerSecond = None,
+    allow_plain_http: AllowPlainHttp = None,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Read differing chats again in full and repair.")
+    ] = False,
+    metrics_file: MetricsFile = None,
+    json: AsJson = False,
+    log_format: Logs = LogFormat.TEXT,
+    debug: Debug = False,
+) -> None:
+    """Compare live rows with the API's own counts, chat by chat."""
+    from linq_source.operations.audit import audit as compare
+
+    target = Target(
+        destination, database, dataset, pipeline_name, pipelines_dir, bucket_url, table_format
+    )
+    arguments = _given(
+        base_url=base_url,
+        chat_ids=chat_id,
+        phone_numbers=phone_number,
+        workers=workers,
+        shard=shard,
+        max_requests_per_second=max_requests_per_second,
+        allow_plain_http=allow_plain_http,
+    )
+    with observing("audit", target, shard=shard, metrics_file=metrics_file) as observed:
+        _check_first(arguments)
+        report = compare(open_pipeline(target), deep=deep, **arguments)
+        observed.report = report
+        if json:
+            print_json(report.to_dict())
+        else:
+            print_audit(Console(), report)
+
+
+@app.command(
+    epilog="Examples:  linq-source forget --phone-number +15551234567   |   "
+    "linq-source forget --chat-id 42"
+)
+def forget(
+    destination: Destination = "duckdb",
+    database: Database = DEFAULT_DATABASE,
+    dataset: Dataset = "linq",
+    pipeline_name: PipelineName = "linq_messages",
+    pipelines_dir: PipelinesDir = None,
+    phone_number: Annotated[
+        list[str] | None,
+        typer.Option("--phone-number", help="This person; may be repeated."),
+    ] = None,
+    chat_id: Annotated[
+        list[int] | None, typer.Option("--chat-id", help="This chat; may be repeated.")
+    ] = None,
+    json: AsJson = False,
+    log_format: Logs = LogFormat.TEXT,
+    debug: Debug = False,
+) -> None:
+    """Erase a person or a chat from the destination, and never load them again."""
+    import dlt
+
+    from linq_source.operations.forget import forget as erase
+
+    target = Target(destination, database, dataset, pipeline_name, pipelines_dir)
+    with observing("forget", target) as observed:
+        report = erase(
+            open_pipeline(target, must_exist=True),
+            phone_numbers=phone_number or (),
+            chat_ids=chat_id or (),
+            privacy_key=dlt.secrets.get("sources.linq.privacy_key", str),
+        )
+        observed.report = report
+        if json:
+            print_json(report.to_dict())
+        else:
+            print_forgotten(Console(), report)
+
+
+@app.command(epilog="Example:  linq-source sandbox --port 8080")
+def sandbox(
+    port: Annotated[int, typer.Option(help="0: a free one.")] = 8080,
+    seed: Annotated[int, typer.Option(help="Another world for every number.")] = 7,
+    chats: Annotated[int, typer.Option(help="Chats in the world.")] = 40,
+    messages: Annotated[int, typer.Option(help="Messages in the world.")] = 3000,
+    token: Annotated[str, typer.Option(help="The token it accepts.")] = "sandbox-token",  # noqa: S107
+    log_format: Logs = LogFormat.TEXT,
+    debug: Debug = False,
+) -> None:
+    """Serve an invented world on this machine, by the API's contract, until interrupted."""
+    import threading
+
+    from linq_source.sandbox import Sandbox, seeded_world
+
+    try:
+        server = Sandbox(seeded_world(seed=seed, chats=chats, messages=messages), token, port)
+        with server:
+            print_line(f"serving {chats} chats with {messages} messages at {server.url}")
+            print_line(
+                f"  SOURCES__LINQ__API_TOKEN={token} linq-source run --base-url {server.url}"
+            )
+            print_line(
+                f"  curl -X POST -H 'X-LINQ-INTEGRATION-TOKEN: {token}' {server.url}/sandbox/grow"
+                "   # some hours pass"
+            )
+            threading.Event().wait()
+    except OSError as error:
+        raise ConfigurationError(f"--port {port} cannot be used: {error.strerror}") from error
+    except KeyboardInterrupt:
+        return
+
+
+@app.command()
+def demo(
+    database: Database = DEFAULT_DATABASE,
+    log_format: Logs = LogFormat.TEXT,
+    debug: Debug = False,
+) -> None:
+    """Load an invented world, let some hours pass in it, load again, ask five questions."""
+    from linq_source.cli.demo import run_demo
+
+    with observing("demo", Target("duckdb", database, "linq", DEMO_PIPELINE, None)):
+        run_demo(database, Console())
+
+
+app.command(epilog=media.EPILOG)(media.media)
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """The options that were given; what was not stays with the configuration's defaults."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _check_first(arguments: dict[str, Any]) -> None:
+    """Build the source once, so that a wrong setting is told before anything is opened."""
+    from linq_source.source import linq_source
+
+    linq_source(**arguments)
+
+
+def print_line(text: str) -> None:
+    """A plain line on standard output, at once."""
+    print(text, flush=True)  # noqa: T201 - this is the output
+
+
+def main() -> None:
+    """Run the command; every failure ends in one line and its exit code."""
+    os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
+    if logs.configure(sys.argv[1:], os.environ):
+        sys.exit(_run_with_json_lines())
+    try:
+        app()
+    except Exception as error:
+        sys.exit(explain(error))
+
+
+def _run_with_json_lines() -> int:
+    """Run the command; typer, too, prints nothing of its own on standard error."""
+    try:
+        exit_code = app(standalone_mode=False)
+        return exit_code if isinstance(exit_code, int) else 0
+    except (KeyboardInterrupt, typer.Abort):
+        print_error(INTERRUPTED)
+        exit_code = 1
+    except Exception as error:
+        exit_code = explain(error)
+    logs.finished(exit_code)
+    return exit_code

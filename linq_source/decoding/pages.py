@@ -1,0 +1,226 @@
+"""Page bodies to records, all pages of a window parsed at once by `pyarrow.json`.
+
+The parser is given an explicit schema and refuses a whole block for one value that does not fit.
+Pages of a refused block are tried alone, and the one that is to blame goes record by record
+through `salvage`. Fields the contract does not know are kept: see `drift`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json as pj
+
+from linq_source import tables
+from linq_source.decoding import unknown_fields
+from linq_source.decoding.records import (
+    POSITION,
+    ROW,
+    Records,
+    Rejected,
+    Shape,
+    concat_records,
+    empty_records,
+    row_numbers,
+)
+from linq_source.decoding.salvage import salvage_page
+from linq_source.instants import MAX_US, MIN_US
+
+_META = pa.struct(
+    [(name, pa.int64()) for name in ("page", "total_pages", "total_count", "per_page")]
+)
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Records of several pages in the order of the pages, and how many rows each page sent."""
+
+    records: Records
+    page_rows: tuple[int, ...]
+
+
+class _Refused(Exception):
+    """The fast path cannot take this block; the slow path will."""
+
+
+def decode_pages(bodies: Sequence[bytes], shape: Shape, key: str = "data") -> Decoded:
+    """Decode page bodies whose envelope was already believed.
+
+    `key` is the member that holds the list. Never fails: a bad record is repaired or rejected,
+    and a body that is not JSON is rejected as a whole.
+    """
+    if not bodies:
+        return Decoded(empty_records(shape), ())
+    try:
+        return _decode_block(bodies, shape, key)
+    except _Refused:
+        if len(bodies) == 1:
+            records = _salvage(bodies[0], shape, key)
+            return Decoded(records, (records.received,))
+    parts: list[Records] = []
+    rows: list[int] = []
+    last_us: int | None = None
+    for body in bodies:
+        page = decode_pages([body], shape, key)
+        parts.append(_placed_after(page.records, last_us))
+        rows.extend(page.page_rows)
+        last_us = _last_instant(page.records, last_us)
+    return Decoded(concat_records(shape, parts), tuple(rows))
+
+
+def _placed_after(records: Records, last_us: int | None) -> Records:
+    """Rejected records of a page on which nothing tells an instant stand after the page before."""
+    rejected = tuple(
+        replace(record, near_us=last_us) if record.near_us is None else record
+        for record in records.rejected
+    )
+    return replace(records, rejected=rejected)
+
+
+def _last_instant(records: Records, before_us: int | None) -> int | None:
+    if "sent_at" not in records.root.column_names or not len(records):
+        return before_us
+    return int(records.root["sent_at"][-1].value)
+
+
+def _salvage(body: bytes, shape: Shape, key: str) -> Records:
+    try:
+        return salvage_page(body, shape, key)
+    except (ValueError, RecursionError) as error:
+        text = body.decode("utf-8", errors="replace")
+        lost = Rejected(None, f"a whole page: {error}", text, None, repaired=False)
+        return replace(empty_records(shape), rejected=(lost,))
+
+
+def _decode_block(bodies: Sequence[bytes], shape: Shape, key: str) -> Decoded:
+    """All bodies at once. Raises `_Refused` for anything the parser or Arrow cannot take."""
+    if not all(_is_parsable(body) for body in bodies):
+        raise _Refused
+    try:
+        return _parse_block(bodies, shape, key)
+    except pa.ArrowException as error:
+        raise _Refused from error
+
+
+# pyarrow.json ends the process for lists within lists some thousands deep. Such depth shows in
+# closing brackets one after the other; a few are no reason to refuse.
+_DEEP = tuple(text * 16 for text in (b"]", b"}", b"]}"))
+
+
+def _is_parsable(body: bytes) -> bool:
+    """Whether a body may be given to the fast parser: an object, UTF-8, not nested deeply."""
+    if body.lstrip()[:1] != b"{" or any(deep in body for deep in _DEEP):
+        return False
+    if body.isascii():
+        return True
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _parse_block(bodies: Sequence[bytes], shape: Shape, key: str) -> Decoded:
+    expected = unknown_fields.expected_record(shape)
+    block = _parse(bodies, key, expected)
+    data = _list_column(block, key, len(bodies))
+    as_text = unknown_fields.fields_to_read_as_text(data.type.value_type, expected)
+    if as_text is not None:
+        block = _parse(bodies, key, as_text)
+        data = _list_column(block, key, len(bodies))
+    rows = pc.list_flatten(data)
+    _refuse_nulls(rows)
+    records = _flatten(rows, shape, bodies, key)
+    counts = pc.fill_null(pc.list_value_length(data), 0)
+    return Decoded(records, tuple(counts.to_pylist()))
+
+
+def _parse(bodies: Sequence[bytes], key: str, record: pa.DataType) -> pa.Table:
+    schema = pa.schema([(key, pa.list_(record)), ("meta", _META)])
+    buffer = bodies[0] if len(bodies) == 1 else b"\n".join(bodies)
+    try:
+        return pj.read_json(
+            pa.BufferReader(buffer),
+            read_options=pj.ReadOptions(use_threads=False, block_size=len(buffer) + 1),
+            parse_options=pj.ParseOptions(
+                explicit_schema=schema,
+                newlines_in_values=any(b"\n" in body for body in bodies),
+                unexpected_field_behavior="infer",
+            ),
+        )
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise _Refused from error
+
+
+def _list_column(block: pa.Table, key: str, bodies: int) -> pa.ListArray:
+    if block.num_rows != bodies:
+        raise _Refused
+    column = block[key].combine_chunks()
+    return column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+
+
+def _refuse_nulls(rows: pa.StructArray) -> None:
+    """A null where an object belongs is for the slow path to judge."""
+    if rows.null_count:
+        raise _Refused
+
+
+def _refuse_beyond_range(rows: pa.Table) -> None:
+    """Instants no destination holds, and unknown numbers that a double has already rounded."""
+    for column in rows.columns:
+        if pa.types.is_timestamp(column.type):
+            ends = pc.min_max(column.cast(pa.int64())).as_py()
+            if ends["min"] is not None and not MIN_US <= ends["min"] <= ends["max"] <= MAX_US:
+                raise _Refused
+        elif pa.types.is_floating(column.type):
+            largest = pc.max(pc.abs(column)).as_py()
+            if largest is not None and not largest < 2**53:
+                raise _Refused
+
+
+def _flatten(rows: pa.StructArray, shape: Shape, bodies: Sequence[bytes], key: str) -> Records:
+    columns = dict(zip((f.name for f in rows.type), rows.flatten(), strict=True))
+    root = unknown_fields.typed_columns(columns, shape.root, skip=set(shape.children))
+    root = unknown_fields.add_nested(
+        root, columns, shape.root, set(shape.children), bodies, key, ""
+    )
+    for name in shape.required:
+        if root[name].null_count:
+            raise _Refused
+    _refuse_beyond_range(root)
+    children = {}
+    for field, table in shape.children.items():
+        child = _flatten_children(columns[field], table, bodies, key, field)
+        for name in shape.child_required.get(field, ()):
+            if child[name].null_count:
+                raise _Refused
+        _refuse_beyond_range(child)
+        children[field] = child
+    return Records(shape, root, children)
+
+
+def _flatten_children(
+    lists: pa.ListArray, table: tables.Table, bodies: Sequence[bytes], key: str, field: str
+) -> pa.Table:
+    items = pc.list_flatten(lists)
+    _refuse_nulls(items)
+    row = pc.list_parent_indices(lists).cast(pa.int64())
+    columns = dict(zip((f.name for f in items.type), items.flatten(), strict=True))
+    child = unknown_fields.typed_columns(columns, table, skip=set())
+    child = unknown_fields.add_nested(child, columns, table, set(), bodies, key, field)
+    child = child.add_column(0, POSITION, _positions(row))
+    return child.add_column(0, ROW, row)
+
+
+def _positions(row: pa.Array) -> pa.Array:
+    """Place of each item within its parent's list, from 0; `row` is ascending."""
+    if len(row) == 0:
+        return pa.array([], pa.int64())
+    runs = pc.run_end_encode(row, run_end_type=pa.int64())
+    first = pa.array([0], pa.int64())
+    starts = pa.concat_arrays([first, runs.run_ends.slice(0, len(runs.values) - 1)])
+    start_of_row = pc.run_end_decode(pa.RunEndEncodedArray.from_arrays(runs.run_ends, starts))
+    return pc.subtract(row_numbers(len(row)), start_of_row)

@@ -1,0 +1,318 @@
+"""The slow path: one page, record by record, for pages the fast parser refuses.
+
+What can be typed faithfully is loaded. A record without a usable key is rejected whole; a field
+that cannot be typed is left null, and the record also stands in `rejected_records` with its
+JSON text and the reason. One bad record never costs its neighbours.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pyarrow as pa
+
+from linq_source.decoding import unknown_fields
+from linq_source.decoding.records import (
+    POSITION,
+    ROW,
+    Records,
+    Rejected,
+    Shape,
+    child_schema,
+    root_schema,
+)
+from linq_source.instants import parse_iso
+from linq_source.tables import Column, Table
+
+_INT64 = range(-(2**63), 2**63)
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_SPACE = re.compile(r"[ \t\r\n]*")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
+_LONGEST_NUMBER = 400
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object's members in order, repeated names kept."""
+
+
+@dataclass(frozen=True)
+class _NotJson:
+    """A number that JSON or Python does not know: NaN, Infinity, thousands of digits."""
+
+    text: str
+
+
+class _Unreadable(ValueError):
+    """A value that has no faithful form in its column's type."""
+
+
+@dataclass
+class _Page:
+    """What one page's records become, collected record by record."""
+
+    shape: Shape
+    root: list[dict[str, Any]] = field(default_factory=list)
+    children: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    rejected: list[Rejected] = field(default_factory=list)
+
+
+def salvage_page(body: bytes, shape: Shape, key: str) -> Records:
+    """Type the records of one body one by one. Raises `ValueError` when it is not JSON."""
+    text = body.decode("utf-8", errors="surrogateescape")
+    page = _Page(shape, children={name: [] for name in shape.children})
+    last_us: int | None = None
+    for value, payload in _elements(text, key):
+        near_us = _read_record(page, value, _printable(payload), last_us)
+        last_us = near_us if near_us is not None else last_us
+    _place_leading(page)
+    return Records(
+        shape,
+        _table(page.root, root_schema(shape)),
+        {
+            name: _table(page.children[name], child_schema(table))
+            for name, table in shape.children.items()
+        },
+        tuple(page.rejected),
+    )
+
+
+def _place_leading(page: _Page) -> None:
+    """Rejected records before the first instant of a page stand at that instant."""
+    first_us = next((r.near_us for r in page.rejected if r.near_us is not None), None)
+    if page.root and "sent_at" in page.root[0]:
+        first_us = min(filter(None, (first_us, page.root[0]["sent_at"])))
+    page.rejected[:] = [
+        replace(record, near_us=first_us) if record.near_us is None else record
+        for record in page.rejected
+    ]
+
+
+def _read_record(page: _Page, value: Any, payload: str, last_us: int | None) -> int | None:
+    """Type one record into `page`; gives the instant it stands at, where it can be read."""
+    if not isinstance(value, _Pairs):
+        page.rejected.append(Rejected(None, "not an object", payload, last_us, repaired=False))
+        return None
+    reasons: list[str] = []
+    members = _members(value, reasons)
+    row = _typed(members, page.shape.root, set(page.shape.children), reasons)
+    near_us = row.get("sent_at", last_us)
+    for name in page.shape.required:
+        if row.get(name) is None:
+            reason = "; ".join(reasons) if reasons else f"{name}: missing"
+            page.rejected.append(
+                Rejected(
+                    row.get("id"), reason, payload, near_us if near_us else last_us, repaired=False
+                )
+            )
+            return None
+    number = len(page.root)
+    for name, table in page.shape.children.items():
+        required = page.shape.child_required.get(name, ())
+        page.children[name].extend(
+            _typed_children(members.get(name), name, table, required, number, reasons)
+        )
+    page.root.append(row)
+    if reasons:
+        page.rejected.append(
+            Rejected(row["id"], "; ".join(reasons), payload, near_us, repaired=True)
+        )
+    return near_us
+
+
+def _typed_children(
+    value: Any, name: str, table: Table, required: tuple[str, ...], row: int, reasons: list[str]
+) -> Iterator[dict[str, Any]]:
+    if value is None:
+        return
+    if isinstance(value, _Pairs) or not isinstance(value, list):
+        reasons.append(f"{name}: not a list, left out")
+        return
+    for position, item in enumerate(value):
+        if not isinstance(item, _Pairs):
+            reasons.append(f"{name}[{position}]: not an object, left out")
+            continue
+        found: list[str] = []
+        child = _typed(_members(item, found), table, set(), found)
+        missing = next((column for column in required if child.get(column) is None), None)
+        reasons.extend(f"{name}[{position}].{reason}" for reason in found)
+        if missing is not None:
+            reasons.append(f"{name}[{position}]: no usable {missing}, left out")
+            continue
+        yield {ROW: row, POSITION: position, **child}
+
+
+def _members(pairs: _Pairs, reasons: list[str]) -> dict[str, Any]:
+    """The last value of every name, as most parsers read repeated names (RFC 8259, 4)."""
+    members: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in members and members[name] != value:
+            reasons.append(f"{name}: stands twice, the last one kept")
+        members[name] = value
+    return members
+
+
+def _typed(
+    members: dict[str, Any], table: Table, lists: set[str], reasons: list[str]
+) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    known = {column.source: column for column in table.source_columns}
+    for name, value in members.items():
+        if value is None or name in lists or name in table.repeated:
+            continue
+        column = known.get(name)
+        try:
+            if column is not None:
+                row[column.name] = _typed_value(value, column, reasons)
+            else:
+                column_name = unknown_fields.column_name(_printable(name), table)
+                row[column_name] = _untyped_value(value, _printable(name), reasons)
+        except _Unreadable as error:
+            reasons.append(f"{_printable(name)}: {error}")
+    return row
+
+
+def _typed_value(value: Any, column: Column, reasons: list[str]) -> Any:
+    if isinstance(value, _NotJson):
+        raise _Unreadable("a number that is not one")
+    if column.type == "text":
+        if isinstance(value, _Pairs | list):
+            raise _Unreadable("an object or list where text belongs")
+        text = value if isinstance(value, str) else json.dumps(value)
+        return _clean(text, column.source, reasons)
+    if column.type == "bigint":
+        return _integer(value)
+    if column.type == "bool":
+        if isinstance(value, bool):
+            return value
+        raise _Unreadable("not true or false")
+    if column.type == "timestamp":
+        if not isinstance(value, str):
+            raise _Unreadable("not an instant")
+        try:
+            return parse_iso(value)
+        except ValueError as error:
+            raise _Unreadable(str(error)) from None
+    raise AssertionError(column.type)
+
+
+def _integer(value: Any) -> int:
+    if isinstance(value, str) and _INTEGER.fullmatch(value):
+        value = int(value)
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise _Unreadable("not a whole number")
+    if value not in _INT64:
+        raise _Unreadable("beyond 64 bit")
+    return int(value)
+
+
+def _untyped_value(value: Any, name: str, reasons: list[str]) -> Any:
+    """A value of a field the contract does not know, in a type a column can have."""
+    if isinstance(value, _NotJson):
+        return value.text
+    if isinstance(value, str):
+        return _clean(value, name, reasons)
+    if isinstance(value, bool | float) or (isinstance(value, int) and value in _INT64):
+        return value
+    return _clean(_dump(value), name, reasons)
+
+
+def _clean(text: str, name: str, reasons: list[str]) -> str:
+    cleaned = _SURROGATE.sub("\ufffd", text)
+    if cleaned != text:
+        reasons.append(f"{name}: characters that are not Unicode, kept as U+FFFD")
+    return cleaned
+
+
+def _printable(text: str) -> str:
+    return _SURROGATE.sub("\ufffd", text)
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(_plain(value), ensure_ascii=False, separators=(",", ":"))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, _Pairs):
+        return {name: _plain(member) for name, member in value}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value.text if isinstance(value, _NotJson) else value
+
+
+def _table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+    """An Arrow table; columns the schema does not know get the type all their values share."""
+    extra: dict[str, None] = {}
+    for row in rows:
+        extra.update(dict.fromkeys(name for name in row if name not in schema.names))
+    fields = list(schema)
+    arrays = [pa.array([row.get(f.name) for row in rows], f.type) for f in schema]
+    for name in extra:
+        values = [row.get(name) for row in rows]
+        types = {type(value) for value in values if value is not None}
+        if types == {int, float} and all(abs(v) < 2**53 for v in values if v is not None):
+            values = [None if value is None else float(value) for value in values]
+        elif len(types) > 1:
+            values = [
+                value if value is None or isinstance(value, str) else json.dumps(value)
+                for value in values
+            ]
+        array = pa.array(values)
+        fields.append(pa.field(name, array.type))
+        arrays.append(array)
+    return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+
+
+def _elements(text: str, key: str) -> Iterator[tuple[Any, str]]:
+    """Every element of the list under `key` of the outermost object, with its own JSON text."""
+    decoder = json.JSONDecoder(
+        object_pairs_hook=_Pairs, parse_constant=_NotJson, parse_int=_parse_integer
+    )
+    try:
+        at = _expect(text, _skip(text, 0), "{")
+        while text[at] != "}":
+            name, at = decoder.raw_decode(text, at)
+            at = _skip(text, _expect(text, _skip(text, at), ":"))
+            if name == key and text[at] == "[":
+                at = yield from _list_elements(text, at, decoder)
+            else:
+                _, at = decoder.raw_decode(text, at)
+            at = _skip(text, at)
+            at = _skip(text, at + 1) if text[at] == "," else at
+    except (IndexError, RecursionError) as error:
+        raise ValueError("the answer is not JSON") from error
+
+
+def _list_elements(
+    text: str, at: int, decoder: json.JSONDecoder
+) -> Generator[tuple[Any, str], None, int]:
+    at = _skip(text, at + 1)
+    while text[at] != "]":
+        value, end = decoder.raw_decode(text, at)
+        yield value, text[at:end]
+        at = _skip(text, end)
+        if text[at] == ",":
+            at = _skip(text, at + 1)
+        elif text[at] != "]":
+            raise ValueError("the answer is not JSON")
+    return at + 1
+
+
+def _parse_integer(text: str) -> int | _NotJson:
+    return int(text) if len(text) <= _LONGEST_NUMBER else _NotJson(text)
+
+
+def _skip(text: str, at: int) -> int:
+    match = _SPACE.match(text, at)
+    return match.end() if match else at
+
+
+def _expect(text: str, at: int, character: str) -> int:
+    if text[at] != character:
+        raise ValueError("the answer is not JSON")
+    return _skip(text, at + 1)

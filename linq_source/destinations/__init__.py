@@ -1,0 +1,1 @@
+"""Where rows go: what loading, settling and reading back takes, by kind of destination."""

@@ -1,0 +1,247 @@
+"""Making the current state anew from the log, and comparing the two."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+from fsspec.implementations.local import LocalFileSystem
+
+from linq_source import tables
+from linq_source.destinations.lake.bucket import Bucket
+from linq_source.destinations.lake.layout import (
+    CURRENT,
+    PARTITIONINGS,
+    CurrentFile,
+    Partitioning,
+    current_file,
+    parse_current,
+)
+from linq_source.destinations.lake.locking import locked
+from linq_source.destinations.lake.settler import Settler, connect
+from linq_source.destinations.lake.settling import (
+    Marker,
+    complete_loads,
+    current_files,
+    is_visible,
+    read_marker,
+)
+from linq_source.errors import DestinationError
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is not as the log says: a path, and what is wrong with it."""
+
+    path: str
+    problem: str
+
+
+@dataclass(frozen=True)
+class LakeReport:
+    """What `check_lake` found. `rows` are those of the current state, by table."""
+
+    rows: Mapping[str, int]
+    files: int
+    unsettled_loads: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 3 when something is wrong."""
+        return 3 if self.findings else 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "rows": dict(self.rows),
+            "files": self.files,
+            "unsettled_loads": self.unsettled_loads,
+            "findings": [{"path": f.path, "problem": f.problem} for f in self.findings],
+        }
+
+
+def rebuild_lake(bucket: Bucket, partitioning: Partitioning | None = None) -> int:
+    """Make every file of the current state from the log alone; gives the number of files.
+
+    Each file is replaced in one step, so readers may go on. Not where the partitioning changes:
+    until the old files are removed at the end, readers would see rows twice.
+    """
+    with locked(bucket) as lock:
+        if partitioning is None:
+            partitioning = _known_partitioning(bucket)
+        others = _files_of_others(bucket, partitioning)
+        loads = complete_loads(bucket)
+        current = [f for f in _all_ours(bucket, partitioning) if f is not None]
+        with Settler(bucket, partitioning, lock) as settler:
+            settler.read_log(loads)
+            settler.settle(current, from_nothing=True)
+        for path in others:
+            lock.check()
+            bucket.remove(path)
+        bucket.write_json(*Marker(partitioning).with_loads(loads).entry())
+        return len(current_files(bucket, partitioning))
+
+
+def _known_partitioning(bucket: Bucket) -> Partitioning:
+    """That of the marker; where it cannot be read, that of the files."""
+    try:
+        marker = read_marker(bucket)
+    except DestinationError:
+        marker = None
+    if marker is not None:
+        return marker.partitioning
+    for each in PARTITIONINGS.values():
+        if any(f is not None and f.key for f in _all_ours(bucket, each)):
+            return each
+    return Marker().partitioning
+
+
+def _all_ours(bucket: Bucket, partitioning: Partitioning) -> list[CurrentFile | None]:
+    return [parse_current(path, partitioning) for path in bucket.list(CURRENT) if is_visible(path)]
+
+
+def _files_of_others(bucket: Bucket, partitioning: Partitioning) -> list[str]:
+    """Files of another partitioning. Raises `DestinationError` for a file of nobody."""
+    found = []
+    for path in bucket.list(CURRENT):
+        if is_visible(path) and parse_current(path, partitioning) is None:
+            if not any(parse_current(path, each) for each in PARTITIONINGS.values()):
+                current_files(bucket, partitioning)  # says which and what to do
+            found.append(path)
+    return found
+
+
+def check_lake(bucket: Bucket) -> LakeReport:
+    """Compare the current state with one made anew from the same loads; changes nothing."""
+    marker = read_marker(bucket)
+    if marker is None:
+        marker = Marker()
+    settled = [load for load in complete_loads(bucket) if marker.has(load)]
+    unsettled = len(complete_loads(bucket)) - len(settled)
+    findings = []
+    current = []
+    for path in bucket.list(CURRENT):
+        if is_visible(path):
+            file = parse_current(path, marker.partitioning)
+            if file is None:
+                findings.append(Finding(path, "is not a file of the lake; readers take it for one"))
+            else:
+                current.append(file)
+    with tempfile.TemporaryDirectory(prefix="linq-lake-") as folder:
+        made = Bucket(LocalFileSystem(), folder)
+        with Settler(bucket, marker.partitioning, None, target=made) as settler:
+            settler.read_log(settled)
+            settler.settle((), from_nothing=True)
+        expected = current_files(made, marker.partitioning)
+        with _connected(bucket, folder) as connection:
+            rows: dict[str, int] = {}
+            for file in sorted({*current, *expected}, key=lambda f: (f.table.name, f.key or "")):
+                path = current_file(file.table, marker.partitioning, file.key)
+                if file not in current:
+                    findings.append(Finding(path, "is missing"))
+                    continue
+                there = made.address(path) if file in expected else None
+                problem, count = _compare(connection, file, bucket.fetch(path, folder), there)
+                rows[file.table.name] = rows.get(file.table.name, 0) + count
+                if problem is not None:
+                    findings.append(Finding(path, problem))
+    return LakeReport(rows, len(current), unsettled, tuple(findings))
+
+
+def count_lake(bucket: Bucket) -> list[tuple[int, int]]:
+    """Messages not marked deleted, per chat that is not marked deleted."""
+    marker = read_marker(bucket)
+    if marker is None:
+        return []
+    files = current_files(bucket, marker.partitioning)
+    path_of = {
+        table: [
+            bucket.address(current_file(f.table, marker.partitioning, f.key))
+            for f in files
+            if f.table is table
+        ]
+        for table in (tables.CHAT_MESSAGES, tables.CHATS)
+    }
+    if not all(path_of.values()):
+        return []
+    with tempfile.TemporaryDirectory(prefix="linq-lake-") as folder:
+        with _connected(bucket, folder) as connection:
+            messages, chats = (
+                f"read_parquet({paths}, union_by_name = true, hive_partitioning = false)"
+                for paths in path_of.values()
+            )
+            return connection.execute(
+                f"SELECT chat_id, COUNT(*) FROM {messages} WHERE deleted_at IS NULL AND chat_id NOT"
+                f" IN (SELECT id FROM {chats} WHERE deleted_at IS NOT NULL) GROUP BY chat_id"
+            ).fetchall()
+
+
+@contextmanager
+def _connected(bucket: Bucket, folder: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    connection = connect(folder)
+    try:
+        bucket.reading(connection)
+        yield connection
+    finally:
+        connection.close()
+
+
+def _compare(
+    connection: duckdb.DuckDBPyConnection, file: CurrentFile, path: str, expected: str | None
+) -> tuple[str | None, int]:
+    """What is wrong with a file, and how many rows it has."""
+    key = list(file.table.key)
+    try:
+        count, keys = _row(
+            connection, f"SELECT COUNT(*), COUNT(DISTINCT ({', '.join(key)})) FROM {_file(path)}"
+        )
+        if count != keys:
+            return f"has {count - keys} rows whose key another row has", count
+        if expected is None:
+            return ("the log has nothing for it" if count else None), count
+        names = sorted(_columns(connection, path))
+        if names != sorted(_columns(connection, expected)):
+            return "has other columns than the log", count
+        (here,), (there,) = (_row(connection, _sum(each, names)) for each in (path, expected))
+        if here == there:
+            return None, count
+        (missing,), (surplus,) = (
+            _row(
+                connection,
+                f"SELECT COUNT(*) FROM {_file(one)} AS a ANTI JOIN {_file(other)} AS b"
+                f" USING ({', '.join(key)})",
+            )
+            for one, other in ((expected, path), (path, expected))
+        )
+        return (
+            f"differs from the log: {missing} rows missing, {surplus} too many, "
+            "or values not the same"
+        ), count
+    except duckdb.Error as error:
+        return f"cannot be read: {' '.join(str(error).split())[:200]}", 0
+
+
+def _row(connection: duckdb.DuckDBPyConnection, sql: str) -> tuple[Any, ...]:
+    (row,) = connection.execute(sql).fetchall()
+    return row
+
+
+def _columns(connection: duckdb.DuckDBPyConnection, path: str) -> list[str]:
+    return [
+        row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {_file(path)}").fetchall()
+    ]
+
+
+def _sum(path: str, names: Sequence[str]) -> str:
+    """A number that is the same for the same rows in any order."""
+    columns = ", ".join(f'"{name}"' for name in names)
+    return f"SELECT SUM(hash({columns})::HUGEINT) FROM {_file(path)}"
+
+
+def _file(path: str) -> str:
+    return "read_parquet('" + path.replace("'", "''") + "', hive_partitioning = false)"

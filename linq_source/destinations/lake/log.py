@@ -1,0 +1,40 @@
+"""Reading the newest rows of a lake's log, as the loads brought them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+from linq_source.destinations.lake.bucket import Bucket, told
+from linq_source.destinations.lake.settler import connect, files_of
+from linq_source.destinations.lake.settling import complete_loads
+from linq_source.instants import SECOND_US, from_us
+from linq_source.tables import SYNCED_AT, Table
+
+# A load's id is its beginning by the clock of the machine that made it.
+_DRIFT_S = 900.0
+
+
+def loads_since(bucket: Bucket, since_us: int) -> list[str]:
+    """Complete loads that may hold rows stamped after an instant."""
+    since_s = since_us / SECOND_US - _DRIFT_S
+    return [load for load in complete_loads(bucket) if float(load) > since_s]
+
+
+def rows_since(
+    bucket: Bucket, table: Table, columns: Sequence[str], since_us: int, loads: Sequence[str]
+) -> list[tuple[Any, ...]]:
+    """Rows of some loads that are stamped after an instant; only the columns named."""
+    paths = files_of(bucket, table, loads)
+    if not paths:
+        return []
+    with tempfile.TemporaryDirectory(prefix="linq-lake-") as folder, connect(folder) as database:
+        files = [bucket.fetch(path, folder) for path in paths]
+        with told(f"{bucket.root}/{table.name}"):
+            return database.execute(
+                f"SELECT {', '.join(columns)}"
+                " FROM read_parquet(?, union_by_name = true, hive_partitioning = false)"
+                f" WHERE {SYNCED_AT} > ?",
+                [files, from_us(since_us)],
+            ).fetchall()

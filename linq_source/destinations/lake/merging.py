@@ -1,0 +1,154 @@
+"""SQL that settles one partition: which rows win, which are proved deleted, what is written.
+
+Statements for DuckDB over views that `settler` makes:
+
+    new_<table>       rows of the log that are not settled yet, with `_rank`: later is greater
+    old_<table>       the rows of the partition as it is
+    windows, rejects  ledger rows and rejected records of the loads that are not settled yet
+
+The rules are those of the SQL destinations: the newest version of a key wins; a child row is
+current when its `synced_at` is its parent's; a message in a verified window newer than its own
+last load was deleted upstream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from linq_source import tables
+from linq_source.extraction import VANISHED
+from linq_source.tables import SYNCED_AT, TOMBSTONE, Table
+
+RANK = "_rank"
+_FILE, _ROW = "_file", "file_row_number"
+
+
+def log_view(table: Table, files: Sequence[str], condition: str) -> str:
+    """The view `new_<table>`: rows of log files, and no row of the empty table `empty_<table>`.
+
+    The rank orders versions of a key by `synced_at`, then by file and place: any order does
+    between equal versions, as long as one alone is first.
+    """
+    rank = (
+        f"(epoch_us({SYNCED_AT})::HUGEINT * 18446744073709551616)"
+        f" + ((hash({_FILE}) >> 32)::HUGEINT * 4294967296) + {_ROW}"
+    )
+    parts = [f"SELECT *, NULL::HUGEINT AS {RANK} FROM empty_{table.name}"]
+    if files:
+        parts.append(
+            f"SELECT * EXCLUDE ({_FILE}, {_ROW}), {rank} AS {RANK}"
+            f" FROM read_parquet({_list(files)}, union_by_name = true, hive_partitioning = false,"
+            f" filename = '{_FILE}', {_ROW} = true)"
+        )
+    union = " UNION ALL BY NAME ".join(parts)
+    return f"CREATE OR REPLACE VIEW new_{table.name} AS SELECT * FROM ({union}) WHERE {condition}"
+
+
+def old_view(table: Table, file: str | None, condition: str) -> str:
+    """The view `old_<table>`: the rows of a partition's file, or none."""
+    sql = f"SELECT * FROM empty_{table.name}"
+    if file is not None:
+        read = f"read_parquet({_list([file])}, hive_partitioning = false)"
+        sql += f" UNION ALL BY NAME SELECT * FROM {read}"
+    return f"CREATE OR REPLACE VIEW old_{table.name} AS SELECT * FROM ({sql}) WHERE {condition}"
+
+
+def slices(root: Table, rows: int) -> str:
+    """A query for the chats at which slices of about `rows` rows begin, ascending."""
+    return f"""
+        SELECT MIN(chat_id) FROM (
+          SELECT chat_id, SUM(n) OVER (ORDER BY chat_id) // {rows} AS slice FROM (
+            SELECT chat_id, COUNT(*) AS n FROM (
+              SELECT chat_id FROM new_{root.name} UNION ALL SELECT chat_id FROM old_{root.name})
+            GROUP BY chat_id))
+        GROUP BY slice ORDER BY 1"""
+
+
+def winners(root: Table) -> list[str]:
+    """Statements that make `winners`: the keys that a new row takes, with its rank."""
+    (key,) = root.key
+    return [
+        f"CREATE OR REPLACE TEMP TABLE winners AS SELECT {key} AS id, MAX({RANK}) AS {RANK},"
+        f" MAX({SYNCED_AT}) AS {SYNCED_AT} FROM new_{root.name} GROUP BY {key}",
+        # What was settled before stays, with its mark: a rerun changes nothing.
+        f"DELETE FROM winners WHERE EXISTS (SELECT 1 FROM old_{root.name} AS o"
+        f" WHERE o.{key} = winners.id AND o.{SYNCED_AT} >= winners.{SYNCED_AT})",
+    ]
+
+
+def _settled(root: Table, columns: str = "*") -> str:
+    """The rows of a root table after settling, still without marks of deletion."""
+    of_new = f"* EXCLUDE ({RANK})" if columns == "*" else columns
+    return (
+        f"SELECT {of_new} FROM new_{root.name} AS n"
+        f" SEMI JOIN winners AS w ON n.id = w.id AND n.{RANK} = w.{RANK}"
+        f" UNION ALL BY NAME SELECT {columns} FROM old_{root.name} AS o"
+        " ANTI JOIN winners AS w ON o.id = w.id"
+    )
+
+
+def gone(root: Table) -> str:
+    """A statement that makes `gone`: ids proved deleted, and since when."""
+    if root is tables.CHAT_MESSAGES:
+        rows = _settled(root, f"id, chat_id, sent_at, {SYNCED_AT}, deleted_at")
+        select = f"""
+            SELECT m.id, MIN(w.{SYNCED_AT}) AS proved_at
+            FROM windows AS w JOIN ({rows}) AS m ON m.chat_id = w.chat_id
+            WHERE w.verified AND m.deleted_at IS NULL AND m.{SYNCED_AT} < w.{SYNCED_AT}
+              AND (w.window_start IS NULL OR m.sent_at >= w.window_start)
+              AND m.sent_at < w.window_end
+              AND NOT EXISTS (
+                SELECT 1 FROM rejects AS r
+                WHERE r.chat_id = w.chat_id AND r.{SYNCED_AT} = w.{SYNCED_AT}
+                  AND (r.message_id IS NULL OR r.message_id = m.id))
+            GROUP BY m.id"""
+    elif root is tables.CHATS:
+        rows = _settled(root, f"id, {SYNCED_AT}, deleted_at")
+        select = f"""
+            SELECT m.id, MIN(w.{SYNCED_AT}) AS proved_at
+            FROM windows AS w JOIN ({rows}) AS m ON m.id = w.chat_id
+            WHERE w.error = '{VANISHED}' AND m.deleted_at IS NULL
+              AND m.{SYNCED_AT} < w.{SYNCED_AT}
+            GROUP BY m.id"""
+    else:
+        select = "SELECT NULL::BIGINT AS id, NULL::TIMESTAMPTZ AS proved_at WHERE false"
+    return f"CREATE OR REPLACE TEMP TABLE gone AS {select}"
+
+
+def root_rows(root: Table, *, any_gone: bool) -> str:
+    """The rows of a root table as they are to be written."""
+    rows = _settled(root)
+    if any_gone:
+        rows = (
+            "SELECT s.* REPLACE (COALESCE(s.deleted_at, g.proved_at) AS deleted_at)"
+            f" FROM ({rows}) AS s LEFT JOIN gone AS g ON g.id = s.id"
+        )
+    return f"SELECT * FROM ({rows}) ORDER BY {_order(root)}"
+
+
+def child_rows(root: Table, child: Table) -> str:
+    """The rows of a child table as they are to be written.
+
+    Of messages that did not change what was there; of others what came with the version that won.
+    """
+    key = ", ".join(child.key)
+    return (
+        f"SELECT * FROM (SELECT * EXCLUDE ({RANK}, {TOMBSTONE}) FROM new_{child.name} AS n"
+        f" SEMI JOIN winners AS w ON n.{child.merge_key} = w.id AND n.{SYNCED_AT} = w.{SYNCED_AT}"
+        f" WHERE n.{TOMBSTONE} IS NOT TRUE"
+        f" QUALIFY ROW_NUMBER() OVER (PARTITION BY {key} ORDER BY {RANK} DESC) = 1"
+        f" UNION ALL BY NAME SELECT * EXCLUDE ({TOMBSTONE}) FROM old_{child.name} AS o"
+        f" ANTI JOIN winners AS w ON o.{child.merge_key} = w.id) ORDER BY {_order(child)}"
+    )
+
+
+def _order(table: Table) -> str:
+    """Neighbours in a chat lie together, so that readers skip what they do not ask for."""
+    if table is tables.CHAT_MESSAGES:
+        return "chat_id, sent_at, id"
+    columns = [column for column in ("chat_id",) if column in table.column_names]
+    return ", ".join([*columns, *(name for name in table.key if name not in columns)])
+
+
+def _list(files: Sequence[str]) -> str:
+    return "[" + ", ".join("'" + file.replace("'", "''") + "'" for file in files) + "]"

@@ -1,0 +1,333 @@
+"""Merging rows of a log into partitions, in a DuckDB of bounded memory."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from linq_source import tables
+from linq_source.destinations.lake import merging
+from linq_source.destinations.lake.bucket import Bucket
+from linq_source.destinations.lake.layout import (
+    FAMILIES,
+    SETTLED_TABLES,
+    CurrentFile,
+    Partitioning,
+    current_file,
+    is_partitioned,
+)
+from linq_source.destinations.lake.locking import Lock
+from linq_source.errors import DestinationError
+from linq_source.tables import Table
+
+MEMORY_LIMIT = "512MB"
+# Rows merged at once, and rows of a row group.
+SLICE_ROWS = 1_000_000
+BATCH_ROWS = 100_000
+# Loads whose files are looked for one by one.
+FEW_LOADS = 20
+
+_LEDGER = (tables.SYNC_WINDOWS, tables.REJECTED_RECORDS)
+EPILOGUE = "restore it, or run: linq-source lake rebuild"
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A table's file of a partition, and what DuckDB reads it by; nothing if it is not there."""
+
+    table: Table
+    path: str
+    address: str | None
+
+
+class _Files:
+    """Local Parquet files that grow batch by batch."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._writers: dict[str, pq.ParquetWriter] = {}
+        self._rows: dict[str, int] = {}
+
+    def __enter__(self) -> _Files:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name, writer in self._writers.items():
+            writer.close()
+            self._file(name).unlink(missing_ok=True)
+
+    def write(self, part: _Part, batches: pa.RecordBatchReader) -> None:
+        """Add rows."""
+        name = part.table.name
+        if name not in self._writers:
+            self._writers[name] = pq.ParquetWriter(
+                self._file(name), batches.schema, compression="zstd"
+            )
+        for batch in batches:
+            self._rows[name] = self.rows(part) + batch.num_rows
+            self._writers[name].write_batch(batch)
+
+    def rows(self, part: _Part) -> int:
+        """How many rows were added."""
+        return self._rows.get(part.table.name, 0)
+
+    def finish(self, part: _Part) -> Path:
+        """The file, complete."""
+        self._writers[part.table.name].close()
+        return self._file(part.table.name)
+
+    def _file(self, name: str) -> Path:
+        return self._folder / f"{name}.parquet"
+
+
+class Settler:
+    """A DuckDB connection in which a lake is settled, with disk to spill to."""
+
+    def __init__(
+        self,
+        bucket: Bucket,
+        partitioning: Partitioning,
+        lock: Lock | None,
+        *,
+        target: Bucket | None = None,
+    ) -> None:
+        """`target` is where partitions are written, if not in the bucket itself."""
+        self._bucket = bucket
+        self._target = target or bucket
+        self._partitioning = partitioning
+        self._lock = lock
+        self._log: dict[str, list[str]] = {}
+        self._folder = tempfile.TemporaryDirectory(prefix="linq-lake-")
+        self._connection = connect(self._folder.name)
+        bucket.reading(self._connection)
+        for table in (*SETTLED_TABLES, *_LEDGER):
+            self._connection.register(f"empty_{table.name}", table.schema.empty_table())
+
+    def __enter__(self) -> Settler:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+        self._folder.cleanup()
+
+    def read_log(self, loads: Sequence[str]) -> None:
+        """Settle these loads: every table's files of theirs."""
+        for table in (*SETTLED_TABLES, *_LEDGER):
+            # The log of a run or two is small and read several times; that of years is neither.
+            self._log[table.name] = [
+                self._fetch(path) if len(loads) <= FEW_LOADS else self._bucket.address(path)
+                for path in files_of(self._bucket, table, loads)
+            ]
+        for view, table in (("windows", tables.SYNC_WINDOWS), ("rejects", tables.REJECTED_RECORDS)):
+            with self._reading("the log"):
+                self._run(merging.log_view(table, self._log[table.name], "true"))
+                self._run(f"CREATE OR REPLACE TEMP TABLE {view} AS SELECT * FROM new_{table.name}")
+
+    def _fetch(self, path: str) -> str:
+        return self._bucket.fetch(path, self._folder.name)
+
+    def settle(self, current: Sequence[CurrentFile], *, from_nothing: bool = False) -> int:
+        """Rewrite the partitions that change; gives the number of messages newly marked.
+
+        With `from_nothing` every partition is made from the log alone, and those that it has
+        nothing for are removed.
+        """
+        known = {(file.table.name, file.key) for file in current}
+        written = set()
+        marked = 0
+        for root, children in FAMILIES:
+            for key in self._keys(root, current, from_nothing=from_nothing):
+                files, gone = self._settle_family(
+                    root, children, key, set() if from_nothing else known
+                )
+                written |= files
+                marked += gone if root is tables.CHAT_MESSAGES else 0
+        if from_nothing:
+            for name, key in sorted(known - written, key=str):
+                self._check_lock()
+                self._target.remove(current_file(tables.TABLES[name], self._partitioning, key))
+        return marked
+
+    def _check_lock(self) -> None:
+        if self._lock is not None:
+            self._lock.check()
+
+    def _keys(
+        self, root: Table, current: Sequence[CurrentFile], *, from_nothing: bool
+    ) -> list[str | None]:
+        """The partitions of a root table that the log or its windows may change."""
+        if not is_partitioned(root):
+            return [None]
+        with self._reading("the log"):
+            self._run(merging.log_view(root, self._log[root.name], "true"))
+            key = self._partitioning.key_sql("sent_at")
+            keys = {row[0] for row in self._rows(f"SELECT DISTINCT {key} FROM new_{root.name}")}
+        if not from_nothing:
+            there = {file.key for file in current if file.table is root and file.key is not None}
+            keys |= {key for key in there if self._has_windows(key)}
+        return sorted(keys)
+
+    def _has_windows(self, key: str) -> bool:
+        start, end = self._partitioning.bounds(key)
+        return bool(
+            self._rows(
+                "SELECT 1 FROM windows WHERE verified AND window_end > ?"
+                " AND (window_start IS NULL OR window_start < ?) LIMIT 1",
+                [start, end],
+            )
+        )
+
+    def _settle_family(
+        self,
+        root: Table,
+        children: Sequence[Table],
+        key: str | None,
+        known: set[tuple[str, str | None]],
+    ) -> tuple[set[tuple[str, str | None]], int]:
+        """Settle a root table's partition with its children; gives what was written."""
+        family = [
+            _Part(
+                table,
+                path := current_file(table, self._partitioning, key),
+                self._bucket.address(path) if (table.name, key) in known else None,
+            )
+            for table in (root, *children)
+        ]
+        slices = self._slices(family, key)
+        won = gone = 0
+        for condition in slices:
+            counts = self._merge(family, key, condition)
+            won, gone = won + counts[0], gone + counts[1]
+        if not won and not gone:
+            return set(), 0
+        changing = family if won else family[:1]
+        fetched, merged = family, len(slices) == 1
+        if not self._bucket.is_local:
+            fetched = [replace(p, address=self._fetch(p.path)) if p.address else p for p in family]
+            merged = False
+        with _Files(Path(self._folder.name)) as files:
+            for condition in slices:
+                any_gone = (gone if merged else self._merge(fetched, key, condition)[1]) > 0
+                for part in changing:
+                    rows = (
+                        merging.root_rows(root, any_gone=any_gone)
+                        if part.table is root
+                        else merging.child_rows(root, part.table)
+                    )
+                    with self._reading(part.path):
+                        files.write(part, _batches(self._connection.execute(rows)))
+            # Messages last: once they are there, nothing is left to do.
+            written = [part for part in reversed(changing) if part.address or files.rows(part)]
+            for part in written:
+                self._check_lock()
+                self._target.publish(files.finish(part), part.path)
+        for part in fetched if fetched is not family else ():
+            if part.address:
+                Path(part.address).unlink()
+        return {(part.table.name, key) for part in written}, gone
+
+    def _slices(self, family: Sequence[_Part], key: str | None) -> list[str]:
+        """Conditions that cut a partition into slices of whole chats, in their order.
+
+        Memory is bounded by a slice and by the largest chat, whatever the partition has.
+        """
+        root = family[0].table
+        if key is None:
+            return ["true"]
+        self._show(family, key, "true")
+        with self._reading(family[0].path):
+            starts = [row[0] for row in self._rows(merging.slices(root, SLICE_ROWS))]
+        if len(starts) < 2:
+            return ["true"]
+        ends = [*(f"chat_id < {start}" for start in starts[1:]), "true"]
+        return [f"chat_id >= {start} AND {end}" for start, end in zip(starts, ends, strict=True)]
+
+    def _show(self, family: Sequence[_Part], key: str | None, condition: str) -> None:
+        """Make the views of a slice."""
+        of_key = "true"
+        if key is not None:
+            start, end = self._partitioning.bounds(key)
+            of_key = (
+                f"sent_at >= TIMESTAMPTZ '{start.isoformat()}'"
+                f" AND sent_at < TIMESTAMPTZ '{end.isoformat()}'"
+            )
+        for part in family:
+            with self._reading(part.path):
+                self._run(merging.old_view(part.table, part.address, condition))
+            of_table = f"{condition} AND {of_key}" if part is family[0] else condition
+            with self._reading("the log"):
+                self._run(merging.log_view(part.table, self._log[part.table.name], of_table))
+
+    def _merge(self, family: Sequence[_Part], key: str | None, condition: str) -> tuple[int, int]:
+        """Find what wins and what is gone in a slice; gives how many of both."""
+        root = family[0]
+        self._show(family, key, condition)
+        with self._reading(root.path):
+            for statement in (*merging.winners(root.table), merging.gone(root.table)):
+                self._run(statement)
+            won, gone = self._rows("SELECT (SELECT COUNT(*) FROM winners), COUNT(*) FROM gone")[0]
+        return int(won), int(gone)
+
+    def _run(self, sql: str) -> None:
+        self._connection.execute(sql)
+
+    def _rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        return self._connection.execute(sql, parameters).fetchall()
+
+    @contextmanager
+    def _reading(self, what: str) -> Iterator[None]:
+        """An error of DuckDB in one line; its own text names the file."""
+        try:
+            yield
+        except duckdb.OutOfMemoryException as error:
+            raise DestinationError(
+                f"{self._bucket.root}/{what}: settling ran out of its {MEMORY_LIMIT} of memory and "
+                f"of disk in {self._folder.name}: set TMPDIR to a place with more, or settle by "
+                "day (lake_partition = day)"
+            ) from error
+        except duckdb.Error as error:
+            text = " ".join(str(error).split())[:300]
+            raise DestinationError(f"{self._bucket.root}/{what}: {text}; {EPILOGUE}") from error
+
+
+def files_of(bucket: Bucket, table: Table, loads: Sequence[str]) -> list[str]:
+    """Paths of a table's log files of some loads."""
+    if len(loads) <= FEW_LOADS:
+        paths = [path for load in loads for path in bucket.list(table.name, f"{load}.")]
+    else:
+        wanted = set(loads)
+        # <load id>.<file id>.parquet, and a load id has one dot of its own.
+        paths = [
+            path
+            for path in bucket.list(table.name)
+            if ".".join(path.rpartition("/")[2].split(".")[:2]) in wanted
+        ]
+    return [path for path in paths if path.endswith(".parquet")]
+
+
+def _batches(result: duckdb.DuckDBPyConnection) -> pa.RecordBatchReader:
+    # Older DuckDBs know it by its former name only.
+    read: Any = getattr(result, "to_arrow_reader", None) or result.fetch_record_batch
+    return read(BATCH_ROWS)
+
+
+def connect(folder: str) -> duckdb.DuckDBPyConnection:
+    """A DuckDB of bounded memory that spills into a folder."""
+    connection = duckdb.connect(":memory:")
+    for setting in (
+        f"memory_limit = '{MEMORY_LIMIT}'",
+        "threads = 2",
+        f"temp_directory = '{folder}'",
+        "preserve_insertion_order = false",
+        "TimeZone = 'UTC'",
+    ):
+        connection.execute(f"SET {setting}")
+    return connection

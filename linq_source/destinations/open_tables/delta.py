@@ -1,0 +1,92 @@
+"""Delta tables of a pipeline: narrowed scans, and the three changes that settling makes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+from dlt.common.destination.exceptions import DestinationUndefinedEntity
+
+from linq_source.destinations.conditions import Condition
+from linq_source.tables import Table
+
+
+class DeltaTables:
+    """The tables, each change one transaction. A change of nothing writes no version."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def scan(
+        self, table: Table, columns: Sequence[str], conditions: Sequence[Condition]
+    ) -> pa.RecordBatchReader | None:
+        """The rows that meet all conditions, as a stream; none where there is no table."""
+        delta = self._open(table)
+        if delta is None:
+            return None
+        predicate = " AND ".join(map(_sql, conditions)) or None
+        return pa.RecordBatchReader.from_stream(delta.scan(list(columns), predicate))
+
+    def remove_children(self, table: Table, superseded: pa.Table) -> None:
+        """Delete children older than `synced_at` of their parent, named by the merge key."""
+        key = table.merge_key
+        self._merge(
+            table, superseded, f"target.{key} = source.{key}", _range(superseded, key)
+        ).when_matched_delete("target.synced_at < source.synced_at").execute()
+
+    def mark(self, table: Table, gone: pa.Table) -> None:
+        """Set `deleted_at` to `proved_at` in the rows with the given ids."""
+        self._merge(table, gone, "target.id = source.id", _range(gone, "id")).when_matched_update(
+            {"deleted_at": "source.proved_at"},
+            predicate="target.deleted_at IS NULL AND target.synced_at < source.proved_at",
+        ).execute()
+
+    def remove(self, table: Table, conditions: Sequence[Condition]) -> None:
+        """Delete the rows that meet all conditions."""
+        delta = self._open(table)
+        if delta is not None:
+            delta.delete(" AND ".join(map(_sql, conditions)))
+
+    def _merge(self, table: Table, source: pa.Table, match: str, narrowed: str) -> Any:
+        return self._open(table).merge(
+            source,
+            predicate=f"{match} AND {narrowed}",
+            source_alias="source",
+            target_alias="target",
+            # Only then are files that cannot match left unread.
+            streamed_exec=False,
+        )
+
+    def _open(self, table: Table) -> Any:
+        try:
+            return self._client.load_open_table("delta", table.name)
+        except DestinationUndefinedEntity:
+            return None
+
+
+def _range(source: pa.Table, column: str) -> str:
+    import pyarrow.compute as pc
+
+    ends = pc.min_max(source[column]).as_py()
+    return f"target.{column} BETWEEN {ends['min']} AND {ends['max']}"
+
+
+def _sql(condition: Condition) -> str:
+    column, operator, value = condition.column, condition.operator, condition.value
+    if value is None:
+        return f"{column} {operator.upper()}"
+    if isinstance(value, tuple):
+        return f"{column} IN ({', '.join(map(str, value))})"
+    return f"{column} {operator} {_literal(value)}"
+
+
+def _literal(value: int | str | datetime) -> str:
+    if isinstance(value, datetime):
+        # The column's exact type: deletions compare nothing else with it.
+        text = value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        return f"arrow_cast('{text}', 'Timestamp(Microsecond, Some(\"UTC\"))')"
+    if isinstance(value, str):
+        return "'" + value.replace("'", "''") + "'"
+    return str(value)

@@ -1,0 +1,102 @@
+"""Iceberg tables of a pipeline: narrowed scans, and the three changes that settling makes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from dlt.common.destination.exceptions import DestinationUndefinedEntity
+
+from linq_source.destinations.conditions import Condition
+from linq_source.tables import SYNCED_AT, Table
+
+# Rows rewritten by one transaction.
+_BATCH = 20_000
+
+
+class IcebergTables:
+    """The tables, each change one transaction. A change of nothing writes no snapshot."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def scan(
+        self, table: Table, columns: Sequence[str], conditions: Sequence[Condition]
+    ) -> pa.RecordBatchReader | None:
+        """The rows that meet all conditions, as a stream; none where there is no table."""
+        iceberg = self._open(table)
+        if iceberg is None:
+            return None
+        scan = iceberg.scan(row_filter=_expression(conditions), selected_fields=tuple(columns))
+        return scan.to_arrow_batch_reader()
+
+    def remove_children(self, table: Table, superseded: pa.Table) -> None:
+        """Delete children older than `synced_at` of their parent, named by the merge key."""
+        from pyiceberg.expressions import And, In, LessThan
+
+        # Parents of one package have one instant, and there are few packages.
+        for instant in superseded[SYNCED_AT].unique():
+            parents = superseded.filter(pc.equal(superseded[SYNCED_AT], instant))
+            for batch in _batches(parents):
+                ids = In(table.merge_key, batch[table.merge_key].to_pylist())
+                older = LessThan(SYNCED_AT, instant.as_py().isoformat())
+                self._open(table).delete(And(ids, older))
+
+    def mark(self, table: Table, gone: pa.Table) -> None:
+        """Set `deleted_at` to `proved_at` in the rows with the given ids."""
+        from pyiceberg.expressions import In
+
+        for batch in _batches(gone):
+            iceberg = self._open(table)
+            ids = In("id", batch["id"].to_pylist())
+            rows = iceberg.scan(row_filter=ids).to_arrow()
+            places = pc.index_in(rows["id"], batch["id"].combine_chunks())
+            proved = batch["proved_at"].combine_chunks().take(places)
+            place = rows.column_names.index("deleted_at")
+            field = rows.schema.field("deleted_at")
+            marked = rows.set_column(place, field, proved.cast(field.type))
+            iceberg.overwrite(marked, overwrite_filter=ids)
+
+    def remove(self, table: Table, conditions: Sequence[Condition]) -> None:
+        """Delete the rows that meet all conditions."""
+        iceberg = self._open(table)
+        if iceberg is not None:
+            iceberg.delete(_expression(conditions))
+
+    def _open(self, table: Table) -> Any:
+        try:
+            return self._client.load_open_table("iceberg", table.name)
+        except DestinationUndefinedEntity:
+            return None
+
+
+def _batches(rows: pa.Table) -> list[pa.Table]:
+    return [rows.slice(start, _BATCH) for start in range(0, rows.num_rows, _BATCH)]
+
+
+def _expression(conditions: Sequence[Condition]) -> Any:
+    from pyiceberg import expressions
+
+    kinds = {
+        "<": expressions.LessThan,
+        ">": expressions.GreaterThan,
+        ">=": expressions.GreaterThanOrEqual,
+        "=": expressions.EqualTo,
+        "in": expressions.In,
+        "is null": expressions.IsNull,
+        "is not null": expressions.NotNull,
+    }
+    result: Any = expressions.AlwaysTrue()
+    for condition in conditions:
+        kind = kinds[condition.operator]
+        value: Any = condition.value
+        if value is None:
+            one = kind(condition.column)
+        else:
+            one = kind(
+                condition.column, value.isoformat() if hasattr(value, "isoformat") else value
+            )
+        result = expressions.And(result, one)
+    return result

@@ -1,0 +1,278 @@
+"""Applying the ledger to Delta and Iceberg tables: the rules of `sql`, and children that went.
+
+Which rows are concerned is computed by DuckDB from narrowed streams of a few columns; only their
+keys are kept. Every change is one transaction of one table and idempotent: whatever is left
+undone by a crash is found again, because the instant up to which all is settled is noted last.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+import dlt
+import duckdb
+import pyarrow as pa
+
+from linq_source import tables
+from linq_source.destinations.conditions import Condition, one_of
+from linq_source.destinations.open_tables.delta import DeltaTables
+from linq_source.destinations.open_tables.iceberg import IcebergTables
+from linq_source.destinations.settled import remember_settled, settled_us
+from linq_source.destinations.table_formats import format_of, schema_of_messages
+from linq_source.extraction import VANISHED
+from linq_source.instants import from_us
+from linq_source.settings import Shard
+from linq_source.tables import TABLES, Table
+
+_MEMORY = "1GB"
+
+
+class OpenTables(Protocol):
+    """Tables in an open format: narrowed scans, and the three changes that settling makes."""
+
+    def scan(
+        self, table: Table, columns: Sequence[str], conditions: Sequence[Condition]
+    ) -> pa.RecordBatchReader | None:
+        """The rows that meet all conditions, as a stream; none where there is no table."""
+
+    def remove_children(self, table: Table, superseded: pa.Table) -> None:
+        """Delete children older than `synced_at` of their parent, named by the merge key."""
+
+    def mark(self, table: Table, gone: pa.Table) -> None:
+        """Set `deleted_at` to `proved_at` in the rows with the given ids."""
+
+    def remove(self, table: Table, conditions: Sequence[Condition]) -> None:
+        """Delete the rows that meet all conditions."""
+
+
+@contextmanager
+def open_tables(pipeline: dlt.Pipeline) -> Iterator[OpenTables | None]:
+    """The pipeline's tables; none where they are in no open format."""
+    table_format, schema_name = format_of(pipeline), schema_of_messages(pipeline)
+    if table_format is None or schema_name is None:
+        yield None
+        return
+    with pipeline.destination_client(schema_name) as client:
+        yield DeltaTables(client) if table_format == "delta" else IcebergTables(client)
+
+
+def settle_open_tables(
+    pipeline: dlt.Pipeline, ledger_retention_days: int, shard: Shard | None = None
+) -> int:
+    """Apply what the ledger proves; gives the number of messages newly marked.
+
+    With a shard only its chats are looked at; the ledger is pruned whole.
+    """
+    after = from_us(settled_us(pipeline, shard))
+    with open_tables(pipeline) as store, _database() as database:
+        if store is None:
+            return 0
+        work = _Work(store, database, after, shard)
+        newest = work.newest()
+        if newest is None:
+            return 0
+        work.remove_superseded_children()
+        marked = work.mark_messages()
+        work.mark_chats()
+        work.prune(min(newest, datetime.now(UTC)) - timedelta(days=ledger_retention_days))
+    remember_settled(pipeline, newest, shard)
+    return marked
+
+
+class _Work:
+    """One settling: of what was loaded after an instant."""
+
+    def __init__(
+        self, store: OpenTables, database: Any, after: datetime, shard: Shard | None
+    ) -> None:
+        self._store = store
+        self._database = database
+        self._is_new = Condition("synced_at", ">", after)
+        self._newest = after
+        self._shard = shard
+
+    def newest(self) -> datetime | None:
+        """The instant of the newest package not settled yet; none if all are.
+
+        A package may have changed nothing but chats, which are in no window.
+        """
+        self._read(
+            "windows",
+            tables.SYNC_WINDOWS,
+            ("chat_id", "window_start", "window_end", "verified", "error", "synced_at"),
+            self._is_new,
+        )
+        self._read("new_chats", tables.CHATS, ("id", "synced_at"), self._is_new)
+        if self._shard is not None:
+            for table, key in (("windows", "chat_id"), ("new_chats", "id")):
+                self._database.execute(
+                    f"DELETE FROM {table} WHERE {key} % {self._shard.count} <> {self._shard.index}"
+                )
+        newest: datetime | None = self._one(
+            "SELECT max(synced_at) FROM (SELECT synced_at FROM windows"
+            " UNION ALL SELECT synced_at FROM new_chats)"
+        )
+        self._newest = newest or self._newest
+        return newest
+
+    def remove_superseded_children(self) -> None:
+        """Remove children that their parent, loaded since, came without."""
+        is_older = Condition("synced_at", "<", self._newest)
+        for table in TABLES.values():
+            if not table.is_child:
+                continue
+            parents = TABLES[table.parent]
+            key = table.merge_key
+            if parents is tables.CHATS:
+                chats = self._ids("SELECT id FROM new_chats")
+                changed = "new_chats"
+            else:
+                chats = self._ids("SELECT DISTINCT chat_id FROM windows")
+                changed = "new_messages"
+            narrowed = (is_older, *one_of("chat_id", chats))
+            with self._stream("children", table, (key, "synced_at"), *narrowed) as is_any:
+                if not is_any:
+                    continue
+                if changed == "new_messages":
+                    self._read(changed, parents, ("id", "synced_at"), self._is_new)
+                superseded = self._database.sql(
+                    f"SELECT c.{key} AS {key}, max(p.synced_at) AS synced_at"
+                    f" FROM children AS c JOIN {changed} AS p ON p.id = c.{key}"
+                    " WHERE c.synced_at < p.synced_at GROUP BY ALL"
+                ).to_arrow_table()
+            if superseded.num_rows:
+                self._store.remove_children(table, superseded)
+
+    def mark_messages(self) -> int:
+        """Mark messages in a verified window newer than their own last load.
+
+        A window in which a record could not be typed proves nothing about that record: the
+        message it names is left alone, and where none is named, the chat's windows of that run.
+        """
+        self._database.execute("DELETE FROM windows WHERE NOT verified AND error IS NULL")
+        ends = self._database.execute(
+            "SELECT count(*), bool_or(window_start IS NULL), min(window_start), max(window_end)"
+            " FROM windows WHERE verified"
+        ).fetchone()
+        if not ends[0]:
+            return 0
+        self._read(
+            "rejected",
+            tables.REJECTED_RECORDS,
+            ("chat_id", "message_id", "synced_at"),
+            self._is_new,
+        )
+        narrowed = [
+            Condition("deleted_at", "is null"),
+            Condition("synced_at", "<", self._newest),
+            Condition("sent_at", "<", ends[3]),
+            *one_of("chat_id", self._ids("SELECT DISTINCT chat_id FROM windows WHERE verified")),
+        ]
+        if not ends[1]:
+            narrowed.append(Condition("sent_at", ">=", ends[2]))
+        columns = ("id", "chat_id", "sent_at", "synced_at")
+        with self._stream("messages", tables.CHAT_MESSAGES, columns, *narrowed) as is_any:
+            if not is_any:
+                return 0
+            gone = self._database.sql("""
+                SELECT m.id AS id, min(w.synced_at) AS proved_at
+                FROM windows AS w JOIN messages AS m ON m.chat_id = w.chat_id
+                WHERE w.verified AND m.synced_at < w.synced_at
+                  AND (w.window_start IS NULL OR m.sent_at >= w.window_start)
+                  AND m.sent_at < w.window_end
+                  AND NOT EXISTS (
+                    SELECT 1 FROM rejected AS r
+                    WHERE r.chat_id = w.chat_id AND r.synced_at = w.synced_at
+                      AND (r.message_id IS NULL OR r.message_id = m.id))
+                GROUP BY m.id""").to_arrow_table()
+        if gone.num_rows:
+            self._store.mark(tables.CHAT_MESSAGES, gone)
+        return int(gone.num_rows)
+
+    def mark_chats(self) -> None:
+        """Mark chats that a complete listing no longer had."""
+        vanished = self._ids(f"SELECT DISTINCT chat_id FROM windows WHERE error = '{VANISHED}'")
+        if not vanished:
+            return
+        self._read(
+            "chats",
+            tables.CHATS,
+            ("id", "synced_at"),
+            Condition("deleted_at", "is null"),
+            *one_of("id", vanished),
+        )
+        gone = self._database.sql(f"""
+            SELECT c.id AS id, min(w.synced_at) AS proved_at
+            FROM windows AS w JOIN chats AS c ON c.id = w.chat_id
+            WHERE w.error = '{VANISHED}' GROUP BY c.id, c.synced_at
+            HAVING c.synced_at < min(w.synced_at)""").to_arrow_table()
+        if gone.num_rows:
+            self._store.mark(tables.CHATS, gone)
+
+    def prune(self, oldest_kept: datetime) -> None:
+        """Remove ledger rows that are settled and older than they need be kept."""
+        is_old = Condition("synced_at", "<", oldest_kept)
+        with self._stream("old_windows", tables.SYNC_WINDOWS, ("synced_at",), is_old) as is_any:
+            pass
+        if is_any:
+            self._store.remove(tables.SYNC_WINDOWS, [is_old])
+
+    def _read(
+        self, name: str, table: Table, columns: Sequence[str], *conditions: Condition
+    ) -> None:
+        """Keep narrowed rows as a table of the database."""
+        reader = self._reader(table, columns, conditions)
+        self._database.register("_reader", reader)
+        self._database.execute(f"CREATE OR REPLACE TABLE {name} AS SELECT * FROM _reader")
+        self._database.unregister("_reader")
+
+    @contextmanager
+    def _stream(
+        self, name: str, table: Table, columns: Sequence[str], *conditions: Condition
+    ) -> Iterator[bool]:
+        """Narrowed rows as a view that can be read once; gives whether there are any."""
+        reader = self._reader(table, columns, conditions)
+        first = next((batch for batch in reader if batch.num_rows), None)
+        if first is None:
+            yield False
+            return
+        whole = pa.RecordBatchReader.from_batches(reader.schema, _chained(first, reader))
+        self._database.register(name, whole)
+        try:
+            yield True
+        finally:
+            self._database.unregister(name)
+
+    def _reader(
+        self, table: Table, columns: Sequence[str], conditions: Sequence[Condition]
+    ) -> pa.RecordBatchReader:
+        reader = self._store.scan(table, columns, conditions)
+        if reader is None:
+            schema = pa.schema([table.schema.field(name) for name in columns])
+            return pa.RecordBatchReader.from_batches(schema, [])
+        return reader
+
+    def _ids(self, sql: str) -> set[int]:
+        return {int(row[0]) for row in self._database.execute(sql).fetchall()}
+
+    def _one(self, sql: str) -> Any:
+        return self._database.execute(sql).fetchone()[0]
+
+
+def _chained(first: pa.RecordBatch, rest: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    yield first
+    yield from rest
+
+
+@contextmanager
+def _database() -> Iterator[Any]:
+    """A DuckDB in memory that writes to a folder of its own what does not fit."""
+    with tempfile.TemporaryDirectory(prefix="linq-settling-") as folder, duckdb.connect() as found:
+        found.execute("SET TimeZone = 'UTC'")
+        found.execute(f"SET memory_limit = '{_MEMORY}'")
+        found.execute("SET temp_directory = '" + folder.replace("'", "''") + "'")
+        yield found

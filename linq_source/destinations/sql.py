@@ -1,0 +1,154 @@
+"""Applying the ledger in a SQL destination: what verified windows prove deleted is marked.
+
+Everything here is idempotent: run again after a crash, it gives the same result. Only windows
+newer than the last settled are looked at.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dlt
+from dlt.destinations.exceptions import DatabaseTransientException, DatabaseUndefinedRelation
+from tenacity import (
+    retry,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_random_exponential,
+)
+
+from linq_source import tables
+from linq_source.destinations.settled import remember_settled, settled_us
+from linq_source.extraction import VANISHED
+from linq_source.instants import from_us
+from linq_source.settings import Shard
+
+# Before every message.
+_EARLIEST = datetime(1, 1, 1, tzinfo=UTC)
+
+
+def settle_sql(
+    pipeline: dlt.Pipeline, client: Any, ledger_retention_days: int, shard: Shard | None = None
+) -> int:
+    """Mark what the ledger proves deleted; gives the number of messages newly marked.
+
+    With a shard only windows of its chats are looked at, and pruned.
+    """
+    after = from_us(settled_us(pipeline, shard))
+    try:
+        newest, first, last = _reach(client, after, shard)
+        if newest is None:
+            return 0
+        marked = _mark_messages(client, after, first, last, shard)
+        _mark_chats(client, after, shard)
+        _prune(client, newest, ledger_retention_days, shard)
+    except DatabaseUndefinedRelation:
+        return 0
+    remember_settled(pipeline, newest, shard)
+    return marked
+
+
+def _reach(client: Any, after: datetime, shard: Shard | None) -> tuple[Any, datetime, datetime]:
+    """The newest window not yet settled, and the interval of `sent_at` that all of them cover."""
+    rows = client.execute_sql(
+        "SELECT MAX(synced_at), MIN(window_start), MAX(window_end),"
+        " SUM(CASE WHEN verified AND window_start IS NULL THEN 1 ELSE 0 END)"
+        f" FROM {_name(client, tables.SYNC_WINDOWS)} WHERE synced_at > %s{_of(shard)}",
+        after,
+    )
+    newest, first, last, from_the_beginning = rows[0]
+    return newest, _EARLIEST if from_the_beginning or first is None else first, last or _EARLIEST
+
+
+def _mark_messages(
+    client: Any, after: datetime, first: datetime, last: datetime, shard: Shard | None
+) -> int:
+    """A message in a verified window newer than its own last load was deleted upstream.
+
+    A window in which a record could not be typed proves nothing about that record: the message
+    it names is left alone, and where none is named, the chat's windows of that run are. That no
+    message outside [`first`, `last`) can be meant is said with constants: they are what lets a
+    partitioned table leave the rest unread.
+    """
+    messages = _name(client, tables.CHAT_MESSAGES)
+    windows = _name(client, tables.SYNC_WINDOWS)
+    rejected = _name(client, tables.REJECTED_RECORDS)
+    gone = f"""
+        SELECT m.id AS id, m.sent_at AS sent_at, MIN(w.synced_at) AS proved_at
+        FROM {windows} AS w JOIN {messages} AS m ON m.chat_id = w.chat_id
+        WHERE w.verified AND w.synced_at > %s{_of(shard, "w.")} AND m.deleted_at IS NULL
+          AND m.sent_at >= %s AND m.sent_at < %s AND m.synced_at < w.synced_at
+          AND (w.window_start IS NULL OR m.sent_at >= w.window_start)
+          AND m.sent_at < w.window_end
+          AND NOT EXISTS (
+            SELECT 1 FROM {rejected} AS r
+            WHERE r.chat_id = w.chat_id AND r.synced_at = w.synced_at
+              AND (r.message_id IS NULL OR r.message_id = m.id))
+        GROUP BY m.id, m.sent_at"""
+    found = client.execute_sql(
+        f"SELECT COUNT(*), MIN(g.sent_at), MAX(g.sent_at) FROM ({gone}) AS g", after, first, last
+    )
+    marked, earliest, latest = found[0]
+    if marked:
+        # An alias, because BigQuery cannot qualify a column with a table's path.
+        _change(
+            client,
+            f"UPDATE {messages} AS t SET deleted_at = gone.proved_at FROM ({gone}) AS gone"
+            " WHERE t.id = gone.id AND t.sent_at = gone.sent_at"
+            " AND t.sent_at >= %s AND t.sent_at <= %s",
+            *(after, earliest, latest + timedelta(microseconds=1)),
+            *(earliest, latest),
+        )
+    return int(marked)
+
+
+def _mark_chats(client: Any, after: datetime, shard: Shard | None) -> None:
+    chats = _name(client, tables.CHATS)
+    windows = _name(client, tables.SYNC_WINDOWS)
+    gone = f"""
+        SELECT chat_id, MIN(synced_at) AS proved_at FROM {windows}
+        WHERE error = %s AND synced_at > %s{_of(shard)} GROUP BY chat_id"""
+    try:
+        _change(
+            client,
+            f"UPDATE {chats} AS t SET deleted_at = gone.proved_at FROM ({gone}) AS gone"
+            " WHERE t.id = gone.chat_id AND t.deleted_at IS NULL AND t.synced_at < gone.proved_at",
+            VANISHED,
+            after,
+        )
+    except DatabaseUndefinedRelation:
+        return
+
+
+def _prune(client: Any, newest: datetime, retention_days: int, shard: Shard | None) -> None:
+    oldest_kept = min(newest, datetime.now(UTC)) - timedelta(days=retention_days)
+    _change(
+        client,
+        f"DELETE FROM {_name(client, tables.SYNC_WINDOWS)} WHERE synced_at < %s{_of(shard)}",
+        oldest_kept,
+    )
+
+
+@retry(
+    retry=retry_if_exception_type(DatabaseTransientException),
+    stop=stop_after_attempt(6),
+    wait=wait_random_exponential(multiplier=0.5, max=20.0),
+    reraise=True,
+)
+def _change(client: Any, sql: str, *parameters: Any) -> None:
+    """Run a statement that may be run again.
+
+    Two shards that change one table at once: a warehouse may refuse one of them and expects it
+    to try again (https://cloud.google.com/bigquery/docs/data-manipulation-language).
+    """
+    client.execute_sql(sql, *parameters)
+
+
+def _of(shard: Shard | None, prefix: str = "") -> str:
+    """The condition that leaves the shard's chats."""
+    return "" if shard is None else f" AND MOD({prefix}chat_id, {shard.count}) = {shard.index}"
+
+
+def _name(client: Any, table: tables.Table) -> str:
+    return str(client.make_qualified_table_name(table.name))

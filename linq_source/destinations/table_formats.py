@@ -1,0 +1,64 @@
+"""Open table formats: which one a dataset is kept in, and whether it can be.
+
+dlt's filesystem destination keeps tables as Delta or Iceberg tables when it is told a table format;
+every other destination has its own tables and none of this applies.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import dlt
+
+from linq_source import tables
+from linq_source.errors import ConfigurationError
+
+FORMATS = {"delta": "deltalake", "iceberg": "pyiceberg"}
+
+
+def check_table_format(pipeline: dlt.Pipeline, table_format: str | None) -> None:
+    """Raise `ConfigurationError` where a table format cannot be used with a pipeline."""
+    if table_format is None:
+        return
+    if table_format not in FORMATS:
+        raise ConfigurationError(
+            f"table format {table_format!r} is not known; use one of {', '.join(FORMATS)}"
+        )
+    if not is_filesystem(pipeline):
+        name = pipeline.destination.destination_name if pipeline.destination else "none"
+        raise ConfigurationError(
+            f"table format {table_format}: the destination {name} keeps tables its own way; leave "
+            "the format out, or load to the destination filesystem"
+        )
+    if find_spec(FORMATS[table_format]) is None:
+        raise ConfigurationError(
+            f"table format {table_format} needs an extra: pip install 'linq-source[{table_format}]'"
+        )
+
+
+def is_filesystem(pipeline: dlt.Pipeline) -> bool:
+    """Whether the destination is a folder or a bucket."""
+    destination = pipeline.destination
+    return destination is not None and destination.destination_type.split(".")[-1] == "filesystem"
+
+
+def is_duckdb(pipeline: dlt.Pipeline) -> bool:
+    """Whether the destination is a DuckDB database."""
+    destination = pipeline.destination
+    return destination is not None and destination.destination_type.split(".")[-1] == "duckdb"
+
+
+def schema_of_messages(pipeline: dlt.Pipeline) -> str | None:
+    """The pipeline's schema that has our tables: in anybody's pipeline there may be others."""
+    for name in pipeline.schema_names:
+        if tables.SYNC_WINDOWS.name in pipeline.schemas[name].tables:
+            return str(name)
+    return None
+
+
+def format_of(pipeline: dlt.Pipeline) -> str | None:
+    """The table format that the pipeline's messages are kept in; none: the destination's own."""
+    name = schema_of_messages(pipeline) if is_filesystem(pipeline) else None
+    if name is None:
+        return None
+    return pipeline.schemas[name].tables[tables.SYNC_WINDOWS.name].get("table_format")

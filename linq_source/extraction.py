@@ -1,0 +1,395 @@
+"""One reading of the API: listings, the bound, and every chat's changes as rows.
+
+An `Extraction` knows the API and the pure planning; it does not know dlt. State comes in as
+dictionaries of texts and is changed in place, so that whoever owns it can commit or drop it
+together with the rows.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pyarrow as pa
+
+from linq_source.api.client import Client
+from linq_source.api.pool import Failed, Output, Pool
+from linq_source.decoding.envelope import read_envelope
+from linq_source.decoding.records import Records
+from linq_source.errors import ChatUnavailableError, LinqError
+from linq_source.instants import from_us, parse_http_date
+from linq_source.planning import listings
+from linq_source.planning.changes import Part, days_of
+from linq_source.planning.chats import read_chat
+from linq_source.planning.cursors import doubt, encode, is_settled, remembered
+from linq_source.planning.readings import ChatTask, LedgerWindow, Loaded, Reading
+from linq_source.planning.windows import Page, PageRequest, Window
+from linq_source.privacy.forgotten import NOTHING, Forgotten
+from linq_source.privacy.treatment import privacy_of
+from linq_source.rows import building
+from linq_source.settings import Settings
+
+# Rows gathered before they are handed on: few, large Arrow tables cost dlt least.
+FLUSH_ROWS = 100_000
+FLUSH_PARTS = 2_000
+
+VANISHED = "the chat is no longer in the complete listing"
+
+
+@dataclass
+class Counts:
+    """What a run did so far; also its row of `sync_runs`."""
+
+    chats: int = 0
+    chats_skipped: int = 0
+    chats_done: int = 0
+    chats_failed: dict[int, str] = field(default_factory=dict)
+    windows_read: int = 0
+    windows_unchanged: int = 0
+    windows_unverified: int = 0
+    windows_loaded: int = 0
+    messages: int = 0
+    attachments: int = 0
+    reactions: int = 0
+    rejected: int = 0
+
+
+Listener = Callable[["Extraction"], None]
+
+
+@dataclass
+class Extraction:
+    """One run against the API. Several packages may be read from it, one after the other."""
+
+    settings: Settings
+    now: Callable[[], int]
+    listener: Listener | None = None
+    forgotten: Forgotten = NOTHING
+    counts: Counts = field(default_factory=Counts)
+
+    def __post_init__(self) -> None:
+        self.client = Client(self.settings)
+        self.privacy = privacy_of(self.settings)
+        self.started_s = time.monotonic()
+        self.bound_us: int | None = None
+        self._phone_numbers: Records | None = None
+        self._chats: listings.ChatList | None = None
+        self.outage: LinqError | None = None
+        self._todo: dict[int, int | None] | None = None
+        self._stuck: set[int] = set()
+        self._loaded_messages = 0
+        # Whether the destination held no messages when the reading began.
+        self.fills_empty_tables = False
+        self._loaded_chats: set[int] = set()
+        # Chats of which a forgotten person's messages were left out.
+        self.partly_forgotten: set[int] = set()
+
+    def release(self) -> None:
+        """Close connections that nobody uses; reading may go on later."""
+        self.client.release()
+
+    def close(self) -> None:
+        """Close the client's connections, and end whoever waits on one."""
+        self.client.close()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every chat has been read to the bound."""
+        return self._todo is not None and not self._todo
+
+    def phone_numbers(self) -> Records:
+        """The organisation's numbers, asked for once."""
+        if self._phone_numbers is None:
+            answer, records = self.client.get(
+                listings.PHONE_NUMBERS_PATH, {}, listings.decode_phone_numbers
+            )
+            self._believe_date(answer.date)
+            self._phone_numbers = records
+        return self._phone_numbers
+
+    def chats(self) -> listings.ChatList:
+        """The chats this run is about, each once, asked for once."""
+        if self._chats is None:
+            self._chats = self._list_chats()
+            self.counts.chats = len(self._chats.records)
+        return self._chats
+
+    def _list_chats(self) -> listings.ChatList:
+        settings = self.settings
+        per_page = min(settings.page_size, 100)
+        if settings.chat_ids is not None:
+            wanted = [i for i in settings.chat_ids if settings.shard is None or i in settings.shard]
+            readings: Any = ((i, listings.read_one_chat(i)) for i in wanted)
+        else:
+            numbers = settings.phone_numbers
+            if numbers is None:
+                known = self.phone_numbers().root["phone_number"].to_pylist()
+                numbers = tuple(number for number in known if number)
+            readings = ((n, listings.read_chat_list(n, per_page)) for n in numbers)
+        found = []
+        pool: Pool[Any] = Pool(readings, self._fetch, lambda _: None, settings.workers, self.close)
+        for item in pool.run():
+            if isinstance(item, Failed):
+                self._note_failure(item.key, item.error)
+            else:
+                found.append((str(item.key), item.value))
+        found.sort(key=lambda pair: pair[0])
+        joined = listings.join_lists([chat_list for _, chat_list in found])
+        records = listings.of_shard(joined.records, settings.shard)
+        if self.forgotten:
+            gone = self.forgotten.chats_of(self.privacy.protect(records))
+            records = self.forgotten.without_chats(records, gone)
+        complete = joined.complete and settings.lists_everything and self._knows_all_numbers()
+        return listings.ChatList(records, complete)
+
+    def _knows_all_numbers(self) -> bool:
+        """Whether every number in the answer could be read."""
+        numbers = self.phone_numbers()
+        named = numbers.root["phone_number"].null_count == 0
+        return named and not any(not record.repaired for record in numbers.rejected)
+
+    def _fetch(self, request: Any) -> Any:
+        """Answer a request of a reading."""
+        if isinstance(request, listings.ChatRequest):
+            answer, _ = self.client.get(request.path, {}, listings.decode_chat)
+            self._believe_date(answer.date)
+            return Page(answer.body)
+        answer, envelope = self.client.get(request.path, request.parameters, read_envelope)
+        if not isinstance(request, PageRequest):
+            self._believe_date(answer.date)
+        return Page(answer.body, envelope)
+
+    def _believe_date(self, text: str) -> None:
+        """The bound is the server's clock at the last listing answer, or ours if it tells none."""
+        try:
+            at_us = parse_http_date(text)
+        except (ValueError, TypeError):
+            at_us = self.now()
+        self.bound_us = max(at_us, self.bound_us or at_us)
+
+    def _note_failure(self, chat_id: int, error: ChatUnavailableError) -> None:
+        self.counts.chats_failed[chat_id] = str(error)
+
+    def messages(
+        self, cursors: MutableMapping[str, str], synced_at_us: int
+    ) -> Iterator[dict[str, pa.Table]]:
+        """Rows of one package: all that is left to read, or until `max_messages` are loaded.
+
+        `cursors` holds a text per chat id and is changed as rows are given out.
+        """
+        todo = self._plan(cursors)
+        buffer = _Buffer(synced_at_us)
+        loaded_before = frozenset(self._loaded_chats)
+        buffer.ledger.extend(self._failed_windows(self.counts.chats_failed))
+        if not self.settings.is_stateless:
+            buffer.ledger.extend(self._vanished_windows(cursors))
+        self._loaded_messages = 0
+        before = dict(cursors)
+        pool: Pool[int] = Pool(
+            self._readings(todo, cursors),
+            self._fetch,
+            self._wants_more,
+            self.settings.workers,
+            self.close,
+        )
+        try:
+            for item in pool.run():
+                chat_id = item.key
+                if isinstance(item, Failed):
+                    self._note_failure(chat_id, item.error)
+                    buffer.ledger.extend(self._failed_windows({chat_id: str(item.error)}))
+                elif isinstance(item, Output):
+                    self._take(item.value, buffer)
+                    # What the destination cannot have needs nothing replaced.
+                    is_new = self.fills_empty_tables and chat_id not in loaded_before
+                    buffer.tombstones = buffer.tombstones or not is_new
+                    self._loaded_chats.add(chat_id)
+                    self._doubt(item.value, cursors)
+                if not isinstance(item, Failed) and item.value.cursor is not None:
+                    cursors[str(chat_id)] = encode(item.value.cursor)
+                self._settle_todo(item, before, cursors)
+                if self.listener is not None:
+                    self.listener(self)
+                if buffer.is_full:
+                    yield buffer.flush()
+        except LinqError as error:
+            # What was read until here is whole; whoever owns the package decides about it.
+            self.outage = error
+        yield buffer.flush()
+
+    def _doubt(self, loaded: Loaded, cursors: MutableMapping[str, str]) -> None:
+        """An interval read as it is moves no cursor, but digests no longer describe the tables."""
+        if not self.settings.is_stateless:
+            return
+        for part in loaded.parts:
+            key = str(part.window.chat_id)
+            known = remembered(cursors.get(key))
+            if known is not None:
+                cursors[key] = encode(doubt(known, part.window, days_of(part.records)))
+
+    def _settle_todo(self, item: Any, before: dict[str, str], cursors: Any) -> None:
+        if isinstance(item, Output) or self._todo is None:
+            return
+        key = str(item.key)
+        if not isinstance(item, Failed) and not item.value.complete:
+            # Stopped for `max_messages`: the next package goes on. Where nothing was won, it
+            # must not stop again at the same place.
+            if before.get(key) == cursors.get(key):
+                self._stuck.add(item.key)
+            return
+        self._todo.pop(item.key, None)
+        self.counts.chats_done += 1
+
+    def _plan(self, cursors: MutableMapping[str, str]) -> dict[int, int | None]:
+        """The chats still to be read, with their listed counts; those settled left out."""
+        if self._todo is None:
+            counts = self.chats().counts
+            self._todo = {
+                chat_id: listed
+                for chat_id, listed in counts.items()
+                if not self._is_settled(chat_id, listed, cursors)
+            }
+            self.counts.chats_skipped = len(counts) - len(self._todo)
+            if not self.settings.is_stateless:
+                for chat_id in self._todo:
+                    cursors.setdefault(str(chat_id), "")
+        return dict(self._todo)
+
+    def _is_settled(self, chat_id: int, listed: int | None, cursors: Any) -> bool:
+        cursor = remembered(cursors.get(str(chat_id)))
+        if cursor is None or self.settings.is_stateless:
+            return False
+        settings = self.settings
+        return is_settled(cursor, listed, self._bound(), settings.lookback_us, settings.start_us)
+
+    def _bound(self) -> int:
+        if self.bound_us is None:
+            raise AssertionError("the bound is known once the chats are listed")
+        return self.bound_us
+
+    def _readings(
+        self, todo: dict[int, int | None], cursors: MutableMapping[str, str]
+    ) -> Iterator[tuple[int, Reading[Any]]]:
+        settings = self.settings
+        for chat_id, listed in todo.items():
+            if not self._wants_more(None):
+                return
+            text = None if settings.is_stateless else cursors.get(str(chat_id))
+            task = ChatTask(
+                chat_id=chat_id,
+                listed=listed,
+                cursor=remembered(text),
+                bound_us=self._bound(),
+                begin_us=settings.start_us,
+                end_us=settings.end_us,
+                lookback_us=settings.lookback_us,
+                per_page=settings.page_size,
+                in_one_go=chat_id in self._stuck,
+                privacy=self.privacy,
+            )
+            yield chat_id, read_chat(task)
+
+    def _wants_more(self, event: Any) -> bool:
+        """Whether new windows may be started; counts what an output brings."""
+        if isinstance(event, Loaded):
+            self._loaded_messages += event.messages
+        limit = self.settings.max_messages
+        return limit is None or self._loaded_messages < limit
+
+    def _take(self, loaded: Loaded, buffer: _Buffer) -> None:
+        counts = self.counts
+        counts.windows_read += 1
+        counts.windows_unchanged += loaded.unchanged
+        counts.windows_unverified += not loaded.verified
+        counts.windows_loaded += len(loaded.ledger)
+        parts, ledger = self._leave_out(loaded)
+        for part in parts:
+            counts.messages += len(part.records)
+            counts.rejected += len(part.records.rejected)
+            counts.attachments += part.records.children["attachments"].num_rows
+            counts.reactions += part.records.children["reactions"].num_rows
+            buffer.rows += len(part.records)
+        buffer.parts.extend(parts)
+        buffer.ledger.extend(ledger)
+
+    def _leave_out(self, loaded: Loaded) -> tuple[Sequence[Part], Sequence[LedgerWindow]]:
+        """What is loaded, without the rows of forgotten people.
+
+        Digests and counts were made with them, or the books would never close.
+        """
+        if not self.forgotten.people:
+            return loaded.parts, loaded.ledger
+        parts, ledger = [], []
+        for part, row in zip(loaded.parts, loaded.ledger, strict=True):
+            records = self.forgotten.without(part.records)
+            if len(records) < len(part.records):
+                self.partly_forgotten.add(part.window.chat_id)
+            parts.append(Part(part.window, records))
+            ledger.append(replace(row, messages=len(records)))
+        return parts, ledger
+
+    def _failed_windows(self, failed: dict[int, str]) -> Iterator[LedgerWindow]:
+        for chat_id, error in failed.items():
+            yield self._note(chat_id, error)
+
+    def _vanished_windows(self, cursors: MutableMapping[str, str]) -> Iterator[LedgerWindow]:
+        """A ledger row for every remembered chat that a complete listing no longer has."""
+        if not self.chats().complete:
+            return
+        listed = self.chats().counts
+        for key in [key for key in cursors if int(key) not in listed]:
+            if self.settings.shard is None or int(key) in self.settings.shard:
+                del cursors[key]
+                yield self._note(int(key), VANISHED)
+
+    def _note(self, chat_id: int, error: str) -> LedgerWindow:
+        end_us = self.bound_us if self.bound_us is not None else self.now()
+        return LedgerWindow(Window(chat_id, None, end_us), 0, 0, 0, 0, 0, False, error)
+
+    def run_row(self, synced_at_us: int) -> dict[str, pa.Table]:
+        """The run's row of `sync_runs`."""
+        counts = self.counts
+        values = {
+            "bound": from_us(self._bound()),
+            "chats": counts.chats,
+            "chats_skipped": counts.chats_skipped,
+            "chats_failed": len(counts.chats_failed),
+            "windows_read": counts.windows_read,
+            "windows_unchanged": counts.windows_unchanged,
+            "windows_unverified": counts.windows_unverified,
+            "messages": counts.messages,
+            "rejected": counts.rejected,
+            "requests": self.client.requests,
+            "retries": self.client.retries,
+            "seconds": round(time.monotonic() - self.started_s, 3),
+        }
+        return building.run_row(values, synced_at_us)
+
+
+@dataclass
+class _Buffer:
+    """Parts and ledger rows waiting to be handed on together."""
+
+    synced_at_us: int
+    tombstones: bool = False
+    parts: list[Part] = field(default_factory=list)
+    ledger: list[LedgerWindow] = field(default_factory=list)
+    rows: int = 0
+
+    @property
+    def is_full(self) -> bool:
+        return self.rows >= FLUSH_ROWS or len(self.parts) >= FLUSH_PARTS
+
+    def flush(self) -> dict[str, pa.Table]:
+        """Everything gathered, as rows; empty tables left out."""
+        result = {}
+        if self.parts:
+            result.update(
+                building.message_rows(self.parts, self.synced_at_us, tombstones=self.tombstones)
+            )
+        if self.ledger:
+            result.update(building.ledger_rows(self.ledger, self.synced_at_us))
+        self.parts, self.ledger, self.rows, self.tombstones = [], [], 0, False
+        return {name: table for name, table in result.items() if table.num_rows}

@@ -1,0 +1,1 @@
+"""The verbs: sync, settle, audit, forget, and what they report."""

@@ -1,0 +1,47 @@
+"""Settling: applying what the ledger proves to what was loaded, in each destination's own way."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import dlt
+
+from linq_source.destinations.failures import plain_errors
+from linq_source.destinations.lake import Bucket, settle_lake
+from linq_source.destinations.open_tables.ledger import settle_open_tables
+from linq_source.destinations.remote import Remote, connected
+from linq_source.destinations.sql import settle_sql
+from linq_source.destinations.table_formats import format_of, is_filesystem
+from linq_source.settings import parse_shard
+
+LEDGER_RETENTION_DAYS = 90
+
+
+def settle(
+    pipeline: dlt.Pipeline,
+    *,
+    ledger_retention_days: int = LEDGER_RETENTION_DAYS,
+    lake_partition: str | None = None,
+    shard: str | None = None,
+    remote: Remote | None = None,
+) -> int:
+    """Mark messages and chats that the ledger proves deleted; prune settled ledger rows.
+
+    For use after a plain `pipeline.run(linq_source(...))`; `sync` does it by itself. Idempotent.
+    Gives the number of messages newly marked. `lake_partition` is `month` or `day`, for a new
+    Parquet lake, which is settled whole. With a `shard` (`"i/n"`) only its chats are looked at:
+    another shard's load may be under way. `remote` is the destination where it is open.
+    """
+    chats = parse_shard(shard)
+    with plain_errors(pipeline):
+        if not pipeline.default_schema_name:
+            # A worker that never loaded: the destination knows the schema.
+            pipeline.sync_destination()
+        if not pipeline.default_schema_name:
+            return 0
+        if format_of(pipeline) is not None:
+            return settle_open_tables(pipeline, ledger_retention_days, chats)
+        with nullcontext(remote) if remote is not None else connected(pipeline) as remote:
+            if is_filesystem(pipeline):
+                return settle_lake(Bucket.of(remote), lake_partition)
+            return settle_sql(pipeline, remote.sql, ledger_retention_days, chats)

@@ -1,0 +1,345 @@
+"""`sync`: package after package until everything is read, then the ledger settled."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import dlt
+import pyarrow as pa
+from dlt.common.configuration.container import Container
+from dlt.common.configuration.providers.doc import BaseDocProvider
+from dlt.common.configuration.specs.pluggable_run_context import PluggableRunContext
+from dlt.common.pipeline import LoadInfo
+
+from linq_source.destinations.appending import appending, holds_no_messages
+from linq_source.destinations.bigquery import merging_by_day
+from linq_source.destinations.dialects import without_format_warnings
+from linq_source.destinations.failures import plain_errors
+from linq_source.destinations.lake import Bucket
+from linq_source.destinations.lake.layout import partitioning_of
+from linq_source.destinations.open_tables.loading import merging_whole
+from linq_source.destinations.remote import Remote, connected
+from linq_source.destinations.settled import remembers_settled, settled_us
+from linq_source.destinations.table_formats import check_table_format, format_of, is_filesystem
+from linq_source.extraction import Extraction, Listener
+from linq_source.operations.inherit import find_inheritance
+from linq_source.operations.report import ChatFailure, Report
+from linq_source.operations.settle import settle
+from linq_source.settings import Shard
+from linq_source.source import CLOCK, SECTION, Session, linq_source, session_options
+
+PACKAGE_MESSAGES = 500_000
+
+_ARRIVED = "linq_arrived_version"
+_PLACE = "linq_place"
+
+_log = logging.getLogger(__name__)
+
+
+def sync(
+    pipeline: dlt.Pipeline,
+    *,
+    listener: Listener | None = None,
+    max_messages: int | None = PACKAGE_MESSAGES,
+    table_format: str | None = None,
+    lake_partition: str | None = None,
+    settles: bool = True,
+    **source_arguments: Any,
+) -> Report:
+    """Read, load and settle until everything is read.
+
+    Takes the arguments of `linq_source`, and the `table_format` of `pipeline.run`: "delta" or
+    "iceberg", for the filesystem destination; a dataset stays with the one it began with. Without
+    one a bucket becomes a Parquet lake, whose current state is partitioned by `lake_partition`,
+    "month" or "day". A long first reading is loaded in packages of `max_messages`; every loaded
+    package is progress kept. A shard settles its own chats; without `settles` that is left to a
+    later `settle`, so that the shards of a lake are settled together.
+    `listener` is called with the running `Extraction` whenever something was read.
+
+    Raises:
+        ConfigurationError: A setting cannot be used; nothing was asked.
+        AuthenticationError: The token is refused; nothing was loaded.
+        ApiUnavailableError: The API did not answer before anything could be read.
+        DestinationError: The destination cannot be opened, read or written.
+    """
+    started_s = time.monotonic()
+    check_table_format(pipeline, table_format)
+    if lake_partition is not None:
+        partitioning_of(lake_partition)
+    with session_options(keep=True, listener=listener) as sessions:
+        source = linq_source(max_messages=max_messages, **source_arguments)
+    (session,) = sessions
+    notes: list[str] = []
+    loads: list[str] = []
+    shard = session.settings.shard
+    settling = _Settling(pipeline, shard, lake_partition, settles)
+    try:
+        with plain_errors(pipeline):
+            with connected(pipeline) as remote:
+                if is_filesystem(pipeline):
+                    Bucket.of(remote).check_exists()
+                loads += finish_and_agree(pipeline, remote, notes)
+                deleted = settling.catch_up(remote, bool(loads))
+                session.settled_us = settled_us(pipeline, shard)
+                session.inheritance = find_inheritance(pipeline, remote, shard, table_format)
+                session.fills_empty_tables = holds_no_messages(pipeline, remote)
+            for remote, package in _load_packages(pipeline, source, session, table_format):
+                loads += package
+                if _is_last(session.extraction):
+                    deleted += settling.finish(remote)
+        return _report(session.extraction, deleted, loads, notes, time.monotonic() - started_s)
+    finally:
+        session.close()
+
+
+@dataclass(frozen=True)
+class _Settling:
+    """How a run settles what it loads; gives the messages newly marked deleted."""
+
+    pipeline: dlt.Pipeline
+    shard: Shard | None
+    lake_partition: str | None
+    is_wanted: bool
+
+    def catch_up(self, remote: Remote, has_loaded: bool) -> int:
+        """Before reading: what an earlier run loaded, as far as nothing says that it is settled.
+
+        On an empty disk nothing does, and what the next package tells of it is all there is.
+        """
+        forgot = not remembers_settled(self.pipeline, self.shard) and CLOCK in _source_state(
+            self.pipeline
+        )
+        if forgot and (not is_filesystem(self.pipeline) or format_of(self.pipeline) is not None):
+            return self._settle(remote)
+        return self.finish(remote) if has_loaded else 0
+
+    def finish(self, remote: Remote) -> int:
+        """After loading, where that is not left to others."""
+        return self._settle(remote) if self.is_wanted else 0
+
+    def _settle(self, remote: Remote) -> int:
+        return settle(
+            self.pipeline,
+            lake_partition=self.lake_partition,
+            shard=None if self.shard is None else str(self.shard),
+            remote=remote,
+        )
+
+
+def _source_state(pipeline: dlt.Pipeline) -> Any:
+    return pipeline.state.get("sources", {}).get(SECTION, {})
+
+
+def _load_packages(
+    pipeline: dlt.Pipeline, source: Any, session: Session, table_format: Any
+) -> Iterator[tuple[Remote, list[str]]]:
+    """Extract and load until the extraction is complete or the API fails.
+
+    Gives the open destination after each package, and the ids of its loads.
+    """
+    while True:
+        pipeline.extract(source, table_format=table_format)
+        # Freed pages would stay with Arrow's pool while the database needs the memory.
+        pa.default_memory_pool().release_unused()
+        _normalize(pipeline)
+        with connected(pipeline) as remote:
+            package = _load(pipeline, remote)
+            extraction = session.extraction
+            fields = {"loads": package, "messages": extraction.counts.messages if extraction else 0}
+            _log.info("package loaded", extra=fields)
+            yield remote, package
+        if _is_last(session.extraction):
+            return
+
+
+def _is_last(extraction: Extraction | None) -> bool:
+    return extraction is None or extraction.is_complete or extraction.outage is not None
+
+
+def load_pending(pipeline: dlt.Pipeline) -> list[str]:
+    """Load what was extracted, and leave no copy of it behind; gives the ids of the packages."""
+    _normalize(pipeline)
+    with connected(pipeline) as remote:
+        return _load(pipeline, remote)
+
+
+def _normalize(pipeline: dlt.Pipeline) -> None:
+    with without_format_warnings():
+        pipeline.normalize()
+
+
+def _load(pipeline: dlt.Pipeline, remote: Remote) -> list[str]:
+    with (
+        _without_copies(),
+        appending(pipeline, remote),
+        merging_whole(pipeline),
+        merging_by_day(pipeline),
+    ):
+        loads = _load_ids(pipeline.load())
+    _remember_arrived(pipeline, _version(remote.state()))
+    return loads
+
+
+@contextmanager
+def _without_copies() -> Iterator[None]:
+    """Where nobody configured otherwise: loaded files and staged rows are removed after a load.
+
+    dlt keeps both; years of runs would fill the disk with copies of private messages
+    (https://dlthub.com/docs/reference/configuration).
+    """
+    values = {"load": {"delete_completed_jobs": True, "truncate_staging_dataset": True}}
+    providers = Container()[PluggableRunContext].providers
+    default = _Defaults(values)
+    if default.name in providers:
+        yield
+        return
+    providers.add_provider(default)
+    try:
+        yield
+    finally:
+        providers.providers.remove(default)
+
+
+class _Defaults(BaseDocProvider):
+    """The last of the configuration's providers, so that every other comes first."""
+
+    @property
+    def name(self) -> str:
+        return "linq-source defaults"
+
+    @property
+    def supports_secrets(self) -> bool:
+        return False
+
+    @property
+    def is_writable(self) -> bool:
+        return False
+
+
+def finish_and_agree(pipeline: dlt.Pipeline, remote: Remote, notes: list[str]) -> list[str]:
+    """Bring pipeline and destination to one state; gives the ids of packages it had to load."""
+    _leave_other_places(pipeline, remote, notes)
+    loads = _finish_pending(pipeline, remote, notes)
+    _agree_with_destination(pipeline, remote, notes)
+    return loads
+
+
+def _load_ids(info: LoadInfo | None) -> list[str]:
+    return [] if info is None else list(info.loads_ids)
+
+
+def _leave_other_places(pipeline: dlt.Pipeline, remote: Remote, notes: list[str]) -> None:
+    """Give up what was kept, or left pending, for another destination under the same name.
+
+    dlt has one working folder per name: messages read for one place would be loaded into another.
+    """
+    place = remote.place
+    try:
+        known = pipeline.get_local_state_val(_PLACE)
+    except KeyError:
+        known = None
+    if known == place:
+        return
+    if known is not None:
+        _note(notes, "this pipeline loaded into another destination; going on from what is here")
+        pipeline.drop()
+    pipeline.set_local_state_val(_PLACE, place)
+
+
+def _finish_pending(pipeline: dlt.Pipeline, remote: Remote, notes: list[str]) -> list[str]:
+    """Load what a crashed run left behind; dlt would load it instead of new data.
+
+    What is pending builds on what was loaded before. Where the destination no longer holds that,
+    loading would hide the loss: the pending packages are given up with the local state.
+    """
+    pipeline.activate()
+    if not pipeline.has_pending_data:
+        return []
+    if _version(remote.state()) < _arrived(pipeline):
+        _note(notes, "the destination lost what was loaded before; reading everything again")
+        pipeline.drop()
+        return []
+    loads = load_pending(pipeline)
+    _note(notes, f"finished {len(loads)} package(s) that an earlier run had left pending")
+    return loads
+
+
+def _agree_with_destination(pipeline: dlt.Pipeline, remote: Remote, notes: list[str]) -> None:
+    """Go on from what the destination holds.
+
+    A lost local state is restored. A local state that is ahead (the destination was lost, or a
+    package was dropped before it was loaded) would skip what never arrived: it is given up.
+    """
+    local_state = pipeline.state
+    remote_state = remote.state()
+    local = local_state.get("sources", {}).get(SECTION)
+    there = None if remote_state is None else remote_state.get("sources", {}).get(SECTION)
+    if local != there:
+        is_newer = _version(remote_state) >= local_state["_state_version"]
+        if local is not None and not is_newer:
+            what = "nothing of this pipeline" if there is None else "an earlier state of it"
+            _note(notes, f"the destination holds {what}; going on from there")
+            pipeline.drop()
+        if there is not None:
+            pipeline.sync_destination()
+    _remember_arrived(pipeline, _version(remote_state))
+
+
+def _version(state: Any) -> int:
+    return -1 if state is None else int(state["_state_version"])
+
+
+def _arrived(pipeline: dlt.Pipeline) -> int:
+    """The version of the state that was last seen in the destination; -1 if none was."""
+    try:
+        return int(pipeline.get_local_state_val(_ARRIVED))
+    except KeyError:
+        return -1
+
+
+def _remember_arrived(pipeline: dlt.Pipeline, version: int) -> None:
+    if version != _arrived(pipeline):
+        pipeline.set_local_state_val(_ARRIVED, version)
+
+
+def _note(notes: list[str], text: str) -> None:
+    _log.warning(text)
+    notes.append(text)
+
+
+def _report(
+    extraction: Extraction | None,
+    deleted: int,
+    loads: list[str],
+    notes: list[str],
+    seconds: float,
+) -> Report:
+    if extraction is None:
+        return Report(loads=tuple(loads), notes=tuple(notes), seconds=round(seconds, 3))
+    counts = extraction.counts
+    return Report(
+        chats=counts.chats,
+        chats_skipped=counts.chats_skipped,
+        chats_failed=tuple(
+            ChatFailure(chat_id, error) for chat_id, error in sorted(counts.chats_failed.items())
+        ),
+        windows=counts.windows_loaded,
+        windows_unchanged=counts.windows_unchanged,
+        windows_unverified=counts.windows_unverified,
+        messages=counts.messages,
+        attachments=counts.attachments,
+        reactions=counts.reactions,
+        rejected=counts.rejected,
+        deleted=deleted,
+        requests=extraction.client.requests,
+        retries=extraction.client.retries,
+        loads=tuple(loads),
+        seconds=round(seconds, 3),
+        error=None if extraction.outage is None else str(extraction.outage),
+        notes=tuple(notes),
+    )

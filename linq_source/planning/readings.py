@@ -1,0 +1,131 @@
+"""What the reading of a chat is made of: its task, what it gives out, how it is driven."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, replace
+from typing import TypeAlias, TypeVar
+
+from linq_source.planning.changes import Part
+from linq_source.planning.cursors import Cursor
+from linq_source.planning.walking import WindowRead, read_span
+from linq_source.planning.windows import Ask, Page, Window
+from linq_source.privacy.treatment import PLAIN, Privacy
+
+
+@dataclass(frozen=True)
+class ChatTask:
+    """What to read of a chat.
+
+    `listed` is its `message_count` (none: unknown). With `end_us` the interval from `begin_us`
+    to it is read as it is and nothing remembered; else `begin_us` is where history begins and
+    `bound_us` the run's upper end. `in_one_go` lets no wish to stop end it early.
+    """
+
+    chat_id: int
+    listed: int | None
+    cursor: Cursor | None
+    bound_us: int
+    begin_us: int | None = None
+    end_us: int | None = None
+    lookback_us: int = 0
+    per_page: int = 100
+    in_one_go: bool = False
+    privacy: Privacy = PLAIN
+
+
+@dataclass(frozen=True)
+class ChatResult:
+    """How a chat's reading ended: what to remember, and whether it came to the bound."""
+
+    cursor: Cursor | None
+    complete: bool
+
+
+@dataclass(frozen=True)
+class LedgerWindow:
+    """A row of the ledger, before `synced_at`. `messages` counts the rows loaded."""
+
+    window: Window
+    total_count: int
+    messages: int
+    pages: int
+    requests: int
+    attempts: int
+    verified: bool
+    error: str | None
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """One window was read: what of it is to be loaded, and what is known after it.
+
+    `parts` and `ledger` go together. `cursor` is the chat's memory once they are loaded; none
+    when the reading keeps none. `unchanged` counts segments that were read and left alone.
+    """
+
+    parts: tuple[Part, ...]
+    ledger: tuple[LedgerWindow, ...]
+    cursor: Cursor | None
+    verified: bool
+    unchanged: int = 0
+
+    @property
+    def messages(self) -> int:
+        """Rows of messages to load."""
+        return sum(len(part.records) for part in self.parts)
+
+
+Event: TypeAlias = Ask | Loaded
+Reply: TypeAlias = list[Page] | bool | None
+T = TypeVar("T")
+Reading: TypeAlias = Generator[Event, Reply, T]
+
+
+def read(span: Window, task: ChatTask, accept: Callable[[WindowRead], Loaded]) -> Reading[bool]:
+    """Read a span, giving every window to `accept`. Tells whether it was read to its end."""
+    if span.start_us is not None and span.start_us >= span.end_us:
+        return True
+    windows = read_span(span, task.per_page)
+    event = next(windows)
+    while True:
+        reply: list[Page] | None = None
+        if isinstance(event, Ask):
+            reply = pages_of((yield event))
+        else:
+            # From here on nobody sees what is not to be kept: digests are made of it, too.
+            kept = replace(event, records=task.privacy.protect(event.records))
+            go_on = yield accept(kept)
+            if go_on is False and not task.in_one_go and event.window.end_us < span.end_us:
+                return False
+        try:
+            event = windows.send(reply)
+        except StopIteration:
+            return True
+
+
+def pages_of(reply: Reply) -> list[Page]:
+    """The pages that answer an `Ask`."""
+    if not isinstance(reply, list):
+        raise TypeError("an Ask is answered with pages")
+    return reply
+
+
+def load_whole(read: WindowRead, cursor: Cursor | None) -> Loaded:
+    """Load a whole window."""
+    part = Part(read.window, read.records)
+    return Loaded((part,), (ledger_row(read, part, read.total_count),), cursor, read.verified)
+
+
+def ledger_row(read: WindowRead, part: Part, total_count: int, first: bool = True) -> LedgerWindow:
+    """The effort of a reading stands in the row of its first part only."""
+    return LedgerWindow(
+        window=part.window,
+        total_count=total_count,
+        messages=len(part.records),
+        pages=read.pages if first else 0,
+        requests=read.requests if first else 0,
+        attempts=read.attempts,
+        verified=read.verified,
+        error=read.error,
+    )

@@ -1,0 +1,166 @@
+"""People and chats that were forgotten on request, and must not come back with the next run.
+
+What is remembered of a person is a salted hash of the number as the tables have it. Everything
+here works on records as they are kept, that is after `privacy`.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from linq_source import tables
+from linq_source.decoding.records import ROW, Records, row_numbers
+from linq_source.privacy.treatment import NUMBER_OR_ADDRESS, WITHHELD, normalize_phone
+from linq_source.tables import Table
+
+_JSON_STRING = re.compile(r'"([^"\\]+)"')
+# In a name or a payload: a number, an address, or the hash that stands for one.
+_TOKEN = re.compile(rf"\b[0-9a-f]{{64}}\b|{NUMBER_OR_ADDRESS.pattern}")
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """Forgotten chats by id, forgotten people by the salted hash of their number.
+
+    `partly` are the chats that live on without the messages of a forgotten person: their rows
+    are fewer than the API counts.
+    """
+
+    chats: frozenset[int] = frozenset()
+    people: frozenset[str] = frozenset()
+    partly: frozenset[int] = frozenset()
+    salt: bytes = field(default=b"", repr=False)
+
+    def __bool__(self) -> bool:
+        return bool(self.chats or self.people)
+
+    def to_state(self) -> dict[str, Any]:
+        """As plain values for the pipeline's state."""
+        return {
+            "chats": sorted(self.chats),
+            "people": sorted(self.people),
+            "partly": sorted(self.partly),
+            "salt": self.salt.hex(),
+        }
+
+    def with_people(self, numbers: Iterable[str]) -> Forgotten:
+        """These people forgotten as well."""
+        return replace(self, people=self.people | {self._hash(number) for number in numbers})
+
+    def with_chats(self, chats: Iterable[int], partly: Iterable[int] = ()) -> Forgotten:
+        """These chats forgotten as well, and these in part."""
+        chats = self.chats | frozenset(chats)
+        return replace(self, chats=chats, partly=(self.partly | frozenset(partly)) - chats)
+
+    def is_of(self, number: str | None) -> bool:
+        """Whether a number is that of a forgotten person."""
+        return bool(number) and self._hash(str(number)) in self.people
+
+    def is_named_in(self, text: str) -> bool:
+        """Whether a text (a JSON payload, a name) holds the number of a forgotten person."""
+        if not self.people:
+            return False
+        found = [match[0] for match in _TOKEN.finditer(text)]
+        return any(self.is_of(value) for value in {text, *found, *_JSON_STRING.findall(text)})
+
+    def mask(self, name: str) -> str:
+        """A name without the numbers of forgotten people."""
+        if self.is_of(name):
+            return WITHHELD
+        return _TOKEN.sub(lambda match: WITHHELD if self.is_of(match[0]) else match[0], name)
+
+    def chats_of(self, chats: Records) -> frozenset[int]:
+        """The ids of the listed chats that are forgotten: by id, or as a forgotten person's own.
+
+        A chat of two is a person's own; in a group others speak, too.
+        """
+        ids = chats.root["id"]
+        gone = set(self.chats) & set(ids.to_pylist())
+        handles = chats.children["chat_handles"]
+        own = handles.filter(self._mask(handles["phone_number"]))[ROW]
+        for row in own.to_pylist():
+            if chats.root["is_group"][row].as_py() is False:
+                gone.add(ids[row].as_py())
+        return frozenset(gone)
+
+    def without_chats(self, chats: Records, gone: frozenset[int]) -> Records:
+        """The listed chats without some."""
+        if not gone:
+            return chats
+        mask = pc.is_in(chats.root["id"], value_set=pa.array(sorted(gone), pa.int64()))
+        return chats.take(row_numbers(len(chats)).filter(pc.invert(mask).combine_chunks()))
+
+    def without(self, records: Records) -> Records:
+        """The records without forgotten people's: rows, children, rejected payloads."""
+        if not self.people:
+            return records
+        for name, table in records.shape.children.items():
+            child = records.children[name]
+            if (column := sender_column(table)) is not None:
+                child = child.filter(pc.invert(self._mask(child[column])))
+            records = replace(records, children={**records.children, name: child})
+        if (column := sender_column(records.shape.root)) is not None:
+            gone = self._mask(records.root[column])
+            if pc.any(gone).as_py():
+                kept = row_numbers(len(records)).filter(pc.invert(gone).combine_chunks())
+                records = records.take(kept)
+        records = replace(records, root=self._mask_columns(records.root, records.shape.root))
+        rejected = tuple(r for r in records.rejected if not self.is_named_in(r.payload))
+        return replace(records, rejected=rejected)
+
+    def _mask_columns(self, rows: pa.Table, table: Table) -> pa.Table:
+        """Names and numbers that stand in rows which are not the person's own."""
+        for column in table.source_columns:
+            values = rows[column.name]
+            if column.content == "name":
+                masked = [n and self.mask(n) for n in values.to_pylist()]
+            elif column.content == "phone" and column.name != sender_column(table):
+                masked = [None if self.is_of(n) else n for n in values.to_pylist()]
+            else:
+                continue
+            index = rows.column_names.index(column.name)
+            rows = rows.set_column(index, column.name, pa.array(masked, pa.string()))
+        return rows
+
+    def _mask(self, numbers: pa.ChunkedArray) -> pa.ChunkedArray:
+        """True where a number is a forgotten person's."""
+        gone = [value for value in pc.unique(numbers).to_pylist() if self.is_of(value)]
+        return pc.is_in(numbers, value_set=pa.array(gone, pa.string()))
+
+    def _hash(self, number: str) -> str:
+        message = normalize_phone(number).encode(errors="surrogatepass")
+        return hmac.digest(self.salt, message, "sha256").hex()
+
+
+NOTHING = Forgotten()
+
+
+def forgotten_from(state: Mapping[str, Any] | None) -> Forgotten:
+    """From the pipeline's state."""
+    if not state:
+        return NOTHING
+    return Forgotten(
+        chats=frozenset(state["chats"]),
+        people=frozenset(state["people"]),
+        partly=frozenset(state["partly"]),
+        salt=bytes.fromhex(state["salt"]),
+    )
+
+
+def sender_column(table: Table) -> str | None:
+    """The column that tells whose row it is; none where rows are nobody's own."""
+    return _SENDER.get(table.name)
+
+
+_SENDER = {
+    tables.CHAT_HANDLES.name: "phone_number",
+    tables.CHAT_MESSAGES.name: "sent_from",
+    tables.REACTIONS.name: "from_phone",
+}

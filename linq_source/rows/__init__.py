@@ -1,0 +1,1 @@
+"""Decoded records as rows for dlt: keys, tombstones, column types and hints."""

@@ -1,0 +1,400 @@
+"""The dlt source: resources over one `Extraction` per load package."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
+from typing import Any
+
+import dlt
+import pyarrow as pa
+import pyarrow.compute as pc
+from dlt.common.configuration.container import Container
+from dlt.common.destination import DestinationCapabilitiesContext
+from dlt.common.storages.exceptions import CurrentLoadPackageStateNotAvailable
+from dlt.common.typing import TSecretStrValue
+from dlt.extract import DltResource
+
+from linq_source.destinations.dialects import in_the_dialect
+from linq_source.errors import ConfigurationError
+from linq_source.extraction import Extraction, Listener
+from linq_source.instants import to_us
+from linq_source.planning import listings
+from linq_source.planning.takeover import NOTHING_INHERITED, kept_stamps
+from linq_source.privacy.forgotten import forgotten_from
+from linq_source.privacy.treatment import PLAIN, privacy_of
+from linq_source.rows import building
+from linq_source.rows.column_types import ColumnTypes
+from linq_source.rows.hints import table_hints
+from linq_source.settings import Settings, check_settings
+from linq_source.tables import RESOURCE_TABLES, SYNC_RUNS, TOMBSTONE
+
+SECTION = "linq"
+DEFAULT_BASE_URL = "https://api.linqapp.com"
+CLOCK = "synced_at_us"
+PRIVACY = "privacy"
+FORGOTTEN = "forgotten"
+STAMPS = "stamps_us"
+SETTLED = "settled_us"
+
+
+@dlt.source(name="linq", section=SECTION)
+def linq_source(
+    api_token: str = dlt.secrets.value,
+    base_url: str = DEFAULT_BASE_URL,
+    chat_ids: Sequence[int] | None = None,
+    phone_numbers: Sequence[str] | None = None,
+    start: str | datetime | date | None = None,
+    end: str | datetime | date | None = None,
+    lookback_days: float = 7.0,
+    page_size: int = 100,
+    workers: int = 8,
+    max_messages: int | None = None,
+    shard: str | None = None,
+    timeout_s: float = 30.0,
+    request_deadline_s: float = 120.0,
+    max_requests_per_second: float | None = None,
+    allow_plain_http: bool = False,
+    phones: str = "plain",
+    text: str = "plain",
+    privacy_key: TSecretStrValue | None = None,
+) -> Sequence[DltResource]:
+    """Chat messages of the Linq Partner API, with attachments and reactions as child tables.
+
+    Building the source touches no network. Resources: `phone_numbers`, `chats`, `chat_messages`.
+
+    Args:
+        api_token: The integration token (config: `sources.linq.api_token`, a secret).
+        base_url: The API's address; https, or http on this machine.
+        chat_ids: These chats; none: every chat of `phone_numbers`.
+        phone_numbers: These numbers' chats; none: all numbers of the organisation.
+        start: ISO 8601 or datetime; where history begins.
+        end: With it, `start <= sent_at < end` is read as it is, and no cursor read or moved.
+        lookback_days: How far before a chat's newest message every run reads again.
+        page_size: Messages per page, 1 to 100.
+        workers: Threads, and so requests in flight at the most.
+        max_messages: Start no new window past this many messages in one extract.
+        shard: `"i/n"`: the chats with `id % n == i`.
+        timeout_s: Seconds to wait for a connection, and for each part of an answer.
+        request_deadline_s: Seconds after which a request that keeps failing is given up.
+        max_requests_per_second: Never ask faster; none: as fast as the server lets us.
+        allow_plain_http: Take an http `base_url` that is not this machine.
+        phones: `plain`, `hash` (HMAC-SHA-256 with `privacy_key`) or `drop`: phone numbers and
+            e-mail addresses of people, in every table.
+        text: The same for what people wrote and sent: texts of messages, names of files and
+            links to them.
+        privacy_key: The key of the hashes (config: `sources.linq.privacy_key`, a secret).
+
+    Raises:
+        ConfigurationError: A value that cannot be used, named in one line.
+    """
+    settings = check_settings(
+        api_token=api_token,
+        base_url=base_url,
+        chat_ids=chat_ids,
+        phone_numbers=phone_numbers,
+        start=start,
+        end=end,
+        lookback_days=lookback_days,
+        page_size=page_size,
+        workers=workers,
+        max_messages=max_messages,
+        shard=shard,
+        timeout_s=timeout_s,
+        request_deadline_s=request_deadline_s,
+        max_requests_per_second=max_requests_per_second,
+        allow_plain_http=allow_plain_http,
+        phones=phones,
+        text=text,
+        privacy_key=privacy_key,
+    )
+    options = _options.get(None) or _Options()
+    session = Session(settings, keep=options.keep, listener=options.listener)
+    options.sessions.append(session)
+    return session.resources()
+
+
+@dataclass
+class _Options:
+    keep: bool = False
+    listener: Listener | None = None
+    sessions: list[Session] = field(default_factory=list)
+
+
+_options: ContextVar[_Options] = ContextVar("linq_source_session_options")
+
+
+@contextmanager
+def session_options(*, keep: bool, listener: Listener | None) -> Iterator[list[Session]]:
+    """How `linq_source` builds its sessions in this context; gives those it builds.
+
+    dlt resolves the configuration of a decorated function's own arguments, so what is not
+    configuration comes in this way.
+    """
+    options = _Options(keep, listener)
+    token = _options.set(options)
+    try:
+        yield options.sessions
+    finally:
+        _options.reset(token)
+
+
+class Session:
+    """The resources of one source, and the extraction they share within a load package.
+
+    `sync` keeps one extraction over several packages (`keep`); otherwise each package, that is
+    each run of a pipeline, begins a new one.
+    """
+
+    def __init__(
+        self, settings: Settings, *, keep: bool = False, listener: Listener | None = None
+    ) -> None:
+        self.settings = settings
+        self.extraction: Extraction | None = None
+        self._privacy = privacy_of(settings).fingerprint
+        self._keep = keep
+        self._listener = listener
+        self._package: str | None = None
+        self._entered: set[str] = set()
+        self._open = 0
+        self._synced_at_us = 0
+        # What other pipelines left in the same dataset; taken over once.
+        self.inheritance = NOTHING_INHERITED
+        # Up to where the destination was settled when the reading began; 0: not known.
+        self.settled_us = 0
+        # Set where the destination holds no messages yet: then nothing has to be replaced.
+        self.fills_empty_tables = False
+
+    def resources(self) -> list[DltResource]:
+        """The three resources, every table of theirs with its own hints."""
+        return [
+            _resource("phone_numbers", self._phone_numbers),
+            _resource("chats", self._chats),
+            _resource("chat_messages", self._chat_messages),
+        ]
+
+    def close(self) -> None:
+        """Close the extraction, if one is open."""
+        if self.extraction is not None:
+            self.extraction.close()
+
+    @contextmanager
+    def _joined(self, resource: str) -> Iterator[Extraction]:
+        """The extraction of the load package under way."""
+        package = _load_id()
+        self._check_privacy()
+        if package != self._package or resource in self._entered or self.extraction is None:
+            self._package = package
+            self._entered = set()
+            self._synced_at_us = _next_instant(self.inheritance.clock_us)
+            if self.inheritance.forgotten is not None:
+                dlt.current.source_state().setdefault(FORGOTTEN, dict(self.inheritance.forgotten))
+            if self.extraction is None or not self._keep:
+                self.close()
+                forgotten = forgotten_from(dlt.current.source_state().get(FORGOTTEN))
+                self.extraction = Extraction(self.settings, _now_us, self._listener, forgotten)
+        self._entered.add(resource)
+        self._open += 1
+        try:
+            yield self.extraction
+        finally:
+            self._open -= 1
+            if self._open == 0 and not self._keep and self.extraction is not None:
+                self.extraction.release()
+
+    def _check_privacy(self) -> None:
+        """Raise `ConfigurationError` where rows of another treatment are loaded already."""
+        state = dlt.current.source_state()
+        own = state.get(PRIVACY, PLAIN.fingerprint) if CLOCK in state else None
+        was = own or self.inheritance.privacy
+        if was is not None and was != self._privacy:
+            raise ConfigurationError(
+                f"phones={self.settings.phones}, text={self.settings.text} or the privacy_key is "
+                f"not what this dataset was loaded with ({was.split(':')[0]}), and old rows would "
+                "keep their form: put it back, or load into a new dataset with a new pipeline name"
+            )
+
+    def _phone_numbers(self) -> Iterator[Any]:
+        with self._joined("phone_numbers") as extraction:
+            shard = self.settings.shard
+            if shard is not None and shard.index:
+                # They are the first shard's: two that add the same row at once would double it.
+                yield from self._mark("phone_numbers", {})
+                return
+            found = extraction.privacy.protect(extraction.phone_numbers())
+            found = extraction.forgotten.without(found)
+            yield from self._changed("phone_numbers", found, building.phone_number_rows)
+
+    def _chats(self) -> Iterator[Any]:
+        with self._joined("chats") as extraction:
+            found = extraction.privacy.protect(extraction.chats().records)
+            found = extraction.forgotten.without(found)
+            yield from self._changed("chats", found, building.chat_rows)
+
+    def _changed(self, resource: str, records: Any, to_rows: Any) -> Iterator[Any]:
+        """Rows of the groups whose digest is not the one in the state."""
+        if self.settings.is_stateless:
+            changed = records
+        else:
+            state = dlt.current.resource_state(resource)
+            known = listings.without_groups(
+                state.get("digests", {}), self._rewritten(resource, records)
+            )
+            changed, digests = listings.changed_groups(records, known)
+            if digests != state.get("digests"):
+                state["digests"] = digests
+        found = to_rows(changed, self._synced_at_us) if len(changed) else {}
+        yield from self._mark(resource, found)
+
+    def _rewritten(self, resource: str, records: Any) -> set[int]:
+        """Ids of the records whose rows others loaded or marked since; told once."""
+        found = dict(self.inheritance.rewritten)
+        gone = found.pop(resource, frozenset())
+        self.inheritance = replace(self.inheritance, rewritten=found)
+        return set(gone) & set(records.root["id"].to_pylist()) if gone else set()
+
+    def _chat_messages(self) -> Iterator[Any]:
+        with self._joined("chat_messages") as extraction:
+            state = dlt.current.resource_state("chat_messages")
+            cursors: MutableMapping[str, str] = state.setdefault("cursors", {})
+            yield from self._mark("chat_messages", {})
+            self._take_over(extraction, cursors)
+            extraction.fills_empty_tables = self.fills_empty_tables
+            for found in extraction.messages(cursors, self._synced_at_us):
+                yield from self._mark("chat_messages", found)
+            if extraction.partly_forgotten - extraction.forgotten.partly:
+                forgotten = extraction.forgotten.with_chats((), extraction.partly_forgotten)
+                dlt.current.source_state()[FORGOTTEN] = forgotten.to_state()
+            if extraction.outage is not None and not self._keep:
+                raise extraction.outage
+            if extraction.is_complete or extraction.outage is not None or not self._keep:
+                found = extraction.run_row(self._synced_at_us)
+                yield from self._mark("chat_messages", found)
+
+    def _take_over(self, extraction: Extraction, cursors: MutableMapping[str, str]) -> None:
+        """Put cursors of other pipelines, and doubted ones, in the place of this one's own."""
+        found, self.inheritance = (
+            self.inheritance,
+            replace(self.inheritance, cursors={}, stamps=frozenset()),
+        )
+        if self.settings.is_stateless:
+            return
+        listed = extraction.chats()
+        for key, text in found.cursors.items():
+            is_sibling = listed.complete and key in found.siblings
+            if key in cursors or int(key) in listed.counts or is_sibling:
+                cursors[key] = text
+        if found.stamps:
+            self._remember_stamps(found.stamps)
+
+    def _remember_stamps(self, stamps: Iterable[int]) -> None:
+        state = dlt.current.source_state()
+        state[STAMPS] = kept_stamps([*state.get(STAMPS, ()), *stamps], self._synced_at_us)
+
+    def _mark(self, resource: str, found: Mapping[str, pa.Table]) -> Iterator[Any]:
+        """Rows for dlt, each for its table; without any, the tables that never had rows."""
+        schema = dlt.current.source_schema()
+        if _table_format(resource) is not None:
+            # Children are merged by their own keys: there is nothing a tombstone would remove.
+            found = {name: _without_tombstones(table) for name, table in found.items()}
+        if not found:
+            found = {
+                table.name: table.schema.empty_table()
+                for table in RESOURCE_TABLES[resource]
+                if not schema.tables.get(table.name, {}).get("x-normalizer")
+            }
+        types = ColumnTypes(
+            {name: _column_types(schema.tables.get(name, {})) for name in found},
+            schema.naming.normalize_identifier,
+        )
+        for name, table in found.items():
+            yield in_the_dialect(types.settle(name, table), name)
+        if any(table.num_rows and name != SYNC_RUNS.name for name, table in found.items()):
+            state = dlt.current.source_state()
+            if state.get(CLOCK) != self._synced_at_us:
+                state[CLOCK] = self._synced_at_us
+                self._remember_stamps([self._synced_at_us])
+                if self.settled_us:
+                    state[SETTLED] = {str(self.settings.shard): self.settled_us}
+            if self._privacy != PLAIN.fingerprint:
+                state[PRIVACY] = self._privacy
+
+
+def _column_types(table: Mapping[str, Any]) -> dict[str, str]:
+    columns = table.get("columns", {})
+    return {name: column["data_type"] for name, column in columns.items() if "data_type" in column}
+
+
+def _table_format(resource_name: str) -> str | None:
+    """The open table format that the resource's tables are kept in, and hints to match.
+
+    It comes with the run (`pipeline.run(..., table_format=...)`); a dataset stays with the one it
+    began with. Raises `ConfigurationError` for another.
+    """
+    resource = dlt.current.resource()
+    asked = resource.table_format
+    known = dlt.current.source_schema().tables
+    for table in RESOURCE_TABLES[resource_name]:
+        stored = known.get(table.name, {})
+        if not stored.get("x-normalizer"):
+            continue
+        kept = stored.get("table_format")
+        if asked and asked != kept:
+            raise ConfigurationError(
+                f"table format {asked}: the dataset is kept as {kept or 'files of no format'}; "
+                "leave the format out, or load into a new dataset with a new pipeline name"
+            )
+        asked = kept
+    if _replaces_children():
+        return None
+    for table in RESOURCE_TABLES[resource_name]:
+        hints = table_hints(table, merging="never" if asked is None else "by key")
+        resource.apply_hints(create_table_variant=True, table_format=asked, **hints)
+    return None if asked is None else str(asked)
+
+
+def _replaces_children() -> bool:
+    """Whether the destination can replace all rows of a parent at once."""
+    container = Container()
+    if DestinationCapabilitiesContext not in container:
+        return True
+    strategies = container[DestinationCapabilitiesContext].supported_merge_strategies
+    return "delete-insert" in (strategies or ())
+
+
+def _without_tombstones(table: pa.Table) -> pa.Table:
+    if TOMBSTONE not in table.column_names:
+        return table
+    return table.filter(pc.is_null(table[TOMBSTONE]))
+
+
+def _resource(name: str, generator: Callable[[], Iterator[Any]]) -> DltResource:
+    def generate() -> Iterator[Any]:  # dlt marks its functions, which a method does not allow
+        yield from generator()
+
+    resource = dlt.resource(generate, name=name)
+    # A variant would inherit the columns of the resource itself, so every table is a variant.
+    for table in RESOURCE_TABLES[name]:
+        resource.apply_hints(create_table_variant=True, **table_hints(table))
+    return resource
+
+
+def _load_id() -> str | None:
+    """The load package being extracted; none when resources are iterated without a pipeline."""
+    try:
+        return dlt.current.load_package_state()["load_id"]
+    except CurrentLoadPackageStateNotAvailable:
+        return None
+
+
+def _now_us() -> int:
+    return to_us(datetime.now(UTC))
+
+
+def _next_instant(after_us: int = 0) -> int:
+    """`synced_at` of a package: now, but always later than every one before it."""
+    own_us = int(dlt.current.source_state().get(CLOCK, 0))
+    return max(_now_us(), own_us + 1, after_us + 1)
