@@ -30,12 +30,11 @@ from linq_source.privacy.forgotten import NOTHING, Forgotten
 from linq_source.privacy.treatment import privacy_of
 from linq_source.rows import building
 from linq_source.settings import Settings
+from linq_source.tables import VANISHED
 
 # Rows gathered before they are handed on: few, large Arrow tables cost dlt least.
 FLUSH_ROWS = 100_000
 FLUSH_PARTS = 2_000
-
-VANISHED = "the chat is no longer in the complete listing"
 
 
 @dataclass

@@ -30,15 +30,10 @@ from linq_source.rows import building
 from linq_source.rows.column_types import ColumnTypes
 from linq_source.rows.hints import table_hints
 from linq_source.settings import Settings, check_settings
+from linq_source.state import CLOCK, FORGOTTEN, PRIVACY, SECTION, SETTLED, STAMPS
 from linq_source.tables import RESOURCE_TABLES, SYNC_RUNS, TOMBSTONE
 
-SECTION = "linq"
 DEFAULT_BASE_URL = "https://api.linqapp.com"
-CLOCK = "synced_at_us"
-PRIVACY = "privacy"
-FORGOTTEN = "forgotten"
-STAMPS = "stamps_us"
-SETTLED = "settled_us"
 
 
 @dlt.source(name="linq", section=SECTION)

@@ -27,6 +27,8 @@ ARROW_TYPES: Mapping[ColumnType, pa.DataType] = {
 
 SYNCED_AT = "synced_at"
 TOMBSTONE = "_tombstone"
+# What the ledger says of a chat that a complete listing no longer has.
+VANISHED = "the chat is no longer in the complete listing"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from dlt.common.destination.exceptions import DestinationUndefinedEntity
 from dlt.pipeline.state_sync import load_pipeline_state_from_destination
 
 from linq_source.privacy.forgotten import Forgotten, forgotten_from
-from linq_source.source import FORGOTTEN, SECTION
+from linq_source.state import FORGOTTEN, source_state
 
 
 @dataclass(frozen=True)
@@ -62,4 +62,4 @@ def forgotten_in(pipeline: dlt.Pipeline) -> Forgotten:
     """Who is forgotten in the pipeline's destination."""
     with connected(pipeline) as remote:
         state = remote.state() or {}
-    return forgotten_from(state.get("sources", {}).get(SECTION, {}).get(FORGOTTEN))
+    return forgotten_from(source_state(state).get(FORGOTTEN))

@@ -20,9 +20,9 @@ from tenacity import (
 
 from linq_source import tables
 from linq_source.destinations.settled import remember_settled, settled_us
-from linq_source.extraction import VANISHED
 from linq_source.instants import from_us
 from linq_source.settings import Shard
+from linq_source.tables import VANISHED
 
 # Before every message.
 _EARLIEST = datetime(1, 1, 1, tzinfo=UTC)

@@ -21,7 +21,7 @@ from linq_source.media.keys import file_key
 from linq_source.media.links import LinkRules, link_hash
 from linq_source.media.recording import Outcome, Records
 from linq_source.media.storing import Bucket
-from linq_source.source import PRIVACY, SECTION
+from linq_source.state import PRIVACY, source_state
 
 WORKERS = 4
 MAX_FILE_BYTES = 2 * 1024**3
@@ -127,7 +127,7 @@ def media(
 
 
 def _check_privacy(pipeline: dlt.Pipeline) -> None:
-    fingerprint = pipeline.state.get("sources", {}).get(SECTION, {}).get(PRIVACY)
+    fingerprint = source_state(pipeline.state).get(PRIVACY)
     if fingerprint is not None and "text=plain" not in fingerprint:
         raise ConfigurationError(
             "this dataset was loaded without links (text=hash or drop): its files cannot be "

@@ -27,7 +27,7 @@ from linq_source.operations.inherit import pipelines_of
 from linq_source.operations.sync import finish_and_agree, load_pending
 from linq_source.privacy.forgotten import Forgotten, forgotten_from, sender_column
 from linq_source.privacy.treatment import PLAIN, Privacy
-from linq_source.source import FORGOTTEN, PRIVACY, SECTION
+from linq_source.state import FORGOTTEN, PRIVACY, SECTION, source_state
 from linq_source.tables import TABLES, Table
 
 _BATCH = 500
@@ -94,7 +94,7 @@ def forget(
                 f"the destination holds nothing of the pipeline {pipeline.pipeline_name}: check "
                 "--database, --dataset and --pipeline-name"
             )
-        state = pipeline.state.get("sources", {}).get(SECTION, {})
+        state = source_state(pipeline.state)
         names = _names_in_tables(phone_numbers, state.get(PRIVACY), privacy_key)
         known = forgotten_from(state.get(FORGOTTEN))
         known = known if known.salt else Forgotten(salt=secrets.token_bytes(32))

@@ -35,7 +35,7 @@ from linq_source.planning.takeover import (
 from linq_source.planning.windows import Window
 from linq_source.privacy.treatment import PLAIN
 from linq_source.settings import Shard
-from linq_source.source import CLOCK, FORGOTTEN, PRIVACY, SECTION, STAMPS
+from linq_source.state import CLOCK, FORGOTTEN, PRIVACY, STAMPS, source_state
 from linq_source.tables import Table
 
 Rows = list[tuple[Any, ...]]
@@ -260,7 +260,7 @@ def _others(pipeline: dlt.Pipeline, remote: Remote) -> list[Memory]:
 
 
 def _memory(name: str, state: Mapping[str, Any]) -> Memory:
-    source = state.get("sources", {}).get(SECTION, {})
+    source = source_state(state)
     clock_us = int(source.get(CLOCK, 0))
     return Memory(
         name,

@@ -31,7 +31,8 @@ from linq_source.operations.inherit import find_inheritance
 from linq_source.operations.report import ChatFailure, Report
 from linq_source.operations.settle import settle
 from linq_source.settings import Shard
-from linq_source.source import CLOCK, SECTION, Session, linq_source, session_options
+from linq_source.source import Session, linq_source, session_options
+from linq_source.state import CLOCK, SECTION, source_state
 
 PACKAGE_MESSAGES = 500_000
 
@@ -111,8 +112,8 @@ class _Settling:
 
         On an empty disk nothing does, and what the next package tells of it is all there is.
         """
-        forgot = not remembers_settled(self.pipeline, self.shard) and CLOCK in _source_state(
-            self.pipeline
+        forgot = not remembers_settled(self.pipeline, self.shard) and CLOCK in source_state(
+            self.pipeline.state
         )
         if forgot and (not is_filesystem(self.pipeline) or format_of(self.pipeline) is not None):
             return self._settle(remote)
@@ -129,10 +130,6 @@ class _Settling:
             shard=None if self.shard is None else str(self.shard),
             remote=remote,
         )
-
-
-def _source_state(pipeline: dlt.Pipeline) -> Any:
-    return pipeline.state.get("sources", {}).get(SECTION, {})
 
 
 def _load_packages(

@@ -16,8 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from linq_source import tables
-from linq_source.extraction import VANISHED
-from linq_source.tables import SYNCED_AT, TOMBSTONE, Table
+from linq_source.tables import SYNCED_AT, TOMBSTONE, VANISHED, Table
 
 RANK = "_rank"
 _FILE, _ROW = "_file", "file_row_number"

@@ -23,10 +23,9 @@ from linq_source.destinations.open_tables.delta import DeltaTables
 from linq_source.destinations.open_tables.iceberg import IcebergTables
 from linq_source.destinations.settled import remember_settled, settled_us
 from linq_source.destinations.table_formats import format_of, schema_of_messages
-from linq_source.extraction import VANISHED
 from linq_source.instants import from_us
 from linq_source.settings import Shard
-from linq_source.tables import TABLES, Table
+from linq_source.tables import TABLES, VANISHED, Table
 
 _MEMORY = "1GB"
 

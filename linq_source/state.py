@@ -1,0 +1,28 @@
+"""The pipeline's state: the keys under which the source keeps what it remembers.
+
+dlt keeps the state locally and, with every package, in the destination. Keys and values are read
+by later versions, so they stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+SECTION = "linq"
+# `synced_at` of the newest package, in microseconds UTC.
+CLOCK = "synced_at_us"
+# How private data is treated, with a fingerprint of the key.
+PRIVACY = "privacy"
+# Who must not be loaded again.
+FORGOTTEN = "forgotten"
+# `synced_at` of the packages of the last day.
+STAMPS = "stamps_us"
+# Up to which package the destination was settled when the newest was read, by shard.
+SETTLED = "settled_us"
+
+
+def source_state(state: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """What a pipeline's state holds of the source; empty where it holds nothing."""
+    found: Mapping[str, Any] = (state or {}).get("sources", {}).get(SECTION, {})
+    return found
