@@ -1,4 +1,5 @@
 # Everything a fresh machine needs is Python 3.11 (or later) and make: `make demo`, `make test`.
+# Tests are of three tiers, by the marks of pyproject.toml: `quick`, none, `long`.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,9 +11,10 @@ INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/pyth
 # Tests run in as many processes as there are cores, and start many more, which need not each
 # compile the package again.
 JOBS ?= auto
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-airflow setup-dagster demo test check format bench scale docs clean
+.PHONY: help setup setup-airflow setup-dagster demo quick test test-all check format bench scale docs clean
 
 help:  ## Explain every target
 	@echo "Targets (each sets up what it needs in $(VENV)):"
@@ -46,8 +48,14 @@ setup-dagster: .venv-dagster/.installed  ## Make the environment of Dagster, whi
 demo: $(STAMP)  ## Load an invented world twice into linq_messages.duckdb and ask five questions
 	@$(BIN)/linq-source demo || { echo "demo failed"; exit 1; }
 
-test: $(STAMP) $(ORCHESTRATORS)  ## Run the test suite, in parallel
-	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(JOBS) --dist worksteal || { echo "test failed"; exit 1; }
+quick: $(STAMP)  ## Run what a change is likely to break: pure parts, a few loads (half a minute)
+	@$(PYTEST) -m quick || { echo "quick failed"; exit 1; }
+
+test: $(STAMP)  ## Run all that holds a guarantee on DuckDB, the lake and the client (five minutes)
+	@$(PYTEST) -m "not long" || { echo "test failed"; exit 1; }
+
+test-all: test $(ORCHESTRATORS)  ## Run `test`, then every other destination and orchestrator (20 minutes)
+	@$(PYTEST) -m long || { echo "test-all failed"; exit 1; }
 
 check: $(STAMP)  ## Format, lint, types and layers
 	@$(BIN)/ruff format --check --quiet . || { echo "check failed: format (make format mends it)"; exit 1; }

@@ -256,3 +256,13 @@ KINDS: Mapping[str, Kind] = {
     "delta": delta_tables,
     "iceberg": iceberg_tables,
 }
+# Those that `make test` loads into; the others are for `make test-all`.
+FAST = ("duckdb", "parquet")
+
+
+def kinds(*names: str) -> list[Any]:
+    """Kinds of destination as parameters, each marked by how long it takes; none named: all."""
+    return [
+        name if name in FAST else pytest.param(name, marks=pytest.mark.long)
+        for name in names or KINDS
+    ]

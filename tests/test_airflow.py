@@ -23,6 +23,8 @@ from tests.conftest import HOUR_MS, Loader
 from tests.destinations import DuckDB, Lake
 from tests.truth import assert_equal_tables, live_tables
 
+pytestmark = pytest.mark.long
+
 TABLES = ("messages", "attachments", "reactions")
 Serve = Callable[[World], Loader]
 

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from linq_source.api.answers import BrokenAnswer, RawAnswer, TooLarge, read_answer, read_head
 
+pytestmark = pytest.mark.quick
+
 LIMIT_BYTES = 1000
 BODY = b'{"data":[],"meta":{"page":1}}'
 

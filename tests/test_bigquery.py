@@ -17,6 +17,8 @@ from tests.bigquery.warehouse import Statement
 from tests.conftest import DAY_MS, HOUR_MS, NOW_MS, Loader
 from tests.destinations import BigQuery, bigquery_project
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[BigQuery]:

@@ -24,6 +24,8 @@ from tests.conftest import HOUR_MS, NOW_MS, Loader
 from tests.destinations import BigQuery, bigquery_project
 from tests.truth import assert_equal_tables, live_tables
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[BigQuery]:

@@ -10,6 +10,8 @@ from tests.bigquery.catalog import BigQueryError
 from tests.bigquery.definitions import Definitions
 from tests.bigquery.warehouse import Warehouse
 
+pytestmark = pytest.mark.long
+
 TABLE = """
     CREATE TABLE `p`.`d`.`{name}` (
       `id` INT64 NOT NULL OPTIONS (description='the key\\'s column'), `at` TIMESTAMP NOT NULL,

@@ -24,6 +24,8 @@ from linq_source.planning.cursors import (
     usable,
 )
 
+pytestmark = pytest.mark.quick
+
 WEEK_US = 7 * DAY_US
 NOW_US = parse_iso("2025-05-21T12:00:00Z")
 TODAY_US = parse_iso("2025-05-21")

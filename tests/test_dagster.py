@@ -25,6 +25,8 @@ from linq_source.tables import TABLES
 from tests.conftest import Loader
 from tests.truth import assert_equal_world
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).resolve().parent.parent
 BIN = ROOT / ".venv-dagster" / "bin"
 LOADED_TABLES = [name for name in TABLES if name != "attachment_files"]

@@ -24,6 +24,8 @@ from linq_source.decoding.records import (
 )
 from linq_source.decoding.salvage import salvage_page
 
+pytestmark = pytest.mark.quick
+
 Record = dict[str, Any]
 
 SENT_AT = "2025-05-21T12:00:00.123Z"

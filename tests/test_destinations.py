@@ -11,14 +11,14 @@ import pytest
 
 from linq_source.sandbox import World, grow, seeded_world
 from tests.conftest import DAY_MS, HOUR_MS, Loader
-from tests.destinations import KINDS
+from tests.destinations import KINDS, kinds
 from tests.truth import LIVE_TABLES
 
 # An object store holds the same lake as a folder: two long scenarios prove its storage.
 STORES = ("parquet on s3",)
 
 
-@pytest.fixture(params=[kind for kind in KINDS if kind not in STORES])
+@pytest.fixture(params=kinds(*(kind for kind in KINDS if kind not in STORES)))
 def loader(
     request: pytest.FixtureRequest, serve: Callable[[World], Loader], tmp_path: Path
 ) -> Iterator[Loader]:
@@ -38,7 +38,7 @@ def all_rows(loader: Loader) -> dict[str, list[Any]]:
     }
 
 
-@pytest.mark.parametrize("loader", list(KINDS), indirect=True)
+@pytest.mark.parametrize("loader", kinds(), indirect=True)
 def test_the_world_arrives_and_its_changes_follow(loader: Loader) -> None:
     report = loader.sync()
     assert (report.messages, report.exit_code) == (200, 0)
@@ -53,7 +53,7 @@ def test_the_world_arrives_and_its_changes_follow(loader: Loader) -> None:
     assert all_rows(loader) == before
 
 
-@pytest.mark.parametrize("loader", list(KINDS), indirect=True)
+@pytest.mark.parametrize("loader", kinds(), indirect=True)
 def test_what_is_deleted_edited_and_taken_back_is_settled(loader: Loader) -> None:
     loader.sync()
     world = loader.world

@@ -25,6 +25,8 @@ from tests.test_decoding import (
     message,
 )
 
+pytestmark = pytest.mark.quick
+
 ATTACHMENT = {
     "id": "a-1",
     "url": "https://files.example.com/a.pdf?signature=1",

@@ -14,6 +14,8 @@ from linq_source.rows.column_types import ColumnTypes
 from linq_source.tables import ATTACHMENTS
 from tests.test_decoding import assert_same, body, decode, decode_fast, message
 
+pytestmark = pytest.mark.quick
+
 LISTS = ("attachments", "reactions")
 
 

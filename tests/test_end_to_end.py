@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import dlt
+import pytest
 
 from linq_source import linq_source
 from linq_source.sandbox import DEFAULT_TOKEN, Sandbox, World, grow
@@ -17,6 +18,7 @@ from tests.truth import query, world_tables
 EXAMPLE = Path(__file__).parent / "data" / "chat_messages_example.json"
 
 
+@pytest.mark.quick
 def test_tables_equal_the_world_row_by_row(seeded: Loader) -> None:
     report = seeded.sync()
     seeded.assert_equal_world()
@@ -30,6 +32,7 @@ def test_tables_equal_the_world_row_by_row(seeded: Loader) -> None:
     assert report.requests == len(seeded.sandbox.requests_log)
 
 
+@pytest.mark.quick
 def test_second_run_loads_only_changed_days_and_third_changes_no_row(seeded: Loader) -> None:
     seeded.sync()
     changes = grow(seeded.world)

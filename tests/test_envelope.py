@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from linq_source.decoding.envelope import Envelope, check_list, read_envelope
 from linq_source.planning.listings import decode_phone_numbers
 
+pytestmark = pytest.mark.quick
+
 META = {"page": 2, "total_pages": 5, "total_count": 123, "per_page": 25}
 EXPECTED = Envelope(page=2, total_pages=5, total_count=123, per_page=25)
 COUNTS = st.integers(0, 2**53 - 1)

@@ -21,6 +21,8 @@ from tests.conftest import DAY_MS, HOUR_MS, NOW_MS, Loader
 from tests.destinations import OpenFormat
 from tests.test_cli import assert_one_line, run_cli
 
+pytestmark = pytest.mark.long
+
 FORMATS = ("delta", "iceberg")
 CLASSES = {"delta": DeltaTables, "iceberg": IcebergTables}
 DATA = tuple(name for name in TABLES if name not in ("sync_runs", "attachment_files"))

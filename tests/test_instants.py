@@ -22,6 +22,8 @@ from linq_source.instants import (
     to_us,
 )
 
+pytestmark = pytest.mark.quick
+
 NOON_US = 1_747_828_800 * SECOND_US  # 2025-05-21T12:00:00Z
 INSTANTS = st.integers(MIN_US, MAX_US)
 OFFSETS = st.integers(-23 * 60 - 59, 23 * 60 + 59).map(

@@ -391,6 +391,7 @@ def test_a_message_at_each_edge_of_a_month(
     }  # fmt: skip
 
 
+@pytest.mark.long
 def test_an_object_store_gives_the_lock_to_one_alone(tmp_path: Path) -> None:
     with parquet_lake_on_s3(tmp_path) as place:
         bucket = Bucket(place.file_system(), f"{place.bucket}/linq")
@@ -406,6 +407,7 @@ def test_an_object_store_gives_the_lock_to_one_alone(tmp_path: Path) -> None:
         assert sorted(won) == [False] * 5 + [True]
 
 
+@pytest.mark.long
 def test_a_lake_in_an_object_store_is_checked_and_rebuilt(
     serve: Callable[[World], Loader], tmp_path: Path
 ) -> None:
@@ -424,6 +426,7 @@ def test_a_lake_in_an_object_store_is_checked_and_rebuilt(
         assert loader.audit().exit_code == 0
 
 
+@pytest.mark.long
 def test_a_bucket_that_is_not_there_is_told_in_one_line(
     serve: Callable[[World], Loader], tmp_path: Path
 ) -> None:

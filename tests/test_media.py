@@ -340,6 +340,7 @@ def moto(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server.stop()
 
 
+@pytest.mark.long
 def test_an_object_store_serves_as_well(small: Loader, host: FileHost, moto: str) -> None:
     host.answers["/a%20b.pdf"] = Answer(content("/a b.pdf", 20_000_000))
     attach(small, host, "/a b.pdf", 20_000_000)
@@ -366,6 +367,7 @@ def test_a_dataset_without_attachments_is_told(small: Loader) -> None:
         fetch(small)
 
 
+@pytest.mark.long
 def test_postgres_serves_as_well(small: Loader, host: FileHost, tmp_path: Path) -> None:
     with postgres_database(tmp_path) as place:
         small.place = place

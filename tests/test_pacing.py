@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 
 from linq_source.api.pacing import Pacing
 
+pytestmark = pytest.mark.quick
+
 
 class Server(Protocol):
     def ask(self, now_s: float) -> float:

@@ -25,6 +25,8 @@ from tests.postgres import Postgres, postgres_database
 from tests.test_cli import assert_one_line
 from tests.truth import Row, live_tables, ordered, world_tables
 
+pytestmark = pytest.mark.long
+
 AT_MS = NOW_MS - 2 * DAY_MS
 TEXTS = [
     "", " ", "'", "''", '"', "\\", "\\\\", "\\N", "\\n", "\n", "\r\n", "\t", "NULL", "null", "E'x'",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,6 +46,8 @@ from tests.test_decoding import (
     message,
     plain,
 )
+
+pytestmark = pytest.mark.quick
 
 SYNCED_US = parse_iso("2025-06-01T00:00:00.000001Z")
 SYNCED = from_us(SYNCED_US)

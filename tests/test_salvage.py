@@ -27,6 +27,8 @@ from tests.test_decoding import (
     message,
 )
 
+pytestmark = pytest.mark.quick
+
 NEAR_US = parse_iso(SENT_AT)
 
 

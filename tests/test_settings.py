@@ -15,6 +15,8 @@ from linq_source.errors import ConfigurationError
 from linq_source.instants import DAY_US, parse_iso
 from linq_source.settings import Secret, Settings, Shard, check_settings, parse_shard
 
+pytestmark = pytest.mark.quick
+
 TOKEN = "sesame-4711"
 GOOD: dict[str, Any] = {
     "api_token": TOKEN,

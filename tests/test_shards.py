@@ -30,7 +30,7 @@ from linq_source.settings import Shard
 from tests.bigquery.catalog import BigQueryError
 from tests.bigquery.server import PROJECT
 from tests.conftest import DAY_MS, HOUR_MS, NOW_MS, Loader
-from tests.destinations import KINDS, BigQuery, Place
+from tests.destinations import KINDS, BigQuery, Place, kinds
 from tests.test_bigquery_cli import (
     cli_arguments,
     kill_at,
@@ -114,7 +114,7 @@ def test_a_shard_is_a_pipeline_of_its_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "placed", ["duckdb", "bigquery", "parquet", "postgres", "delta"], indirect=True
+    "placed", kinds("duckdb", "bigquery", "parquet", "postgres", "delta"), indirect=True
 )
 def test_another_count_of_shards_goes_on_where_the_others_were(placed: Loader) -> None:
     """Nothing is read from the beginning again, lost, or left as it was."""
@@ -152,10 +152,10 @@ def test_another_count_of_shards_goes_on_where_the_others_were(placed: Loader) -
     [
         ("duckdb", None),
         ("duckdb", "2100-01-01"),
-        ("bigquery", None),
         ("parquet", None),
-        ("postgres", None),
-        ("delta", None),
+        pytest.param("bigquery", None, marks=pytest.mark.long),
+        pytest.param("postgres", None, marks=pytest.mark.long),
+        pytest.param("delta", None, marks=pytest.mark.long),
     ],
     indirect=["placed"],
 )
@@ -180,7 +180,7 @@ def test_what_others_loaded_is_doubted(placed: Loader, other_ends: str | None) -
     assert loader.sync().messages == 0
 
 
-@pytest.mark.parametrize("placed", ["duckdb", "parquet", "delta"], indirect=True)
+@pytest.mark.parametrize("placed", kinds("duckdb", "parquet", "delta"), indirect=True)
 def test_chats_that_another_pipeline_saw_vanish_and_that_came_back(placed: Loader) -> None:
     loader, world = placed, placed.world
     loader.sync()
@@ -199,6 +199,7 @@ def test_chats_that_another_pipeline_saw_vanish_and_that_came_back(placed: Loade
     loader.assert_equal_world()
 
 
+@pytest.mark.long
 def test_a_package_that_died_with_its_worker_is_doubted(
     serve: Callable[[World], Loader], loader: Loader, project: BigQuery, service_account: Path
 ) -> None:
@@ -342,7 +343,7 @@ def test_numbers_are_the_first_shards(loader: Loader) -> None:
     loader.sandbox.requests_log.clear()
 
 
-@pytest.mark.parametrize("kind", ["bigquery", "parquet"])
+@pytest.mark.parametrize("kind", kinds("bigquery", "parquet"))
 def test_shards_at_the_same_time(
     kind: str, loader: Loader, project: BigQuery, service_account: Path, tmp_path: Path
 ) -> None:
@@ -367,6 +368,7 @@ def test_shards_at_the_same_time(
         }  # fmt: skip
 
 
+@pytest.mark.long
 def test_statements_that_bigquery_refuses_for_another_s_are_repeated(
     loader: Loader, project: BigQuery
 ) -> None:

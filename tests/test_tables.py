@@ -19,6 +19,8 @@ from linq_source.tables import (
     Table,
 )
 
+pytestmark = pytest.mark.quick
+
 every_table = pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
 OWNERS = {table.name: name for name, tables in RESOURCE_TABLES.items() for table in tables}
 

@@ -17,6 +17,8 @@ from linq_source.sandbox.exchange import RequestRecord
 from linq_source.settings import check_settings
 from tests.conftest import NOW_MS
 
+pytestmark = pytest.mark.quick
+
 PATH = "/api/partner/v2/phone_numbers"
 WORKERS = 8
 
