@@ -81,12 +81,14 @@ def duckdb_file(folder: Path) -> Iterator[Place]:
 class Lake:
     """The current state of a Parquet lake in a local folder."""
 
-    def __init__(self, folder: Path) -> None:
-        self.bucket = folder / "lake"
+    def __init__(self, folder: Path, name: str = "lake", **settings: Any) -> None:
+        """`settings` are dlt's of the destination, such as `layout`."""
+        self.bucket = folder / name
+        self.settings = settings
         self.options: Mapping[str, Any] = {}
 
     def destination(self) -> Any:
-        return dlt.destinations.filesystem(str(self.bucket))
+        return dlt.destinations.filesystem(str(self.bucket), **self.settings)
 
     def rows(self, table: str) -> list[Row]:
         return _parquet_rows(LocalFileSystem(), f"{self.bucket}/linq", table)
@@ -97,15 +99,19 @@ class LakeOnS3:
 
     options: Mapping[str, Any] = {}
 
-    def __init__(self, address: str, bucket: str) -> None:
+    def __init__(self, address: str, bucket: str, folder: str = "deep", **settings: Any) -> None:
         self.address = address
         self.bucket = bucket
+        self.folder = folder
+        self.settings = settings
         self._client = {"endpoint_url": address, "region_name": "us-east-1"}
 
     def destination(self) -> Any:
         keys = {"aws_access_key_id": "key", "aws_secret_access_key": "secret"}
         return dlt.destinations.filesystem(
-            f"s3://{self.bucket}/deep", credentials=self._client | keys
+            f"s3://{self.bucket}/{self.folder}",
+            credentials=self._client | keys,
+            **self.settings,
         )
 
     def file_system(self) -> S3FileSystem:
@@ -115,7 +121,7 @@ class LakeOnS3:
         )
 
     def rows(self, table: str) -> list[Row]:
-        return _parquet_rows(self.file_system(), f"{self.bucket}/deep/linq", table)
+        return _parquet_rows(self.file_system(), f"{self.bucket}/{self.folder}/linq", table)
 
 
 def _parquet_rows(files: Any, root: str, table: str) -> list[Row]:

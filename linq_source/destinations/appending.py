@@ -18,7 +18,8 @@ import dlt
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
 from linq_source import tables
-from linq_source.destinations.remote import Remote
+from linq_source.destinations.quoting import UNION, parquet_files
+from linq_source.destinations.remote import Remote, with_client_class
 from linq_source.destinations.table_formats import is_duckdb
 from linq_source.tables import TOMBSTONE, Table
 
@@ -68,20 +69,6 @@ def _with_appending_client(destination: Any, names: frozenset[str]) -> Any:
     return with_client_class(destination, AppendingClient)
 
 
-def with_client_class(destination: Any, client_class: type) -> Any:
-    """The same destination, with clients of another class."""
-    kind = type(destination)
-    members = {
-        "client_class": property(lambda _: client_class),
-        # Its type's name stands in the pipeline's state.
-        "__module__": kind.__module__,
-        "__qualname__": kind.__qualname__,
-    }
-    copy: Any = object.__new__(type(kind.__name__, (kind,), members))
-    copy.__dict__.update(destination.__dict__)
-    return copy
-
-
 def _appendable(pipeline: dlt.Pipeline, client: Any) -> frozenset[str]:
     """The tables of the one package waiting to be loaded whose rows are all new."""
     packages = pipeline.list_normalized_load_packages()
@@ -102,8 +89,7 @@ def _is_all_new(client: Any, table: Table, files: list[str]) -> bool:
     """Whether the rows in some files have keys of their own, and no parent has rows already."""
     if not files or not all(path.endswith(".parquet") for path in files):
         return False
-    paths = ", ".join("'" + path.replace("'", "''") + "'" for path in files)
-    rows = f"read_parquet([{paths}], union_by_name = true)"
+    rows = parquet_files(files, UNION)
     key = ", ".join(table.key)
     (counts,) = client.execute_sql(
         f"SELECT (SELECT COUNT(*) FROM {rows}),"

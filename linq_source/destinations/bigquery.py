@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from linq_source.destinations.appending import with_client_class
+from linq_source.destinations.remote import with_client_class
 from linq_source.tables import SYNCED_AT, TABLES, TOMBSTONE, Table
 
 if TYPE_CHECKING:

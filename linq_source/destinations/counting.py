@@ -12,14 +12,14 @@ from linq_source import tables
 from linq_source.destinations.conditions import Condition
 from linq_source.destinations.lake import Bucket, count_lake
 from linq_source.destinations.open_tables.ledger import OpenTables, open_tables
-from linq_source.destinations.remote import connected
+from linq_source.destinations.remote import connected, restore
 from linq_source.destinations.table_formats import is_filesystem, schema_of_messages
 
 
 def live_counts(pipeline: dlt.Pipeline) -> dict[int, int]:
     """Messages not marked deleted, per chat that is not marked deleted."""
     if is_filesystem(pipeline) and schema_of_messages(pipeline) is None:
-        pipeline.sync_destination()  # the schema says how the tables are kept
+        restore(pipeline)  # the schema says how the tables are kept
     with open_tables(pipeline) as store:
         if store is not None:
             counts = _counts_in(store)

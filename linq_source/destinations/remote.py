@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +12,11 @@ from typing import Any
 import dlt
 from dlt.common.configuration.exceptions import ConfigurationValueError
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
+from dlt.destinations.exceptions import CantExtractTablePrefix, InvalidFilesystemLayout
 from dlt.pipeline.state_sync import load_pipeline_state_from_destination
 
+from linq_source.destinations.table_formats import is_filesystem
+from linq_source.errors import ConfigurationError
 from linq_source.privacy.forgotten import Forgotten, forgotten_from
 from linq_source.state import FORGOTTEN, source_state
 
@@ -54,8 +58,70 @@ def connected(pipeline: dlt.Pipeline) -> Iterator[Remote]:
     A DuckDB file is opened and closed with the last connection to it, which takes time at every
     step of a load; but while it is open nobody else can open it, so never while messages are read.
     """
-    with pipeline.destination_client() as client:
+    _list_literally(pipeline)
+    with _plain_layout_errors():
+        opened = pipeline.destination_client()
+    with opened as client:
         yield Remote(pipeline.pipeline_name, client)
+
+
+@contextmanager
+def _plain_layout_errors() -> Iterator[None]:
+    try:
+        yield
+    except (CantExtractTablePrefix, InvalidFilesystemLayout) as error:
+        text = " ".join(str(error).split())[:300]
+        raise ConfigurationError(f"the filesystem destination's {text}") from error
+
+
+def _list_literally(pipeline: dlt.Pipeline) -> None:
+    """Let the pipeline find its files in a folder whose name has brackets, too.
+
+    dlt lists by a pattern made of the folder's path: where that has a meaning of its own, no
+    state and no schema is found, and every run would begin from nothing.
+    """
+    destination: Any = pipeline._destination
+    if not is_filesystem(pipeline) or hasattr(destination.client_class, "lists_literally"):
+        return
+    client_class = destination.client_class
+
+    class LiteralClient(client_class):  # type: ignore[misc, valid-type]
+        lists_literally = True
+
+        def list_files_with_prefixes(self, table_dir: str, prefixes: list[str]) -> list[str]:
+            pattern = glob.escape(table_dir)
+            if pattern == table_dir:
+                found: list[str] = super().list_files_with_prefixes(table_dir, prefixes)
+                return found
+            entries = self.fs_client.glob(f"{pattern}**", detail=True)
+            return [
+                path
+                for path, entry in entries.items()
+                if entry["type"] == "file" and path.startswith(tuple(prefixes))
+            ]
+
+    pipeline._destination = with_client_class(destination, LiteralClient)
+
+
+def with_client_class(destination: Any, client_class: type) -> Any:
+    """The same destination, with clients of another class."""
+    kind = type(destination)
+    members = {
+        "client_class": property(lambda _: client_class),
+        # Its type's name stands in the pipeline's state.
+        "__module__": kind.__module__,
+        "__qualname__": kind.__qualname__,
+    }
+    copy: Any = object.__new__(type(kind.__name__, (kind,), members))
+    copy.__dict__.update(destination.__dict__)
+    return copy
+
+
+def restore(pipeline: dlt.Pipeline) -> None:
+    """Take over the schema and the state that the destination holds."""
+    _list_literally(pipeline)
+    with _plain_layout_errors():
+        pipeline.sync_destination()
 
 
 def forgotten_in(pipeline: dlt.Pipeline) -> Forgotten:

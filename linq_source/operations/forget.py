@@ -20,7 +20,8 @@ from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
 from linq_source import tables
 from linq_source.destinations.failures import plain_errors
-from linq_source.destinations.remote import connected
+from linq_source.destinations.quoting import literal
+from linq_source.destinations.remote import connected, restore
 from linq_source.destinations.table_formats import is_duckdb
 from linq_source.errors import ConfigurationError, DestinationError
 from linq_source.operations.inherit import pipelines_of
@@ -187,7 +188,7 @@ def _tell(
             dataset_name=pipeline.dataset_name,
             pipelines_dir=folder,
         )
-        other.sync_destination()
+        restore(other)
         state = other.state.get("sources", {}).get(SECTION)
         if state is None:
             return
@@ -368,8 +369,8 @@ def _rewrite_file(pipeline: dlt.Pipeline) -> list[str]:
     fresh.unlink(missing_ok=True)
     try:
         with duckdb.connect() as connection:
-            connection.execute(f"ATTACH '{_escaped(path)}' AS old")
-            connection.execute(f"ATTACH '{_escaped(fresh)}' AS fresh")
+            connection.execute(f"ATTACH {literal(str(path))} AS old")
+            connection.execute(f"ATTACH {literal(str(fresh))} AS fresh")
             connection.execute("CHECKPOINT old")
             connection.execute("COPY FROM DATABASE old TO fresh")
             connection.execute("DETACH fresh")
@@ -384,7 +385,3 @@ def _rewrite_file(pipeline: dlt.Pipeline) -> list[str]:
             f"blocks ({type(error).__name__}); make room or close other programs, then run again"
         ) from error
     return []
-
-
-def _escaped(path: Path) -> str:
-    return str(path).replace("'", "''")

@@ -9,7 +9,7 @@ import dlt
 from linq_source.destinations.failures import plain_errors
 from linq_source.destinations.lake import Bucket, settle_lake
 from linq_source.destinations.open_tables.ledger import settle_open_tables
-from linq_source.destinations.remote import Remote, connected
+from linq_source.destinations.remote import Remote, connected, restore
 from linq_source.destinations.sql import settle_sql
 from linq_source.destinations.table_formats import format_of, is_filesystem
 from linq_source.settings import parse_shard
@@ -36,7 +36,7 @@ def settle(
     with plain_errors(pipeline):
         if not pipeline.default_schema_name:
             # A worker that never loaded: the destination knows the schema.
-            pipeline.sync_destination()
+            restore(pipeline)
         if not pipeline.default_schema_name:
             return 0
         if format_of(pipeline) is not None:

@@ -23,7 +23,7 @@ from linq_source.destinations.failures import plain_errors
 from linq_source.destinations.lake import Bucket
 from linq_source.destinations.lake.layout import partitioning_of
 from linq_source.destinations.open_tables.loading import merging_whole
-from linq_source.destinations.remote import Remote, connected
+from linq_source.destinations.remote import Remote, connected, restore
 from linq_source.destinations.settled import remembers_settled, settled_us
 from linq_source.destinations.table_formats import check_table_format, format_of, is_filesystem
 from linq_source.extraction import Extraction, Listener
@@ -84,7 +84,10 @@ def sync(
             with connected(pipeline) as remote:
                 if is_filesystem(pipeline):
                     Bucket.of(remote).check_exists()
+                if pipeline.has_pending_data:
+                    _check_layout(pipeline, remote, table_format)
                 loads += finish_and_agree(pipeline, remote, notes)
+                _check_layout(pipeline, remote, table_format)
                 deleted = settling.catch_up(remote, bool(loads))
                 session.settled_us = settled_us(pipeline, shard)
                 session.inheritance = find_inheritance(pipeline, remote, shard, table_format)
@@ -96,6 +99,12 @@ def sync(
         return _report(session.extraction, deleted, loads, notes, time.monotonic() - started_s)
     finally:
         session.close()
+
+
+def _check_layout(pipeline: dlt.Pipeline, remote: Remote, table_format: str | None) -> None:
+    """Raise `ConfigurationError` where files of a lake could not be found again."""
+    if is_filesystem(pipeline) and (table_format or format_of(pipeline)) is None:
+        Bucket.of(remote).check_layout()
 
 
 @dataclass(frozen=True)
@@ -283,7 +292,7 @@ def _agree_with_destination(pipeline: dlt.Pipeline, remote: Remote, notes: list[
             _note(notes, f"the destination holds {what}; going on from there")
             pipeline.drop()
         if there is not None:
-            pipeline.sync_destination()
+            restore(pipeline)
     _remember_arrived(pipeline, _version(remote_state))
 
 

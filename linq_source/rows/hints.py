@@ -32,6 +32,9 @@ def table_hints(table: Table, *, merging: Merging = "by parent") -> dict[str, An
     hints["additional_table_hints"] = {"description": table.description, **_bigquery(table)}
     if table.partition_by:
         columns[table.partition_by]["x-bigquery-partition"] = True
+    if merging == "never":
+        # Settling reads nothing else, whatever format a run is asked for.
+        hints["file_format"] = "parquet"
     if table.is_appended:
         hints["write_disposition"] = "append"
         return hints

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any, BinaryIO
 import duckdb
 from fsspec.implementations.local import LocalFileSystem
 
+from linq_source.destinations.lake.naming import DEFAULT_LAYOUT, Naming
 from linq_source.destinations.remote import Remote
 from linq_source.errors import DestinationError
 
@@ -26,6 +28,8 @@ class Bucket:
 
     fs: Any
     root: str
+    # How dlt names what it writes here.
+    layout: str = DEFAULT_LAYOUT
 
     @classmethod
     def of(cls, remote: Remote) -> Bucket:
@@ -33,7 +37,12 @@ class Bucket:
         fs = remote.client.fs_client
         # Listings that another process made old would hide files.
         fs.invalidate_cache()
-        return cls(fs, str(remote.client.dataset_path).rstrip("/"))
+        client = remote.client
+        return cls(fs, str(client.dataset_path).rstrip("/"), client.config.layout)
+
+    def check_layout(self) -> None:
+        """Raise `ConfigurationError` where dlt's `layout` is one that a lake cannot have."""
+        Naming(self.layout)
 
     @property
     def is_local(self) -> bool:
@@ -78,11 +87,14 @@ class Bucket:
             connection.register_filesystem(self.fs)
 
     def list(self, folder: str, prefix: str = "") -> list[str]:
-        """Paths of all files in a folder and below, or of those in it that begin with `prefix`."""
-        whole = f"{self.root}/{folder}"
+        """Paths of all files in a folder and below, or of those that go on with `prefix`."""
+        whole = f"{self.root}/{folder}".rstrip("/")
         with told(whole):
             if prefix and self.is_local:
-                found = [entry.path for entry in _entries(whole) if entry.name.startswith(prefix)]
+                found: list[str] = []
+                for entry in _entries(whole):
+                    if entry.name.startswith(prefix):
+                        found += [entry.path] if entry.is_file() else self.fs.find(entry.path)
             elif prefix:
                 found = self.fs.find(whole, prefix=prefix)
             else:
@@ -91,12 +103,13 @@ class Bucket:
         return sorted(path.lstrip("/")[cut:] for path in found)
 
     def read_json(self, path: str) -> Any:
-        """A file's JSON; none if there is no such file."""
+        """A file's JSON; none if there is no such file. Raises `ValueError` for another text."""
         with told(path):
             try:
-                return json.loads(self.fs.cat_file(f"{self.root}/{path}"))
+                content = self.fs.cat_file(f"{self.root}/{path}")
             except FileNotFoundError:
                 return None
+        return json.loads(content)
 
     def write_json(self, path: str, value: Any) -> None:
         """Replace a file by JSON."""
@@ -109,9 +122,7 @@ class Bucket:
         with told(whole):
             try:
                 if self.is_local:
-                    # Its name and its content become visible together.
-                    with _beside(whole, text) as beside:
-                        os.link(beside, whole)
+                    _create(whole, text)
                 else:
                     self.fs.pipe_file(whole, text, mode="create")
             except FileExistsError:
@@ -130,7 +141,7 @@ class Bucket:
             # Beside its place, for a rename between file systems is a copy; hidden from readers.
             beside = f"{os.path.dirname(whole)}/.{secrets.token_hex(8)}.tmp"
             try:
-                os.link(local, beside) if _one_device(local, whole) else _copy(local, beside)
+                _link_or_copy(local, beside)
                 _flush(beside)
                 os.replace(beside, whole)
             finally:
@@ -173,7 +184,10 @@ def _beside(whole: str, content: bytes) -> Iterator[str]:
 
 
 def _opened(path: str) -> BinaryIO:
-    """A new file; its folder is made again where another process found it empty and removed it."""
+    """A new file; its folder is made again where another process found it empty and removed it.
+
+    Raises `FileExistsError` where there is one.
+    """
     for _ in range(_FOLDER_ATTEMPTS):
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with suppress(FileNotFoundError):
@@ -183,18 +197,32 @@ def _opened(path: str) -> BinaryIO:
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
     with suppress(FileNotFoundError), os.scandir(folder) as found:
-        return [entry for entry in found if entry.is_file()]
+        return list(found)
     return []
 
 
-def _one_device(local: Path, whole: str) -> bool:
-    return local.stat().st_dev == os.stat(os.path.dirname(whole)).st_dev
+def _create(whole: str, content: bytes) -> None:
+    """Make a file. Raises `FileExistsError` where there is one."""
+    with _beside(whole, content) as beside:
+        try:
+            # Its name and its content become visible together.
+            os.link(beside, whole)
+            return
+        except FileExistsError:
+            raise
+        except OSError:
+            pass
+    # A mount without hard links (exFAT, SMB, many a FUSE): for a moment the file may be empty.
+    with _opened(whole) as file:
+        file.write(content)
+    _flush(whole)
 
 
-def _copy(local: Path, beside: str) -> None:
-    with open(local, "rb") as source, open(beside, "wb") as target:
-        while block := source.read(1 << 20):
-            target.write(block)
+def _link_or_copy(local: Path, beside: str) -> None:
+    try:
+        os.link(local, beside)
+    except OSError:  # another device, or a mount without hard links
+        shutil.copyfile(local, beside)
 
 
 def _flush(path: str) -> None:
@@ -202,6 +230,10 @@ def _flush(path: str) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError:
+        # Some mounts know no flushing of folders; a file that was not written is another matter.
+        if not os.path.isdir(path):
+            raise
     finally:
         os.close(handle)
 

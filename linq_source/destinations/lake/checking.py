@@ -30,6 +30,7 @@ from linq_source.destinations.lake.settling import (
     is_visible,
     read_marker,
 )
+from linq_source.destinations.quoting import UNION, parquet_files
 from linq_source.errors import DestinationError
 
 
@@ -171,10 +172,7 @@ def count_lake(bucket: Bucket) -> list[tuple[int, int]]:
         return []
     with tempfile.TemporaryDirectory(prefix="linq-lake-") as folder:
         with _connected(bucket, folder) as connection:
-            messages, chats = (
-                f"read_parquet({paths}, union_by_name = true, hive_partitioning = false)"
-                for paths in path_of.values()
-            )
+            messages, chats = (parquet_files(paths, UNION) for paths in path_of.values())
             return connection.execute(
                 f"SELECT chat_id, COUNT(*) FROM {messages} WHERE deleted_at IS NULL AND chat_id NOT"
                 f" IN (SELECT id FROM {chats} WHERE deleted_at IS NOT NULL) GROUP BY chat_id"
@@ -244,4 +242,4 @@ def _sum(path: str, names: Sequence[str]) -> str:
 
 
 def _file(path: str) -> str:
-    return "read_parquet('" + path.replace("'", "''") + "', hive_partitioning = false)"
+    return parquet_files([path])

@@ -62,7 +62,7 @@ class Lock:
                     time.sleep(_SETTLE_S)
                 if not took_over or self._is_ours():
                     return
-            holder = self._bucket.read_json(LOCK)
+            holder = self._holder()
             now_s = time.monotonic()
             if holder is not None:
                 if seen is None or seen[0] != holder:
@@ -94,8 +94,16 @@ class Lock:
                 self._bucket.remove(LOCK)
 
     def _is_ours(self) -> bool:
-        holder = self._bucket.read_json(LOCK)
-        return isinstance(holder, dict) and holder.get("owner") == self._own["owner"]
+        holder = self._holder()
+        return holder is not None and holder.get("owner") == self._own["owner"]
+
+    def _holder(self) -> dict[str, Any] | None:
+        """Who has the lock; none if nobody has. Nothing is known of one who is just taking it."""
+        try:
+            holder = self._bucket.read_json(LOCK)
+        except ValueError:
+            return {}
+        return holder if holder is None or isinstance(holder, dict) else {}
 
     def _stamped(self) -> dict[str, Any]:
         return self._own | {"pid": os.getpid(), "renewed_at": time.time()}

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from linq_source.destinations.lake.bucket import Bucket, told
-from linq_source.destinations.lake.settler import connect, files_of
+from linq_source.destinations.lake.naming import Log
+from linq_source.destinations.lake.settler import connect
 from linq_source.destinations.lake.settling import complete_loads
+from linq_source.destinations.quoting import UNION, parquet_files
 from linq_source.instants import SECOND_US, from_us
 from linq_source.tables import SYNCED_AT, Table
 
@@ -26,15 +28,14 @@ def rows_since(
     bucket: Bucket, table: Table, columns: Sequence[str], since_us: int, loads: Sequence[str]
 ) -> list[tuple[Any, ...]]:
     """Rows of some loads that are stamped after an instant; only the columns named."""
-    paths = files_of(bucket, table, loads)
+    paths = Log(bucket).files_of(table, loads)
     if not paths:
         return []
     with tempfile.TemporaryDirectory(prefix="linq-lake-") as folder, connect(folder) as database:
         files = [bucket.fetch(path, folder) for path in paths]
         with told(f"{bucket.root}/{table.name}"):
             return database.execute(
-                f"SELECT {', '.join(columns)}"
-                " FROM read_parquet(?, union_by_name = true, hive_partitioning = false)"
+                f"SELECT {', '.join(columns)} FROM {parquet_files(files, UNION)}"
                 f" WHERE {SYNCED_AT} > ?",
-                [files, from_us(since_us)],
+                [from_us(since_us)],
             ).fetchall()

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from linq_source import tables
+from linq_source.destinations.quoting import UNION, literal, parquet_files
 from linq_source.tables import SYNCED_AT, TOMBSTONE, VANISHED, Table
 
 RANK = "_rank"
@@ -36,8 +37,7 @@ def log_view(table: Table, files: Sequence[str], condition: str) -> str:
     if files:
         parts.append(
             f"SELECT * EXCLUDE ({_FILE}, {_ROW}), {rank} AS {RANK}"
-            f" FROM read_parquet({_list(files)}, union_by_name = true, hive_partitioning = false,"
-            f" filename = '{_FILE}', {_ROW} = true)"
+            f" FROM {parquet_files(files, UNION, f'filename = {literal(_FILE)}', f'{_ROW} = true')}"
         )
     union = " UNION ALL BY NAME ".join(parts)
     return f"CREATE OR REPLACE VIEW new_{table.name} AS SELECT * FROM ({union}) WHERE {condition}"
@@ -47,8 +47,7 @@ def old_view(table: Table, file: str | None, condition: str) -> str:
     """The view `old_<table>`: the rows of a partition's file, or none."""
     sql = f"SELECT * FROM empty_{table.name}"
     if file is not None:
-        read = f"read_parquet({_list([file])}, hive_partitioning = false)"
-        sql += f" UNION ALL BY NAME SELECT * FROM {read}"
+        sql += f" UNION ALL BY NAME SELECT * FROM {parquet_files([file])}"
     return f"CREATE OR REPLACE VIEW old_{table.name} AS SELECT * FROM ({sql}) WHERE {condition}"
 
 
@@ -147,7 +146,3 @@ def _order(table: Table) -> str:
         return "chat_id, sent_at, id"
     columns = [column for column in ("chat_id",) if column in table.column_names]
     return ", ".join([*columns, *(name for name in table.key if name not in columns)])
-
-
-def _list(files: Sequence[str]) -> str:
-    return "[" + ", ".join("'" + file.replace("'", "''") + "'" for file in files) + "]"

@@ -25,6 +25,8 @@ from linq_source.destinations.lake.layout import (
     is_partitioned,
 )
 from linq_source.destinations.lake.locking import Lock
+from linq_source.destinations.lake.naming import FEW_LOADS, Log
+from linq_source.destinations.quoting import literal
 from linq_source.errors import DestinationError
 from linq_source.tables import Table
 
@@ -32,8 +34,6 @@ MEMORY_LIMIT = "512MB"
 # Rows merged at once, and rows of a row group.
 SLICE_ROWS = 1_000_000
 BATCH_ROWS = 100_000
-# Loads whose files are looked for one by one.
-FEW_LOADS = 20
 
 _LEDGER = (tables.SYNC_WINDOWS, tables.REJECTED_RECORDS)
 EPILOGUE = "restore it, or run: linq-source lake rebuild"
@@ -119,13 +119,25 @@ class Settler:
         self._folder.cleanup()
 
     def read_log(self, loads: Sequence[str]) -> None:
-        """Settle these loads: every table's files of theirs."""
+        """Settle these loads: every table's files of theirs.
+
+        Raises `ConfigurationError` where files of theirs lie elsewhere than expected.
+        """
+        log = Log(self._bucket)
+        if self._lock is not None:
+            log.remember_layout()
+        missing = set(loads)
         for table in (*SETTLED_TABLES, *_LEDGER):
+            files = log.files_of(table, loads)
+            missing -= set(files.values())
             # The log of a run or two is small and read several times; that of years is neither.
             self._log[table.name] = [
                 self._fetch(path) if len(loads) <= FEW_LOADS else self._bucket.address(path)
-                for path in files_of(self._bucket, table, loads)
+                for path in files
             ]
+        # A run that found nothing new leaves but a note of itself.
+        missing -= set(log.files_of(tables.SYNC_RUNS, loads).values()) if missing else set()
+        log.check_found(missing)
         for view, table in (("windows", tables.SYNC_WINDOWS), ("rejects", tables.REJECTED_RECORDS)):
             with self._reading("the log"):
                 self._run(merging.log_view(table, self._log[table.name], "true"))
@@ -298,21 +310,6 @@ class Settler:
             raise DestinationError(f"{self._bucket.root}/{what}: {text}; {EPILOGUE}") from error
 
 
-def files_of(bucket: Bucket, table: Table, loads: Sequence[str]) -> list[str]:
-    """Paths of a table's log files of some loads."""
-    if len(loads) <= FEW_LOADS:
-        paths = [path for load in loads for path in bucket.list(table.name, f"{load}.")]
-    else:
-        wanted = set(loads)
-        # <load id>.<file id>.parquet, and a load id has one dot of its own.
-        paths = [
-            path
-            for path in bucket.list(table.name)
-            if ".".join(path.rpartition("/")[2].split(".")[:2]) in wanted
-        ]
-    return [path for path in paths if path.endswith(".parquet")]
-
-
 def _batches(result: duckdb.DuckDBPyConnection) -> pa.RecordBatchReader:
     # Older DuckDBs know it by its former name only.
     read: Any = getattr(result, "to_arrow_reader", None) or result.fetch_record_batch
@@ -325,7 +322,7 @@ def connect(folder: str) -> duckdb.DuckDBPyConnection:
     for setting in (
         f"memory_limit = '{MEMORY_LIMIT}'",
         "threads = 2",
-        f"temp_directory = '{folder}'",
+        f"temp_directory = {literal(folder)}",
         "preserve_insertion_order = false",
         "TimeZone = 'UTC'",
     ):

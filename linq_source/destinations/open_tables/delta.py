@@ -10,6 +10,7 @@ import pyarrow as pa
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
 from linq_source.destinations.conditions import Condition
+from linq_source.destinations.quoting import literal
 from linq_source.tables import Table
 
 
@@ -88,5 +89,5 @@ def _literal(value: int | str | datetime) -> str:
         text = value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         return f"arrow_cast('{text}', 'Timestamp(Microsecond, Some(\"UTC\"))')"
     if isinstance(value, str):
-        return "'" + value.replace("'", "''") + "'"
+        return literal(value)
     return str(value)

@@ -21,6 +21,7 @@ from linq_source import tables
 from linq_source.destinations.conditions import Condition, one_of
 from linq_source.destinations.open_tables.delta import DeltaTables
 from linq_source.destinations.open_tables.iceberg import IcebergTables
+from linq_source.destinations.quoting import literal
 from linq_source.destinations.settled import remember_settled, settled_us
 from linq_source.destinations.table_formats import format_of, schema_of_messages
 from linq_source.instants import from_us
@@ -273,5 +274,5 @@ def _database() -> Iterator[Any]:
     with tempfile.TemporaryDirectory(prefix="linq-settling-") as folder, duckdb.connect() as found:
         found.execute("SET TimeZone = 'UTC'")
         found.execute(f"SET memory_limit = '{_MEMORY}'")
-        found.execute("SET temp_directory = '" + folder.replace("'", "''") + "'")
+        found.execute(f"SET temp_directory = {literal(folder)}")
         yield found

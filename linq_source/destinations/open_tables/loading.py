@@ -15,7 +15,7 @@ from typing import Any
 
 import dlt
 
-from linq_source.destinations.appending import with_client_class
+from linq_source.destinations.remote import with_client_class
 from linq_source.destinations.table_formats import is_filesystem
 from linq_source.tables import TABLES
 

@@ -1,0 +1,28 @@
+"""Texts and paths as DuckDB's SQL takes them: whatever characters a folder's name has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+# In the names of files DuckDB, and fsspec for it, takes these for patterns.
+_PATTERNS = "*?["
+# An option of `parquet_files`: columns by name, and null where a file lacks one.
+UNION = "union_by_name = true"
+
+
+def literal(text: str) -> str:
+    """A text as a literal of SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def parquet_files(paths: Sequence[str], *options: str) -> str:
+    """A table function that reads the Parquet files at exactly these paths or addresses.
+
+    What their folders are called is no column (`sent_month=...`), unless an option says so.
+    """
+    files = ", ".join(literal(_unpatterned(path)) for path in paths)
+    return f"read_parquet({', '.join((f'[{files}]', 'hive_partitioning = false', *options))})"
+
+
+def _unpatterned(path: str) -> str:
+    return "".join(f"[{letter}]" if letter in _PATTERNS else letter for letter in path)
