@@ -27,8 +27,9 @@ from linq_source.planning.takeover import NOTHING_INHERITED, kept_stamps
 from linq_source.privacy.forgotten import forgotten_from
 from linq_source.privacy.treatment import PLAIN, privacy_of
 from linq_source.rows import building
+from linq_source.rows.column_names import LONGEST_NAME
 from linq_source.rows.column_types import ColumnTypes
-from linq_source.rows.hints import table_hints
+from linq_source.rows.hints import FIELD, table_hints
 from linq_source.settings import Settings, check_settings
 from linq_source.state import CLOCK, FORGOTTEN, PRIVACY, SECTION, SETTLED, STAMPS
 from linq_source.tables import RESOURCE_TABLES, SYNC_RUNS, TOMBSTONE
@@ -301,12 +302,11 @@ class Session:
                 for table in RESOURCE_TABLES[resource]
                 if not schema.tables.get(table.name, {}).get("x-normalizer")
             }
-        types = ColumnTypes(
-            {name: _column_types(schema.tables.get(name, {})) for name in found},
-            schema.naming.normalize_identifier,
-        )
+        types = _column_types(schema, found)
         for name, table in found.items():
-            yield in_the_dialect(types.settle(name, table), name)
+            rows = types.settle(name, table)
+            _note_fields(name, types.fields(name), rows.column_names)
+            yield in_the_dialect(rows, name)
         if any(table.num_rows and name != SYNC_RUNS.name for name, table in found.items()):
             state = dlt.current.source_state()
             if state.get(CLOCK) != self._synced_at_us:
@@ -318,9 +318,28 @@ class Session:
                 state[PRIVACY] = self._privacy
 
 
-def _column_types(table: Mapping[str, Any]) -> dict[str, str]:
-    columns = table.get("columns", {})
-    return {name: column["data_type"] for name, column in columns.items() if "data_type" in column}
+def _column_types(schema: dlt.Schema, names: Iterable[str]) -> ColumnTypes:
+    """What the schema says of columns the contract does not know."""
+    columns = {name: schema.tables.get(name, {}).get("columns", {}) for name in names}
+    naming = schema.naming
+    return ColumnTypes(
+        {table: _hints(found, "data_type") for table, found in columns.items()},
+        type(naming)().normalize_identifier,
+        {table: _hints(found, FIELD) for table, found in columns.items()},
+        naming.normalize_identifier,
+        naming.max_length or LONGEST_NAME,
+    )
+
+
+def _hints(columns: Mapping[str, Mapping[str, Any]], hint: str) -> dict[str, Any]:
+    return {name: column[hint] for name, column in columns.items() if hint in column}
+
+
+def _note_fields(table: str, fields: Mapping[str, str], columns: Iterable[str]) -> None:
+    """Have the schema say which field of the API a column holds."""
+    hints: Any = {name: {"name": name, FIELD: fields[name]} for name in columns if name in fields}
+    if hints:
+        dlt.current.resource().apply_hints(table, columns=hints, create_table_variant=True)
 
 
 def _table_format(resource_name: str) -> str | None:

@@ -8,7 +8,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from linq_source.decoding.records import MESSAGE, Records, child_schema, root_schema
+from linq_source.decoding.records import (
+    MESSAGE,
+    Records,
+    child_schema,
+    concat_records,
+    root_schema,
+)
 from linq_source.decoding.salvage import salvage_page
 from linq_source.rows.column_types import ColumnTypes
 from linq_source.tables import ATTACHMENTS
@@ -196,6 +202,34 @@ def test_a_whole_number_beyond_64_bit_keeps_its_digits(number: int) -> None:
 def test_a_whole_number_beside_a_fraction_keeps_its_digits() -> None:
     (value, _) = new_columns(decode(body(message(1, more=2**53 + 1), message(2, more=0.5))))["more"]
     assert int(value) == 2**53 + 1
+
+
+@pytest.mark.parametrize(
+    ("literal", "expected"),
+    [
+        ("1.10", 1.1),
+        ("0.1000000000000000055", "0.1000000000000000055"),
+        ("1e400", "1e400"),
+        ("1e-400", "1e-400"),
+        ("-0.0", -0.0),
+        ("1e2", 100.0),
+        ("123456789012345678.5", "123456789012345678.5"),
+        ('{"a":[0.1000000000000000055,1e400,2.5]}', '{"a":[0.1000000000000000055,1e400,2.5]}'),
+    ],
+)
+def test_a_number_is_never_another_number(literal: str, expected: Any) -> None:
+    page = body(message(1, more=5)).replace(b'"more": 5', f'"more": {literal}'.encode())
+    assert literal.encode() in page
+    for found in (decode(page), salvage_page(page, MESSAGE, "data")):
+        (value,) = new_columns(found)["more"]
+        assert repr(value) == repr(expected)
+
+
+def test_whole_numbers_and_fractions_of_different_pages_stay_what_they_are() -> None:
+    whole = decode(body(message(1, more=2**53 + 1)))
+    assert new_columns(concat_records(MESSAGE, [whole, decode(body(message(2, more=0.5)))])) == {
+        "more": [str(2**53 + 1), "0.5"]
+    }
 
 
 def settle(known: dict[str, str], *columns: tuple[str, list[Any]]) -> dict[str, list[Any]]:

@@ -127,6 +127,8 @@ def _parse_block(bodies: Sequence[bytes], shape: Shape, key: str) -> Decoded:
     expected = unknown_fields.expected_record(shape)
     block = _parse(bodies, key, expected)
     data = _list_column(block, key, len(bodies))
+    if unknown_fields.has_inexact(data.type.value_type, expected, bodies):
+        raise _Refused
     as_text = unknown_fields.fields_to_read_as_text(data.type.value_type, expected)
     if as_text is not None:
         block = _parse(bodies, key, as_text)

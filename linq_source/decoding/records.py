@@ -149,25 +149,32 @@ def concat_tables(parts: Sequence[pa.Table]) -> pa.Table:
     """Concatenate; a column of two types becomes text, one that is missing becomes null."""
     if len(parts) == 1:
         return parts[0]
-    types: dict[str, pa.DataType] = {}
+    found: dict[str, list[pa.ChunkedArray]] = {}
     for part in parts:
-        for field in part.schema:
-            known = types.setdefault(field.name, field.type)
-            if known != field.type:
-                types[field.name] = _common_type(known, field.type)
+        for name in part.column_names:
+            found.setdefault(name, []).append(part[name])
+    types = {name: _common_type(columns) for name, columns in found.items()}
     return pa.concat_tables(
         [_cast(part, types) for part in parts], promote_options="default"
     ).combine_chunks()
 
 
-def _common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType:
-    if pa.types.is_null(one):
-        return other
-    if pa.types.is_null(other):
-        return one
-    if {one, other} == {pa.int64(), pa.float64()}:
+def _common_type(columns: Sequence[pa.ChunkedArray]) -> pa.DataType:
+    """A type that holds every value exactly: text, if no other does."""
+    types = {column.type for column in columns if not pa.types.is_null(column.type)}
+    if len(types) < 2:
+        return next(iter(types), pa.null())
+    if types == {pa.int64(), pa.float64()} and all(map(_are_doubles, columns)):
         return pa.float64()
     return pa.string()
+
+
+def _are_doubles(column: pa.ChunkedArray) -> bool:
+    """Whether every number is one that a double holds."""
+    if column.type != pa.int64():
+        return True
+    ends = pc.min_max(column).as_py()
+    return ends["min"] is None or -(2**53) <= ends["min"] <= ends["max"] <= 2**53
 
 
 def _cast(part: pa.Table, types: Mapping[str, pa.DataType]) -> pa.Table:

@@ -10,7 +10,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from math import isfinite
 from typing import Any
 
 import pyarrow as pa
@@ -41,9 +44,14 @@ class _Pairs(list[tuple[str, Any]]):
 
 @dataclass(frozen=True)
 class _NotJson:
-    """A number that JSON or Python does not know: NaN, Infinity, thousands of digits."""
+    """A number as it is written: NaN, Infinity, one of more digits than a double or Python has."""
 
     text: str
+
+    @property
+    def is_number(self) -> bool:
+        """Whether JSON takes it for a number."""
+        return self.text[-1:].isdigit()
 
 
 class _Unreadable(ValueError):
@@ -177,6 +185,8 @@ def _typed(
 
 def _typed_value(value: Any, column: Column, reasons: list[str]) -> Any:
     if isinstance(value, _NotJson):
+        if column.type == "text" and value.is_number:
+            return value.text
         raise _Unreadable("a number that is not one")
     if column.type == "text":
         if isinstance(value, _Pairs | list):
@@ -234,15 +244,14 @@ def _printable(text: str) -> str:
 
 
 def _dump(value: Any) -> str:
-    return json.dumps(_plain(value), ensure_ascii=False, separators=(",", ":"))
-
-
-def _plain(value: Any) -> Any:
     if isinstance(value, _Pairs):
-        return {name: _plain(member) for name, member in value}
+        members = (f"{_dump(name)}:{_dump(member)}" for name, member in dict(value).items())
+        return "{" + ",".join(members) + "}"
     if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return value.text if isinstance(value, _NotJson) else value
+        return "[" + ",".join(map(_dump, value)) + "]"
+    if isinstance(value, _NotJson):
+        return value.text if value.is_number else json.dumps(value.text)
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
@@ -271,7 +280,10 @@ def _table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
 def _elements(text: str, key: str) -> Iterator[tuple[Any, str]]:
     """Every element of the list under `key` of the outermost object, with its own JSON text."""
     decoder = json.JSONDecoder(
-        object_pairs_hook=_Pairs, parse_constant=_NotJson, parse_int=_parse_integer
+        object_pairs_hook=_Pairs,
+        parse_constant=_NotJson,
+        parse_int=_parse_integer,
+        parse_float=_parse_fraction,
     )
     try:
         at = _expect(text, _skip(text, 0), "{")
@@ -305,6 +317,16 @@ def _list_elements(
 
 def _parse_integer(text: str) -> int | _NotJson:
     return int(text) if len(text) <= _LONGEST_NUMBER else _NotJson(text)
+
+
+def _parse_fraction(text: str) -> float | _NotJson:
+    """The number as a double, if that is the number that is written."""
+    value = float(text)
+    if len(text) <= _LONGEST_NUMBER and isfinite(value):
+        with suppress(ArithmeticError):
+            if Decimal(text) == Decimal(repr(value)):
+                return value
+    return _NotJson(text)
 
 
 def _skip(text: str, at: int) -> int:

@@ -7,7 +7,8 @@ DuckDB's JSON functions, in C++ like everything else on this path.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+import re
+from collections.abc import Iterator, Mapping, Sequence, Set
 
 import duckdb
 import pyarrow as pa
@@ -16,6 +17,9 @@ from linq_source.decoding.records import Shape
 from linq_source.tables import Table
 
 _SCALARS = {pa.int64(), pa.float64(), pa.bool_(), pa.string()}
+# Fractions that a double may not hold as they are written: of 16 digits, or with an exponent.
+# Texts that look like one cost time only.
+_LONG_FRACTION = re.compile(rb"[:,\[\s]-?(?:(?=[0-9.]{17})[0-9]+\.|[0-9.]+[eE][-+0-9])")
 
 
 def expected_record(shape: Shape) -> pa.DataType:
@@ -55,6 +59,27 @@ def fields_to_read_as_text(inferred: pa.DataType, expected: pa.DataType) -> pa.D
     return pa.struct(fields) if changed else None
 
 
+def has_inexact(inferred: pa.DataType, expected: pa.DataType, bodies: Sequence[bytes]) -> bool:
+    """Whether unknown fields may hold numbers that a double would change."""
+    return any(map(_may_hold_doubles, _unknown_types(inferred, expected))) and any(
+        _LONG_FRACTION.search(body) for body in bodies
+    )
+
+
+def _unknown_types(inferred: pa.DataType, expected: pa.DataType) -> Iterator[pa.DataType]:
+    """The types of the fields the contract does not know, of a record and those in its lists."""
+    known = {field.name: field.type for field in expected}
+    for field in inferred:
+        if field.name not in known:
+            yield field.type
+        elif pa.types.is_list(field.type) and pa.types.is_struct(field.type.value_type):
+            yield from _unknown_types(field.type.value_type, known[field.name].value_type)
+
+
+def _may_hold_doubles(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_floating(type_) or pa.types.is_nested(type_))
+
+
 def typed_columns(columns: Mapping[str, pa.Array], table: Table, skip: Set[str]) -> pa.Table:
     """The contract's columns by our names, then unknown scalar fields by theirs."""
     names = []
@@ -92,12 +117,15 @@ def add_nested(
 
 
 def column_name(field: str, table: Table) -> str:
-    """The column of an unknown field; `api_` before it where the name is one of ours."""
+    """An unknown field's name among the records; `api_` before it where it would be one of ours.
+
+    No two fields have one.
+    """
     ours = {column.name for column in table.columns} | {"position"}
     bare = field
     while bare.startswith("api_"):
         bare = bare.removeprefix("api_")
-    return f"api_{field}" if bare in ours or field.startswith("_") else field
+    return f"api_{field}" if bare in ours or bare.startswith("_") else field
 
 
 def _json_text(bodies: Sequence[bytes], key: str, child: str, field: str) -> pa.ChunkedArray:

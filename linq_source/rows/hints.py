@@ -11,6 +11,9 @@ from linq_source.tables import TOMBSTONE, Table
 # only adds rows, and settling keeps the current state apart (the Parquet lake).
 Merging = Literal["by parent", "by key", "never"]
 
+# The hint of a column the contract does not know: the field of the API that it holds.
+FIELD = "x-linq-field"
+
 
 def table_hints(table: Table, *, merging: Merging = "by parent") -> dict[str, Any]:
     """Arguments for `dlt.mark.make_hints` or a resource: columns, keys, disposition, reference.
