@@ -104,14 +104,27 @@ class Proxy(socketserver.ThreadingTCPServer):
 
     daemon_threads = False
 
-    def __init__(self, status: int) -> None:
+    def __init__(self, status: int, tls: ssl.SSLContext | None = None) -> None:
         super().__init__(("127.0.0.1", 0), _Tunnel)
+        self.scheme = "http"
+        if tls is not None:
+            self.scheme = "https"
+            self.socket = tls.wrap_socket(self.socket, server_side=True)
         self.status = status
         self.heads: list[str] = []
         self.passed = bytearray()
 
     def address(self, credentials: str = "") -> str:
-        return f"http://{credentials}127.0.0.1:{self.server_address[1]}"
+        return f"{self.scheme}://{credentials}127.0.0.1:{self.server_address[1]}"
+
+
+class SocksProxy(Proxy):
+    """A SOCKS5 proxy (RFC 1928) that wants a name and a password (RFC 1929)."""
+
+    def __init__(self) -> None:
+        super().__init__(200)
+        self.scheme = "socks5h"
+        self.RequestHandlerClass = _SocksTunnel
 
 
 class _Tunnel(socketserver.StreamRequestHandler):
@@ -128,8 +141,11 @@ class _Tunnel(socketserver.StreamRequestHandler):
             self.wfile.write(b"HTTP/1.1 %d Refused\r\n\r\n" % self.server.status)
             return
         host, _, port = target.rpartition(":")
-        with socket.create_connection((host, int(port)), timeout=20) as onward:
-            self.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        self.tunnel(host, int(port), b"HTTP/1.1 200 Connection established\r\n\r\n")
+
+    def tunnel(self, host: str, port: int, answer: bytes) -> None:
+        with socket.create_connection((host, port), timeout=20) as onward:
+            self.wfile.write(answer)
             back = threading.Thread(target=self._pump, args=(onward, self.connection))
             back.start()
             self._pump(self.connection, onward)
@@ -143,6 +159,23 @@ class _Tunnel(socketserver.StreamRequestHandler):
         for end in (source, target):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+
+
+class _SocksTunnel(_Tunnel):
+    def handle(self) -> None:
+        _, methods = self.rfile.read(2)
+        self.rfile.read(methods)
+        self.wfile.write(b"\x05\x02")
+        _, length = self.rfile.read(2)
+        name = self.rfile.read(length).decode()
+        password = self.rfile.read(self.rfile.read(1)[0]).decode()
+        self.wfile.write(b"\x01\x00")
+        _, _, _, kind = self.rfile.read(4)
+        assert kind == 3  # a name: the proxy looks it up
+        host = self.rfile.read(self.rfile.read(1)[0]).decode()
+        port = int.from_bytes(self.rfile.read(2), "big")
+        self.server.heads.append(f"{name} {password} {host}:{port}")
+        self.tunnel(host, port, b"\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00")
 
 
 @contextmanager
@@ -188,17 +221,26 @@ class Network:
 
     def front(self, *names: str, **certificate: Any) -> Front:
         """A TLS server with a certificate for these names."""
-        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.authority.issue_cert(*(names or ("127.0.0.1",)), **certificate).configure_cert(tls)
-        front = Front(self.sandbox_port, tls)
+        front = Front(self.sandbox_port, self._tls(*(names or ("127.0.0.1",)), **certificate))
         self.stack.enter_context(running(front))
         return front
 
-    def proxy(self, status: int = 200) -> Proxy:
+    def proxy(self, status: int = 200, *, is_secured: bool = False) -> Proxy:
         """A proxy that gives tunnels, or answers with another status."""
-        proxy = Proxy(status)
+        return self._started(Proxy(status, self._tls("127.0.0.1") if is_secured else None))
+
+    def socks_proxy(self) -> Proxy:
+        """A SOCKS5 proxy."""
+        return self._started(SocksProxy())
+
+    def _started(self, proxy: Proxy) -> Proxy:
         self.stack.enter_context(running(proxy))
         return proxy
+
+    def _tls(self, *names: str, **certificate: Any) -> ssl.SSLContext:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.authority.issue_cert(*names, **certificate).configure_cert(tls)
+        return tls
 
 
 @pytest.fixture
@@ -320,7 +362,9 @@ def test_a_proxy_passes_on_what_it_cannot_read(
     assert pages.sync(base_url=front.url, workers=1).exit_code == 0
     pages.assert_equal_world()
     target = front.url.removeprefix("https://")
-    assert proxy.heads == [f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n"]
+    (head,) = proxy.heads
+    assert head.startswith(f"CONNECT {target} HTTP/1.")
+    assert DEFAULT_TOKEN not in head
     assert len(front.seen) == len(pages.sandbox.requests_log) > 2
     assert len(proxy.passed) > 1000
     assert DEFAULT_TOKEN.encode() not in proxy.passed
@@ -335,7 +379,7 @@ def test_a_proxy_is_given_the_credentials_of_its_address(
     ask(front.url)
     (head,) = proxy.heads
     expected = base64.b64encode(f"somebody:{PASSWORD}".encode()).decode()
-    assert f"\r\nProxy-Authorization: Basic {expected}\r\n" in head
+    assert f"\r\nproxy-authorization: basic {expected}\r\n".lower() in head.lower()
     assert "Proxy-Authorization" not in front.seen[0]
 
 
@@ -352,14 +396,49 @@ def test_a_proxy_that_refuses_is_named_and_its_password_is_not(
     assert DEFAULT_TOKEN not in "".join(proxy.heads)
 
 
-def test_a_proxy_of_another_kind_is_a_matter_of_configuration(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    "address",
+    [
+        "ftp://somebody:secret@127.0.0.1:21",
+        "http://somebody:secret@host:abc",
+        "http://somebody:secret@host:99999",
+        "http://somebody:secret@:8080",
+        "somebody:secret@host:abc",
+        "http://[::1",
+        "://",
+    ],
+)
+def test_a_proxy_that_cannot_be_used_is_a_matter_of_configuration(
+    monkeypatch: pytest.MonkeyPatch, address: str
 ) -> None:
-    monkeypatch.setenv("ALL_PROXY", "socks5://somebody:secret@127.0.0.1:1080")
+    monkeypatch.setenv("HTTPS_PROXY", address)
     with pytest.raises(ConfigurationError) as caught:
         ask("https://api.example.com")
-    assert_one_clear_line(caught.value, "socks5://", "HTTPS_PROXY")
+    assert_one_clear_line(caught.value, address.rpartition("@")[2], "HTTPS_PROXY")
     assert "secret" not in str(caught.value)
+
+
+def test_a_proxy_may_be_reached_by_tls_itself(
+    network: Network, bundle: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front, proxy = network.front(), network.proxy(is_secured=True)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", bundle)
+    monkeypatch.setenv("HTTPS_PROXY", proxy.address())
+    ask(front.url)
+    assert len(proxy.heads) == len(front.seen) == 1
+
+
+def test_a_socks_proxy_is_given_name_and_password(
+    network: Network, bundle: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front, proxy = network.front("localhost"), network.socks_proxy()
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", bundle)
+    monkeypatch.setenv("ALL_PROXY", proxy.address("somebody:pass%20word%2F4711@"))
+    port = front.server_address[1]
+    ask(f"https://localhost:{port}")
+    assert proxy.heads == [f"somebody {PASSWORD} localhost:{port}"]
+    assert len(front.seen) == 1
+    assert DEFAULT_TOKEN.encode() not in proxy.passed
 
 
 def test_plain_http_goes_through_no_proxy(

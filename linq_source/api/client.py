@@ -19,9 +19,8 @@ from tenacity import (
     wait_random,
 )
 
-from linq_source.api.answers import RawAnswer
 from linq_source.api.throttle import GaveUpError, Patience, Throttle
-from linq_source.api.transport import Transport, TransportError, UntrustedError
+from linq_source.api.transport import RawAnswer, Transport, TransportError, UntrustedError
 from linq_source.errors import (
     ApiContractError,
     ApiUnavailableError,
