@@ -6,20 +6,15 @@ cookies, nothing of `~/.netrc`. Where it sends us is judged by `links`, name and
 
 from __future__ import annotations
 
-import logging
-import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
 import urllib3
-from certifi import where
-from requests.utils import get_environ_proxies, select_proxy
 from tenacity import (
     RetryCallState,
     Retrying,
@@ -28,10 +23,9 @@ from tenacity import (
     wait_exponential,
     wait_random,
 )
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError, LocationParseError, SSLError
 
+from linq_source.api.connections import ClosedError, Connections
 from linq_source.media.links import (
     MAX_REDIRECTS,
     LinkRules,
@@ -107,37 +101,25 @@ class Fetcher:
         self._rules = rules
         self._limits = limits
         self._stop = threading.Event()
-        authorities = os.environ.get("REQUESTS_CA_BUNDLE") or where()
-        self._options: dict[str, Any] = {
-            "maxsize": workers,
-            "timeout": urllib3.Timeout(connect=min(limits.timeout_s, 15.0), read=limits.timeout_s),
-            "retries": False,
-            "cert_reqs": "CERT_REQUIRED",
-            "ca_cert_dir" if os.path.isdir(authorities) else "ca_certs": authorities,
-        }
+        self._connections = Connections(
+            workers,
+            urllib3.Timeout(connect=min(limits.timeout_s, 15.0), read=limits.timeout_s),
+            judge=lambda address: check_address(address, rules),
+        )
         self._headers = {
             "User-Agent": f"linq-source/{version('linq-source')}",
             "Accept": "*/*",
             "Accept-Encoding": "identity",
         }
-        self._direct = urllib3.PoolManager(**self._options)
-        self._direct.pool_classes_by_scheme = _judging_pools(rules)
-        self._proxies: dict[str, urllib3.ProxyManager] = {}
-        self._lock = threading.Lock()
-        self._open: set[Any] = set()
 
     def abort(self) -> None:
         """End the answers that are being read: the run stops."""
         self._stop.set()
-        with self._lock:
-            for response in self._open:
-                with suppress(Exception):
-                    response.shutdown()
+        self._connections.close()
 
     def close(self) -> None:
         """Close all connections."""
-        for manager in (self._direct, *self._proxies.values()):
-            manager.clear()
+        self._connections.close()
 
     def fetch(
         self,
@@ -183,6 +165,8 @@ class Fetcher:
                 if file_size is not None and received != file_size:
                     raise _wrong_size(received, file_size, response.status)
                 return Fetched(received, _content_type(response), response.status)
+        except ClosedError:
+            raise Stopped from None
         except RefusedLink as error:
             raise FetchError(str(error), status="refused") from None
         except (LocationParseError, UnicodeError):
@@ -201,35 +185,14 @@ class Fetcher:
         """The answer that a link leads to in the end."""
         target = checked(link, self._rules)
         for _ in range(MAX_REDIRECTS + 1):
-            response = self._manager(target).request(
-                "GET", target, headers=self._headers, redirect=False, retries=False,
-                preload_content=False, decode_content=False,
-            )  # fmt: skip
-            with self._lock:
-                self._open.add(response)
-            try:
+            with self._connections.get(target, self._headers) as response:
                 location = response.headers.get("Location")
                 if response.status not in _REDIRECTS or location is None:
                     _check_status(response)
                     yield response
                     return
-            finally:
-                with self._lock:
-                    self._open.discard(response)
-                # An answer that was not read to its end leaves a connection nobody can use.
-                response.close()
             target = redirected(target, location, self._rules)
         raise FetchError(f"more than {MAX_REDIRECTS} redirects")
-
-    def _manager(self, link: str) -> urllib3.PoolManager:
-        """Direct connections, or the proxy that the environment names."""
-        proxy = select_proxy(link, get_environ_proxies(link)) if link.startswith("https:") else None
-        if proxy is None:
-            return self._direct
-        with self._lock:
-            if proxy not in self._proxies:
-                self._proxies[proxy] = urllib3.ProxyManager(proxy, **self._options)
-            return self._proxies[proxy]
 
     def _checked_size(self, response: Any, file_size: int | None) -> int | None:
         """The size that the answer announces; none if it does not."""
@@ -310,51 +273,3 @@ def _refusal_in(error: BaseException) -> RefusedLink | None:
             return current
         current = current.__cause__ or current.__context__
     return None
-
-
-def _judging_pools(rules: LinkRules) -> dict[str, Any]:
-    """Connection pools that say nothing to a host before its address is judged.
-
-    The address of the open connection counts, not what its name resolved to a moment earlier.
-    """
-
-    class PlainConnection(HTTPConnection):
-        def _new_conn(self) -> socket.socket:
-            return _judged(super()._new_conn(), rules)
-
-    class TlsConnection(HTTPSConnection):
-        def _new_conn(self) -> socket.socket:
-            return _judged(super()._new_conn(), rules)
-
-    class PlainPool(HTTPConnectionPool):
-        ConnectionCls = PlainConnection
-
-    class TlsPool(HTTPSConnectionPool):
-        ConnectionCls = TlsConnection
-
-    return {"http": PlainPool, "https": TlsPool}
-
-
-def _judged(connection: socket.socket, rules: LinkRules) -> socket.socket:
-    try:
-        check_address(str(connection.getpeername()[0]), rules)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-@contextmanager
-def quiet_addresses() -> Iterator[None]:
-    """Within it, urllib3 does not log the links it is given: signed ones are secrets."""
-    logger = logging.getLogger("urllib3.connectionpool")
-    logger.addFilter(_nothing)
-    try:
-        yield
-    finally:
-        with suppress(ValueError):
-            logger.removeFilter(_nothing)
-
-
-def _nothing(_: logging.LogRecord) -> bool:
-    return False

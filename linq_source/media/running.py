@@ -16,7 +16,7 @@ from linq_source.destinations.failures import plain_errors
 from linq_source.errors import ConfigurationError, DestinationError, LinqError
 from linq_source.media.catalog import Entry, erase_records, open_entries, orphans
 from linq_source.media.choosing import Choice, attempts_before
-from linq_source.media.fetching import Fetcher, FetchError, Limits, Stopped, quiet_addresses
+from linq_source.media.fetching import Fetcher, FetchError, Limits, Stopped
 from linq_source.media.keys import file_key
 from linq_source.media.links import LinkRules, link_hash
 from linq_source.media.recording import Outcome, Records
@@ -110,7 +110,7 @@ def media(
     rules = LinkRules(allow_plain_http, allow_private_hosts)
     choice = Choice(max_file_bytes, retry_failed)
     started_s = time.monotonic()
-    with plain_errors(pipeline), quiet_addresses():
+    with plain_errors(pipeline):
         records = Records(pipeline)
         bucket = Bucket(bucket_url, pipeline.dataset_name or "")
         fetcher = Fetcher(rules, Limits(max_file_bytes, timeout_s), workers)
