@@ -284,7 +284,7 @@ def test_ended_in_mid_run_the_next_run_goes_on(
         os.utime(bucket_of(small) / unfinished, (1, 1))
     else:
         assert (process.returncode, left) == (1, [])
-        assert told.startswith("error: interrupted")
+        assert told.splitlines()[-1].startswith("error: interrupted")
         assert len(records_of(small)) == 11
     host.answers["/9.pdf"] = Answer(content("/9.pdf", 5000))
     host.asked.clear()
@@ -304,7 +304,9 @@ def test_the_command_reports_and_ends_with_3_when_files_are_missing(
                  "--pipelines-dir", str(small.folder / "pipelines"), "--allow-private-hosts",
                  "--pipeline-name", small.name]  # fmt: skip
     result = run_cli(small.folder, *arguments, "--json", token=None)
-    assert (result.returncode, result.stderr) == (3, "")
+    # A slow machine is told how far the run is.
+    assert [line for line in result.stderr.splitlines() if " files " not in line] == []
+    assert result.returncode == 3
     report = json.loads(result.stdout)
     assert (report["stored"], report["expired"], report["stored_bytes"]) == (1, 1, 1000)
     again = run_cli(small.folder, *arguments, token=None)
