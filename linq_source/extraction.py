@@ -106,6 +106,8 @@ class Extraction:
             )
             self._believe_date(answer.date)
             self._phone_numbers = records
+            if self.settings.shard is None or self.settings.shard.index == 0:
+                self.counts.rejected += len(records.rejected)
         return self._phone_numbers
 
     def chats(self) -> listings.ChatList:
@@ -113,6 +115,7 @@ class Extraction:
         if self._chats is None:
             self._chats = self._list_chats()
             self.counts.chats = len(self._chats.records)
+            self.counts.rejected += len(self._chats.records.rejected)
         return self._chats
 
     def _list_chats(self) -> listings.ChatList:
@@ -124,8 +127,7 @@ class Extraction:
         else:
             numbers = settings.phone_numbers
             if numbers is None:
-                known = self.phone_numbers().root["phone_number"].to_pylist()
-                numbers = tuple(number for number in known if number)
+                numbers = tuple(filter(None, listings.numbers_of(self.phone_numbers())))
             readings = ((n, listings.read_chat_list(n, per_page)) for n in numbers)
         found = []
         pool: Pool[Any] = Pool(readings, self._fetch, lambda _: None, settings.workers, self.close)
@@ -145,9 +147,7 @@ class Extraction:
 
     def _knows_all_numbers(self) -> bool:
         """Whether every number in the answer could be read."""
-        numbers = self.phone_numbers()
-        named = numbers.root["phone_number"].null_count == 0
-        return named and not any(not record.repaired for record in numbers.rejected)
+        return None not in listings.numbers_of(self.phone_numbers())
 
     def _fetch(self, request: Any) -> Any:
         """Answer a request of a reading."""

@@ -242,7 +242,8 @@ class Session:
             changed, digests = listings.changed_groups(records, known)
             if digests != state.get("digests"):
                 state["digests"] = digests
-        found = to_rows(changed, self._synced_at_us) if len(changed) else {}
+        is_any = len(changed) or changed.rejected
+        found = to_rows(changed, self._synced_at_us) if is_any else {}
         yield from self._mark(resource, found)
 
     def _rewritten(self, resource: str, records: Any) -> set[int]:

@@ -282,7 +282,7 @@ SYNC_RUNS = Table(
         Column("windows_unchanged", "bigint", "Days read whose content had not changed."),
         Column("windows_unverified", "bigint", "Windows whose counts never agreed."),
         Column("messages", "bigint", "Messages loaded."),
-        Column("rejected", "bigint", "Records that could not be typed, or only after repair."),
+        Column("rejected", "bigint", "Records that could not be loaded exactly as they came."),
         Column("requests", "bigint", "Requests sent, repeated ones included."),
         Column("retries", "bigint", "Requests repeated after a failure."),
         Column("seconds", "double", "Duration of reading, seconds."),
@@ -292,12 +292,25 @@ SYNC_RUNS = Table(
 
 REJECTED_RECORDS = Table(
     name="rejected_records",
-    description="Records the API sent that could not be typed faithfully, whole.",
+    description="Records the API sent that could not be loaded exactly as they came, whole.",
     columns=(
-        _CHAT_ID,
-        Column("message_id", "bigint", "The message's id where it could be read."),
+        Column(
+            "chat_id",
+            "bigint",
+            "The chat: `chats.id`; -1 where the record tells none.",
+            nullable=False,
+        ),
+        # Never null in other records: a message that cannot be named protects its whole window.
+        Column(
+            "message_id",
+            "bigint",
+            "The message's id where it could be read; -1 in records that are not messages.",
+        ),
         Column("reason", "text", "What is wrong with the record."),
         Column("payload", "text", "The record's JSON text as it came."),
+        Column(
+            "table_name", "text", "The table it was meant for; null in rows of earlier versions."
+        ),
         _SYNCED_AT,
     ),
 )
@@ -348,8 +361,8 @@ TABLES: Mapping[str, Table] = {
 
 # Which tables a resource of the source writes; the first is its own.
 RESOURCE_TABLES: Mapping[str, tuple[Table, ...]] = {
-    "phone_numbers": (PHONE_NUMBERS,),
-    "chats": (CHATS, CHAT_HANDLES),
+    "phone_numbers": (PHONE_NUMBERS, REJECTED_RECORDS),
+    "chats": (CHATS, CHAT_HANDLES, REJECTED_RECORDS),
     "chat_messages": (
         CHAT_MESSAGES,
         ATTACHMENTS,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta, timezone
+from itertools import pairwise
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -123,7 +125,8 @@ REACTIONS = st.fixed_dictionaries(
     },
 )
 MESSAGES = st.fixed_dictionaries(
-    {"id": INT64, "sent_at": INSTANTS},
+    # Small ids are those of records that a test adds.
+    {"id": st.integers(1_000, 2**63 - 1), "sent_at": INSTANTS},
     optional={
         "text": TEXTS,
         "delivered_at": st.none() | INSTANTS,
@@ -133,13 +136,26 @@ MESSAGES = st.fixed_dictionaries(
         "sent_from": TEXTS,
         "chat_handle_id": st.none() | INT64,
         "attachments": st.none() | st.lists(ATTACHMENTS, max_size=3),
-        "reactions": st.none() | st.lists(REACTIONS, max_size=3),
+        "reactions": st.none() | st.lists(REACTIONS, max_size=3, unique_by=itemgetter("id")),
         "subject": TEXTS,
         "effect": st.none() | st.fixed_dictionaries({"name": NAMES}),
     },
 )
-LISTS = st.lists(MESSAGES, max_size=6)
-PAGES = st.lists(LISTS, max_size=4)
+LISTS = st.lists(MESSAGES, max_size=6, unique_by=itemgetter("id"))
+
+
+def lists_of_one_reading(least: int, most: int) -> st.SearchStrategy[list[list[Record]]]:
+    """So many lists of records; no id stands twice in all of them."""
+    return st.builds(
+        lambda found, cuts: [
+            found[start:stop] for start, stop in pairwise([0, *sorted(cuts), len(found)])
+        ],
+        st.lists(MESSAGES, max_size=9, unique_by=itemgetter("id")),
+        st.lists(st.integers(0, 9), min_size=least - 1, max_size=most - 1),
+    )
+
+
+PAGES = lists_of_one_reading(1, 4)
 
 
 def test_the_contracts_own_example_arrives_exactly() -> None:
@@ -297,4 +313,4 @@ def test_a_page_that_is_no_json_is_rejected_whole_and_costs_no_other(content: by
     assert decoded.records.root["id"].to_pylist() == [1, 2]
     (lost,) = decoded.records.rejected
     assert lost.reason.startswith("a whole page: ")
-    assert (lost.message_id, lost.payload, lost.repaired) == (None, content.decode(), False)
+    assert (lost.id, lost.payload, lost.repaired) == (None, content.decode(), False)

@@ -22,6 +22,7 @@ from tests.test_decoding import (
     body,
     decode,
     decode_fast,
+    lists_of_one_reading,
     message,
 )
 
@@ -168,10 +169,9 @@ def test_the_page_size_does_not_count(found: list[list[Record]]) -> None:
 
 
 @LAW
-@given(LISTS, LISTS, LISTS)
-def test_neighbours_do_not_count(
-    before: list[Record], own: list[Record], after: list[Record]
-) -> None:
+@given(lists_of_one_reading(3, 3))
+def test_neighbours_do_not_count(found: list[list[Record]]) -> None:
+    before, own, after = found
     alone = digest_records(decode(body(*own)))
     records = decode(body(*before, *own), body(*after))
     part = records.slice(len(before), len(before) + len(own))

@@ -43,6 +43,7 @@ from tests.test_decoding import (
     assert_same,
     body,
     decode,
+    lists_of_one_reading,
     message,
     plain,
 )
@@ -246,7 +247,7 @@ def test_concatenating_pages_is_decoding_them_together(found: list[list[Record]]
 
 
 @LAW
-@given(st.tuples(LISTS, LISTS, LISTS))
+@given(lists_of_one_reading(3, 3))
 def test_concatenation_may_be_bracketed_anyhow(found: Sequence[list[Record]]) -> None:
     a, b, c = (decode(body(*page)) for page in found)
     left = concat_records(MESSAGE, [concat_records(MESSAGE, [a, b]), c])

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import json
 import re
+from codecs import BOM_UTF8
 from dataclasses import dataclass
+from typing import Any
+
+from linq_source.decoding.scanning import NOT_JSON, TooDeep, members
 
 # The usual layout: the list `data` from the start to right before `"meta":{...}}` at the end.
 # Inside a JSON string the quotes would be escaped, so a message's text cannot imitate it.
-_HEAD = re.compile(rb'\s*\{\s*"data"\s*:\s*\[')
+_HEAD = re.compile(rb"(?:%b)?" % BOM_UTF8 + rb'\s*\{\s*"data"\s*:\s*\[')
 _TAIL = re.compile(rb'\]\s*,\s*"meta"\s*:\s*(\{[^{}]*\})\s*\}\s*\Z')
 _TAIL_BYTES = 400
 _LIMIT = 2**53
@@ -27,18 +31,59 @@ class Envelope:
     total_count: int
     per_page: int
 
+    @property
+    def is_beyond_the_end(self) -> bool:
+        """Whether the counts leave nothing for the page."""
+        return (self.page - 1) * self.per_page >= self.total_count
+
 
 def read_envelope(body: bytes) -> Envelope:
     """The `meta` of a page's body.
 
     Raises `ValueError`, with a reason that quotes no content, when the body is not an object
-    with a list `data` and an object `meta` of four counts.
+    with a list `data` and an object `meta` of four counts. Where the counts leave nothing for
+    the page, `data` may be null: some servers write an empty list so.
     """
     match = _TAIL.search(body, max(0, len(body) - _TAIL_BYTES))
     if match is not None and _HEAD.match(body):
-        meta = json.loads(match.group(1))
-    else:
-        meta = _parse_whole(body)
+        return _envelope(json.loads(match.group(1)))
+    answer = _load(body)
+    is_null = "data" in answer and answer["data"] is None
+    if not is_null:
+        _check_list(answer, "data")
+    meta = answer.get("meta")
+    if not isinstance(meta, dict):
+        raise ValueError("no object 'meta' in the answer")
+    envelope = _envelope(meta)
+    if is_null and not envelope.is_beyond_the_end:
+        _check_list(answer, "data")
+    return envelope
+
+
+def check_list(body: bytes, key: str) -> None:
+    """Check that a body is an object with a list under `key`. Raises `ValueError` if not."""
+    _check_list(_load(body), key)
+
+
+def object_text(body: bytes, key: str) -> bytes:
+    """The text of the object that a body has under `key`. Raises `ValueError` without one."""
+    found = [text for name, _, text in members(_text_of(body), _DECODER) if name == key]
+    if not found or not found[-1].startswith("{"):
+        raise ValueError(f"no object '{key}' in the answer")
+    return found[-1].encode(errors="surrogateescape")
+
+
+def text_member(text: str, key: str) -> str | None:
+    """A text, or the text of a number, under `key` of an object; None where there is none."""
+    try:
+        found = [value for name, value, _ in members(text, _DECODER) if name == key]
+    except ValueError:
+        return None
+    value = found[-1] if found else None
+    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else None
+
+
+def _envelope(meta: dict[str, Any]) -> Envelope:
     values = {}
     for name in ("page", "total_pages", "total_count", "per_page"):
         value = meta.get(name)
@@ -50,29 +95,38 @@ def read_envelope(body: bytes) -> Envelope:
     return Envelope(**values)
 
 
-def check_list(body: bytes, key: str) -> None:
-    """Check that a body is an object with a list under `key`. Raises `ValueError` if not."""
-    answer = _load(body)
-    if not isinstance(answer.get(key), list):
+def _check_list(answer: dict[str, Any], key: str) -> None:
+    value = answer.get(key)
+    if not (isinstance(value, list) or (isinstance(value, TooDeep) and value.is_list)):
         raise ValueError(f"no list '{key}' in the answer")
 
 
-def _parse_whole(body: bytes) -> dict[str, object]:
-    answer = _load(body)
-    if not isinstance(answer.get("data"), list):
-        raise ValueError("no list 'data' in the answer")
-    meta = answer.get("meta")
-    if not isinstance(meta, dict):
-        raise ValueError("no object 'meta' in the answer")
-    return meta
+def _parse_int(text: str) -> float:
+    # Python refuses thousands of digits; those of a record are the decoder's affair.
+    return int(text) if len(text) < 20 else float(text)
 
 
-def _load(body: bytes) -> dict[str, object]:
+_DECODER = json.JSONDecoder(parse_int=_parse_int)
+
+
+def _text_of(body: bytes) -> str:
+    if b"\0" in body[:4]:
+        raise ValueError("the answer is not in UTF-8")
+    # Bytes that are not UTF-8 are their record's own affair.
+    return body.decode("utf-8-sig", errors="surrogateescape")
+
+
+def _load(body: bytes) -> dict[str, Any]:
+    text = _text_of(body)
     try:
-        answer = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        kind = "an HTML page" if body.lstrip()[:1] == b"<" else "not JSON"
-        raise ValueError(f"the answer is {kind}") from error
+        answer, end = _DECODER.raw_decode(text, len(text) - len(text.lstrip()))
+        if text[end:].strip():
+            raise ValueError(NOT_JSON)
+    except RecursionError:
+        answer = {name: value for name, value, _ in members(text, _DECODER)}
+    except ValueError as error:
+        kind = "an HTML page" if text.lstrip()[:1] == "<" else None
+        raise ValueError(f"the answer is {kind}" if kind else NOT_JSON) from error
     if not isinstance(answer, dict):
         raise ValueError("the answer is not a JSON object")
     return answer

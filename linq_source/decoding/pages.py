@@ -7,6 +7,7 @@ through `salvage`. Fields the contract does not know are kept: see `drift`.
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -27,6 +28,7 @@ from linq_source.decoding.records import (
     row_numbers,
 )
 from linq_source.decoding.salvage import salvage_page
+from linq_source.decoding.scanning import is_nested_deeply
 from linq_source.instants import MAX_US, MIN_US
 
 _META = pa.struct(
@@ -54,6 +56,7 @@ def decode_pages(bodies: Sequence[bytes], shape: Shape, key: str = "data") -> De
     """
     if not bodies:
         return Decoded(empty_records(shape), ())
+    bodies = [body.removeprefix(BOM_UTF8) for body in bodies]
     try:
         return _decode_block(bodies, shape, key)
     except _Refused:
@@ -105,14 +108,13 @@ def _decode_block(bodies: Sequence[bytes], shape: Shape, key: str) -> Decoded:
         raise _Refused from error
 
 
-# pyarrow.json ends the process for lists within lists some thousands deep. Such depth shows in
-# closing brackets one after the other; a few are no reason to refuse.
-_DEEP = tuple(text * 16 for text in (b"]", b"}", b"]}"))
+# pyarrow.json ends the process for lists within lists some thousands deep.
+_DEEPEST = 32
 
 
 def _is_parsable(body: bytes) -> bool:
     """Whether a body may be given to the fast parser: an object, UTF-8, not nested deeply."""
-    if body.lstrip()[:1] != b"{" or any(deep in body for deep in _DEEP):
+    if body.lstrip()[:1] != b"{" or is_nested_deeply(body, _DEEPEST):
         return False
     if body.isascii():
         return True
@@ -170,6 +172,22 @@ def _refuse_nulls(rows: pa.StructArray) -> None:
         raise _Refused
 
 
+def _refuse_missing(column: pa.ChunkedArray) -> None:
+    is_blank = pa.types.is_string(column.type) and pc.any(
+        pc.equal(pc.utf8_trim_whitespace(column), "")
+    )
+    if column.null_count or (is_blank and is_blank.as_py()):
+        raise _Refused
+
+
+def _refuse_repeats(rows: pa.Table, key: Sequence[str]) -> None:
+    """A key that stands twice: in one answer the slow path tells, over several nothing is wrong."""
+    if pc.count_distinct(rows[key[0]]).as_py() < rows.num_rows and (
+        len(key) == 1 or rows.group_by(list(key)).aggregate([]).num_rows < rows.num_rows
+    ):
+        raise _Refused
+
+
 def _refuse_beyond_range(rows: pa.Table) -> None:
     """Instants no destination holds, and unknown numbers that a double has already rounded."""
     for column in rows.columns:
@@ -190,15 +208,16 @@ def _flatten(rows: pa.StructArray, shape: Shape, bodies: Sequence[bytes], key: s
         root, columns, shape.root, set(shape.children), bodies, key, ""
     )
     for name in shape.required:
-        if root[name].null_count:
-            raise _Refused
+        _refuse_missing(root[name])
+    _refuse_repeats(root, shape.required[:1])
     _refuse_beyond_range(root)
     children = {}
     for field, table in shape.children.items():
         child = _flatten_children(columns[field], table, bodies, key, field)
-        for name in shape.child_required.get(field, ()):
-            if child[name].null_count:
-                raise _Refused
+        if keys := shape.child_required.get(field, ()):
+            for name in keys:
+                _refuse_missing(child[name])
+            _refuse_repeats(child, (*keys, ROW))
         _refuse_beyond_range(child)
         children[field] = child
     return Records(shape, root, children)

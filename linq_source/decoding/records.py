@@ -6,7 +6,7 @@ so that a selection of parents (`Records.take`) carries its children along.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -23,8 +23,8 @@ POSITION = "position"
 class Shape:
     """What a kind of record looks like: its table, and the tables of its lists by API field.
 
-    `required` are the root columns without which a record cannot be placed; `child_required`
-    the same for children, by API field.
+    `required` are the root columns without which a record cannot be placed, `id` the first;
+    `child_required` are those that tell children of one list apart, by API field.
     """
 
     root: Table
@@ -45,22 +45,30 @@ CHAT = Shape(
     required=("id",),
     child_required={"chat_handles": ("id",)},
 )
-PHONE_NUMBER = Shape(root=tables.PHONE_NUMBERS, children={}, required=("id",), child_required={})
+PHONE_NUMBER = Shape(
+    root=tables.PHONE_NUMBERS,
+    children={},
+    # A number is asked for its chats by what it is, not by its id.
+    required=("id", "phone_number"),
+    child_required={},
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A record that could not be typed faithfully.
+    """A record that could not be loaded exactly as it came.
 
     `repaired` tells that it was loaded all the same, with what `reason` says changed.
     `near_us` is the instant it stands at: its own `sent_at`, or that of a neighbour in the list.
+    `repeat` counts the equal records before it in the same answer.
     """
 
-    message_id: int | None
+    id: int | None
     reason: str
     payload: str
     near_us: int | None
     repaired: bool
+    repeat: int = 0
 
 
 @dataclass(frozen=True)
@@ -104,6 +112,11 @@ class Records:
             shifted = pc.subtract(part[ROW], pa.scalar(start, pa.int64()))
             children[name] = part.set_column(0, ROW, shifted)
         return Records(self.shape, self.root.slice(start, stop - start), children)
+
+
+def distinct_rejected(rejected: Iterable[Rejected]) -> tuple[Rejected, ...]:
+    """Each once, however many answers had it."""
+    return tuple({(record.payload, record.repeat): record for record in rejected}.values())
 
 
 def _first_at_least(sorted_rows: pa.ChunkedArray, row: int) -> int:

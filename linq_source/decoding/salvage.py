@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Generator, Iterator
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -28,12 +28,12 @@ from linq_source.decoding.records import (
     child_schema,
     root_schema,
 )
+from linq_source.decoding.scanning import TooDeep, elements, members
 from linq_source.instants import parse_iso
 from linq_source.tables import Column, Table
 
 _INT64 = range(-(2**63), 2**63)
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_SPACE = re.compile(r"[ \t\r\n]*")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
 _LONGEST_NUMBER = 400
 
@@ -66,6 +66,29 @@ class _Page:
     root: list[dict[str, Any]] = field(default_factory=list)
     children: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     rejected: list[Rejected] = field(default_factory=list)
+    ids: set[int] = field(default_factory=set)
+    payloads: Counter[str] = field(default_factory=Counter)
+
+    def reject(
+        self, row: dict[str, Any], reasons: list[str], payload: str, near_us: int | None
+    ) -> int | None:
+        """Keep a record whole that is not loaded; gives the instant it stands at."""
+        near_us = row.get("sent_at", near_us)
+        self._add(Rejected(row.get("id"), "; ".join(reasons), payload, near_us, repaired=False))
+        return near_us
+
+    def accept(self, row: dict[str, Any], reasons: list[str], payload: str) -> int | None:
+        """Load a record, kept whole as well where it is not loaded as it came."""
+        self.ids.add(row["id"])
+        self.root.append(row)
+        near_us = row.get("sent_at")
+        if reasons:
+            self._add(Rejected(row["id"], "; ".join(reasons), payload, near_us, repaired=True))
+        return near_us
+
+    def _add(self, record: Rejected) -> None:
+        self.rejected.append(replace(record, repeat=self.payloads[record.payload]))
+        self.payloads[record.payload] += 1
 
 
 def salvage_page(body: bytes, shape: Shape, key: str) -> Records:
@@ -73,8 +96,8 @@ def salvage_page(body: bytes, shape: Shape, key: str) -> Records:
     text = body.decode("utf-8", errors="surrogateescape")
     page = _Page(shape, children={name: [] for name in shape.children})
     last_us: int | None = None
-    for value, payload in _elements(text, key):
-        near_us = _read_record(page, value, _printable(payload), last_us)
+    for value, payload in elements(text, key, _DECODER):
+        near_us = _read_record(page, value, payload, last_us)
         last_us = near_us if near_us is not None else last_us
     _place_leading(page)
     return Records(
@@ -99,46 +122,65 @@ def _place_leading(page: _Page) -> None:
     ]
 
 
-def _read_record(page: _Page, value: Any, payload: str, last_us: int | None) -> int | None:
+def _read_record(page: _Page, value: Any, text: str, last_us: int | None) -> int | None:
     """Type one record into `page`; gives the instant it stands at, where it can be read."""
-    if not isinstance(value, _Pairs):
-        page.rejected.append(Rejected(None, "not an object", payload, last_us, repaired=False))
+    payload = _printable(text)
+    shape = page.shape
+    if not isinstance(value, _Pairs | TooDeep):
+        page.reject({}, ["not an object"], payload, last_us)
         return None
     reasons: list[str] = []
-    members = _members(value, reasons)
-    row = _typed(members, page.shape.root, set(page.shape.children), reasons)
-    near_us = row.get("sent_at", last_us)
-    for name in page.shape.required:
-        if row.get(name) is None:
-            reason = "; ".join(reasons) if reasons else f"{name}: missing"
-            page.rejected.append(
-                Rejected(
-                    row.get("id"), reason, payload, near_us if near_us else last_us, repaired=False
-                )
+    try:
+        if not isinstance(value, _Pairs):
+            raise RecursionError
+        found = _members(value, reasons)
+        row = _typed(found, shape.root, set(shape.children), reasons)
+        children = {
+            name: _typed_children(
+                found.get(name), name, table, shape.child_required.get(name, ()), reasons
             )
-            return None
-    number = len(page.root)
-    for name, table in page.shape.children.items():
-        required = page.shape.child_required.get(name, ())
-        page.children[name].extend(
-            _typed_children(members.get(name), name, table, required, number, reasons)
-        )
-    page.root.append(row)
-    if reasons:
-        page.rejected.append(
-            Rejected(row["id"], "; ".join(reasons), payload, near_us, repaired=True)
-        )
-    return near_us
+            for name, table in shape.children.items()
+        }
+    except RecursionError:
+        row = _typed_keys(text, shape)
+        return page.reject(row, ["nested too deeply"], payload, last_us)
+    missing = next((name for name in shape.required if _is_missing(row.get(name))), None)
+    if missing is not None:
+        if not any(reason.startswith(f"{missing}: ") for reason in reasons):
+            reasons.append(f"{missing}: missing")
+        return page.reject(row, reasons, payload, last_us)
+    if row["id"] in page.ids:
+        reasons.append("id: stands twice in one answer, the first record loaded")
+        return page.reject(row, reasons, payload, last_us)
+    for name, rows in children.items():
+        page.children[name].extend({ROW: len(page.root), **child} for child in rows)
+    return page.accept(row, reasons, payload)
+
+
+def _typed_keys(text: str, shape: Shape) -> dict[str, Any]:
+    """What identifies and places a record, as far as it can be read beside what is too deep."""
+    keys = {column.source for column in shape.root.columns if column.name in shape.required}
+    try:
+        found = {name: value for name, value, _ in members(text, _DECODER) if name in keys}
+    except ValueError:
+        return {}
+    return _typed(found, shape.root, set(), [])
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def _typed_children(
-    value: Any, name: str, table: Table, required: tuple[str, ...], row: int, reasons: list[str]
-) -> Iterator[dict[str, Any]]:
+    value: Any, name: str, table: Table, required: tuple[str, ...], reasons: list[str]
+) -> list[dict[str, Any]]:
     if value is None:
-        return
+        return []
     if isinstance(value, _Pairs) or not isinstance(value, list):
         reasons.append(f"{name}: not a list, left out")
-        return
+        return []
+    children = []
+    keys = set()
     for position, item in enumerate(value):
         if not isinstance(item, _Pairs):
             reasons.append(f"{name}[{position}]: not an object, left out")
@@ -150,7 +192,13 @@ def _typed_children(
         if missing is not None:
             reasons.append(f"{name}[{position}]: no usable {missing}, left out")
             continue
-        yield {ROW: row, POSITION: position, **child}
+        key = tuple(child[column] for column in required)
+        if key and key in keys:
+            reasons.append(f"{name}[{position}]: {required[0]} stands twice, the first kept")
+            continue
+        keys.add(key)
+        children.append({POSITION: position, **child})
+    return children
 
 
 def _members(pairs: _Pairs, reasons: list[str]) -> dict[str, Any]:
@@ -188,6 +236,8 @@ def _typed_value(value: Any, column: Column, reasons: list[str]) -> Any:
         if column.type == "text" and value.is_number:
             return value.text
         raise _Unreadable("a number that is not one")
+    if isinstance(value, TooDeep):
+        raise _Unreadable("nested too deeply")
     if column.type == "text":
         if isinstance(value, _Pairs | list):
             raise _Unreadable("an object or list where text belongs")
@@ -277,44 +327,6 @@ def _table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
 
 
-def _elements(text: str, key: str) -> Iterator[tuple[Any, str]]:
-    """Every element of the list under `key` of the outermost object, with its own JSON text."""
-    decoder = json.JSONDecoder(
-        object_pairs_hook=_Pairs,
-        parse_constant=_NotJson,
-        parse_int=_parse_integer,
-        parse_float=_parse_fraction,
-    )
-    try:
-        at = _expect(text, _skip(text, 0), "{")
-        while text[at] != "}":
-            name, at = decoder.raw_decode(text, at)
-            at = _skip(text, _expect(text, _skip(text, at), ":"))
-            if name == key and text[at] == "[":
-                at = yield from _list_elements(text, at, decoder)
-            else:
-                _, at = decoder.raw_decode(text, at)
-            at = _skip(text, at)
-            at = _skip(text, at + 1) if text[at] == "," else at
-    except (IndexError, RecursionError) as error:
-        raise ValueError("the answer is not JSON") from error
-
-
-def _list_elements(
-    text: str, at: int, decoder: json.JSONDecoder
-) -> Generator[tuple[Any, str], None, int]:
-    at = _skip(text, at + 1)
-    while text[at] != "]":
-        value, end = decoder.raw_decode(text, at)
-        yield value, text[at:end]
-        at = _skip(text, end)
-        if text[at] == ",":
-            at = _skip(text, at + 1)
-        elif text[at] != "]":
-            raise ValueError("the answer is not JSON")
-    return at + 1
-
-
 def _parse_integer(text: str) -> int | _NotJson:
     return int(text) if len(text) <= _LONGEST_NUMBER else _NotJson(text)
 
@@ -329,12 +341,9 @@ def _parse_fraction(text: str) -> float | _NotJson:
     return _NotJson(text)
 
 
-def _skip(text: str, at: int) -> int:
-    match = _SPACE.match(text, at)
-    return match.end() if match else at
-
-
-def _expect(text: str, at: int, character: str) -> int:
-    if text[at] != character:
-        raise ValueError("the answer is not JSON")
-    return _skip(text, at + 1)
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_Pairs,
+    parse_constant=_NotJson,
+    parse_int=_parse_integer,
+    parse_float=_parse_fraction,
+)

@@ -27,9 +27,24 @@ def digest_records(records: Records, rejected: Iterable[Rejected] = ()) -> str:
     _update(state, records.root, records.shape.root)
     for name, table in records.shape.children.items():
         _update(state, _without_queries(records.children[name]), table)
+    _update_rejected(state, rejected)
+    return _text(state)
+
+
+def digest_rejected(rejected: Iterable[Rejected]) -> str:
+    """A short text that changes when a record is added, goes or changes, whatever their order."""
+    state = blake2b(digest_size=_DIGEST_BYTES)
+    _update_rejected(state, sorted(rejected, key=lambda record: record.payload))
+    return _text(state)
+
+
+def _update_rejected(state: blake2b, rejected: Iterable[Rejected]) -> None:
     for record in rejected:
         state.update(b"rejected")
         state.update(blake2b(record.payload.encode()).digest())
+
+
+def _text(state: blake2b) -> str:
     return base64.urlsafe_b64encode(state.digest()).decode()
 
 

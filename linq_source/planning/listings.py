@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import json
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from zlib import crc32
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from linq_source.decoding.envelope import check_list
+from linq_source.decoding.envelope import check_list, object_text, text_member
 from linq_source.decoding.pages import decode_pages
 from linq_source.decoding.records import (
     CHAT,
     PHONE_NUMBER,
     Records,
+    Rejected,
     Shape,
     concat_records,
+    distinct_rejected,
     row_numbers,
 )
-from linq_source.planning.digests import digest_records
+from linq_source.planning.digests import digest_records, digest_rejected
 from linq_source.planning.walking import ATTEMPTS, Asking
 from linq_source.planning.windows import Ask
 from linq_source.settings import Shard
@@ -76,7 +79,10 @@ class ChatRequest:
 
 @dataclass(frozen=True)
 class ChatList:
-    """Chats, each once. `complete` tells that counts prove nothing is missing."""
+    """Chats, each once. `complete` tells that counts prove nothing is missing.
+
+    A record of which nobody can tell which chat it is may be any: then something is.
+    """
 
     records: Records
     complete: bool
@@ -94,7 +100,7 @@ def read_chat_list(phone_number: str, per_page: int) -> Asking[ChatList]:
     for _ in range(ATTEMPTS):
         records, is_whole = yield from _walk_list(phone_number, per_page)
         if is_whole:
-            return ChatList(records, complete=True)
+            return ChatList(records, complete=all(lost.id is not None for lost in records.rejected))
         seen.append(records)
     return ChatList(distinct(concat_records(CHAT, seen)), complete=False)
 
@@ -108,7 +114,7 @@ def _walk_list(phone_number: str, per_page: int) -> Asking[tuple[Records, bool]]
     (first,) = yield Ask((ListRequest(phone_number, 1, per_page),))
     total_count = first.envelope.total_count
     found = [decode_pages([first.body], CHAT).records]
-    seen = set(found[0].root["id"].to_pylist())
+    seen = _identities(found[0])
     is_same = True
     # There are no more pages than chats, whatever the answer claims.
     last = min(first.envelope.total_pages, total_count, MAX_LIST_PAGES)
@@ -118,11 +124,17 @@ def _walk_list(phone_number: str, per_page: int) -> Asking[tuple[Records, bool]]
         is_same = is_same and all(page.envelope.total_count == total_count for page in pages)
         more = decode_pages([page.body for page in pages], CHAT).records
         found.append(more)
-        ids = set(more.root["id"].to_pylist())
-        if ids <= seen:
+        identities = _identities(more)
+        if identities <= seen:
             break
-        seen |= ids
+        seen |= identities
     return distinct(concat_records(CHAT, found)), is_same and len(seen) == total_count
+
+
+def _identities(records: Records) -> set[object]:
+    """What tells the received records apart, those included that are not loaded."""
+    lost = {(r.payload, r.repeat) for r in records.rejected if not r.repaired}
+    return lost | set(records.root["id"].to_pylist())
 
 
 def read_one_chat(chat_id: int) -> Asking[ChatList]:
@@ -132,20 +144,28 @@ def read_one_chat(chat_id: int) -> Asking[ChatList]:
 
 
 def decode_chat(body: bytes) -> Records:
-    """The answer of `/chats/{id}`. Raises `ValueError` when it holds no chat."""
-    answer = json.loads(body)
-    if not isinstance(answer, dict) or not isinstance(answer.get("data"), dict):
-        raise ValueError("no object 'data' in the answer")
-    records = decode_pages([json.dumps({"data": [answer["data"]]}).encode()], CHAT).records
-    if len(records) != 1:
-        raise ValueError("the chat in the answer has no usable id")
-    return records
+    """The answer of `/chats/{id}`. Raises `ValueError` when it holds no object."""
+    record = object_text(body, "data")
+    return decode_pages([b'{"data":[' + record + b"]}"], CHAT).records
 
 
 def decode_phone_numbers(body: bytes) -> Records:
     """The answer of `/phone_numbers`. Raises `ValueError` when it is not one."""
     check_list(body, "phone_numbers")
     return distinct(decode_pages([body], PHONE_NUMBER, key="phone_numbers").records)
+
+
+def numbers_of(records: Records) -> list[str | None]:
+    """The numbers to ask for chats; None for a record that does not tell its number.
+
+    A record that is not loaded, for want of a usable id, may tell it all the same.
+    """
+    numbers: list[str | None] = records.root["phone_number"].to_pylist()
+    for lost in records.rejected:
+        if not lost.repaired:
+            number = text_member(lost.payload, "phone_number")
+            numbers.append(number if number and number.strip() else None)
+    return list(dict.fromkeys(numbers))
 
 
 def join_lists(lists: Sequence[ChatList], shape: Shape = CHAT) -> ChatList:
@@ -155,7 +175,8 @@ def join_lists(lists: Sequence[ChatList], shape: Shape = CHAT) -> ChatList:
 
 
 def distinct(records: Records) -> Records:
-    """Each id once (the last wins), ordered by id."""
+    """Each id once (the last wins), ordered by id; each rejected record once."""
+    records = replace(records, rejected=distinct_rejected(records.rejected))
     if len(records) == 0:
         return records
     numbered = pa.table({"id": records.root["id"], "row": row_numbers(len(records))})
@@ -165,20 +186,25 @@ def distinct(records: Records) -> Records:
 
 def of_shard(records: Records, shard: Shard | None) -> Records:
     """The chats of a shard. What the list had that is no chat stands with the first shard."""
-    if shard is None or len(records) == 0:
+    if shard is None:
+        return records
+    rejected = tuple(lost for lost in records.rejected if (lost.id or 0) in shard)
+    records = replace(records, rejected=rejected)
+    if len(records) == 0:
         return records
     rest = _remainder(records.root["id"], shard.count)
-    found = _where(records, pc.equal(rest, pa.scalar(shard.index, pa.int64())))
-    return found if shard.index == 0 else replace(found, rejected=())
+    return _where(records, pc.equal(rest, pa.scalar(shard.index, pa.int64())))
 
 
 def changed_groups(records: Records, known: Mapping[str, str]) -> tuple[Records, dict[str, str]]:
     """The rows of every group whose content is not as known, and the digests now.
 
-    Rows form groups by `id % DIGEST_GROUPS`.
+    Rows form groups by `id % DIGEST_GROUPS`; rejected records form others, so that one is told
+    again only where it, and not its neighbour, has changed.
     """
+    rejected, digests = _changed_rejected(records.rejected, known)
     if len(records) == 0:
-        return records, {}
+        return replace(records, rejected=rejected), digests
     group = _remainder(records.root["id"], DIGEST_GROUPS).combine_chunks()
     order = pc.sort_indices(
         pa.table({"group": group, "id": records.root["id"]}),
@@ -186,7 +212,6 @@ def changed_groups(records: Records, known: Mapping[str, str]) -> tuple[Records,
     ).cast(pa.int64())
     records = records.take(order)
     runs = pc.run_end_encode(group.take(order), run_end_type=pa.int64())
-    digests = {}
     changed = []
     start = 0
     for name, end in zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True):
@@ -195,7 +220,22 @@ def changed_groups(records: Records, known: Mapping[str, str]) -> tuple[Records,
         if known.get(str(name)) != digests[str(name)]:
             changed.append(part)
         start = end
-    return concat_records(records.shape, changed), digests
+    return replace(concat_records(records.shape, changed), rejected=rejected), digests
+
+
+def _changed_rejected(
+    rejected: Sequence[Rejected], known: Mapping[str, str]
+) -> tuple[tuple[Rejected, ...], dict[str, str]]:
+    """The rejected records of every group that is not as known, and the digests now."""
+    groups: dict[str, list[Rejected]] = defaultdict(list)
+    for lost in rejected:
+        number = crc32(lost.payload.encode()) if lost.id is None else lost.id
+        groups[f"rejected {number % DIGEST_GROUPS}"].append(lost)
+    digests = {name: digest_rejected(group) for name, group in groups.items()}
+    changed = [
+        lost for name, group in groups.items() if known.get(name) != digests[name] for lost in group
+    ]
+    return tuple(changed), digests
 
 
 def without_groups(known: Mapping[str, str], ids: Iterable[int]) -> dict[str, str]:

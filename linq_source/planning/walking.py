@@ -20,6 +20,7 @@ from linq_source.decoding.records import (
     Records,
     Rejected,
     concat_records,
+    distinct_rejected,
     row_numbers,
 )
 from linq_source.instants import floor_day
@@ -173,7 +174,7 @@ def _judge(window: Window, pages: list[Page]) -> WindowRead:
 def _arrange(records: Records, window: Window) -> tuple[Records, int, int]:
     """The distinct records inside the window in order; how many were distinct; how many beyond."""
     records = _distinct(records)
-    lost = _distinct_rejected(records.rejected)
+    lost = distinct_rejected(records.rejected)
     received = len(records) + sum(not record.repaired for record in lost)
     records = _ordered(records)
     instants = records.root["sent_at"].cast(pa.int64()).combine_chunks()
@@ -204,10 +205,6 @@ def _distinct(records: Records) -> Records:
     numbered = pa.table({"id": ids, "row": row_numbers(len(records))})
     last = numbered.group_by("id").aggregate([("row", "max")])["row_max"].combine_chunks()
     return records.take(last.take(pc.sort_indices(last)))
-
-
-def _distinct_rejected(rejected: tuple[Rejected, ...]) -> tuple[Rejected, ...]:
-    return tuple({record.payload: record for record in rejected}.values())
 
 
 def _ordered(records: Records) -> Records:

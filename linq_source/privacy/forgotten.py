@@ -94,6 +94,8 @@ class Forgotten:
         """The listed chats without some."""
         if not gone:
             return chats
+        rejected = tuple(lost for lost in chats.rejected if lost.id not in gone)
+        chats = replace(chats, rejected=rejected)
         mask = pc.is_in(chats.root["id"], value_set=pa.array(sorted(gone), pa.int64()))
         return chats.take(row_numbers(len(chats)).filter(pc.invert(mask).combine_chunks()))
 

@@ -14,6 +14,7 @@ from linq_source.decoding.records import (
     POSITION,
     ROW,
     Records,
+    Rejected,
     concat_records,
     row_numbers,
 )
@@ -25,6 +26,8 @@ from linq_source.tables import SYNCED_AT, TOMBSTONE, Table
 Rows = Mapping[str, pa.Table]
 
 _TIMESTAMP = tables.ARROW_TYPES["timestamp"]
+# Where a column that is never null has nothing to say: no record has this id.
+_NO_ID = -1
 
 
 def message_rows(
@@ -51,7 +54,14 @@ def message_rows(
             synced_at_us,
             tombstones,
         )
-    rows[tables.REJECTED_RECORDS.name] = _rejected_rows(parts, synced_at_us)
+    rejected = [
+        _rejected_row(record, tables.CHAT_MESSAGES, part.window.chat_id, record.id)
+        for part in parts
+        for record in part.records.rejected
+    ]
+    rows[tables.REJECTED_RECORDS.name] = _from_dicts(
+        rejected, tables.REJECTED_RECORDS, synced_at_us
+    )
     return rows
 
 
@@ -61,13 +71,14 @@ def chat_rows(records: Records, synced_at_us: int) -> dict[str, pa.Table]:
     for field, table in records.shape.children.items():
         keys = {"chat_id": records.root["id"]}
         rows[table.name] = _child_rows(records, field, table, keys, synced_at_us)
-    return rows
+    return rows | _rejected_of_list(records, synced_at_us)
 
 
 def phone_number_rows(records: Records, synced_at_us: int) -> dict[str, pa.Table]:
     """The rows of phone numbers."""
     table = tables.PHONE_NUMBERS
-    return {table.name: _conform(records.root, table, {}, synced_at_us)}
+    rows = {table.name: _conform(records.root, table, {}, synced_at_us)}
+    return rows | _rejected_of_list(records, synced_at_us)
 
 
 def ledger_rows(windows: Sequence[LedgerWindow], synced_at_us: int) -> dict[str, pa.Table]:
@@ -95,18 +106,27 @@ def run_row(values: Mapping[str, Any], synced_at_us: int) -> dict[str, pa.Table]
     return {tables.SYNC_RUNS.name: _from_dicts([dict(values)], tables.SYNC_RUNS, synced_at_us)}
 
 
-def _rejected_rows(parts: Sequence[Part], synced_at_us: int) -> pa.Table:
+def _rejected_of_list(records: Records, synced_at_us: int) -> dict[str, pa.Table]:
+    """The rejected records of a listing; no table where everything was loaded as it came."""
+    table = records.shape.root
     rows = [
-        {
-            "chat_id": part.window.chat_id,
-            "message_id": record.message_id,
-            "reason": record.reason,
-            "payload": record.payload,
-        }
-        for part in parts
-        for record in part.records.rejected
+        _rejected_row(record, table, record.id if table is tables.CHATS else None, _NO_ID)
+        for record in records.rejected
     ]
-    return _from_dicts(rows, tables.REJECTED_RECORDS, synced_at_us)
+    name = tables.REJECTED_RECORDS.name
+    return {name: _from_dicts(rows, tables.REJECTED_RECORDS, synced_at_us)} if rows else {}
+
+
+def _rejected_row(
+    record: Rejected, table: Table, chat_id: int | None, message_id: int | None
+) -> dict[str, Any]:
+    return {
+        "chat_id": _NO_ID if chat_id is None else chat_id,
+        "message_id": message_id,
+        "reason": record.reason,
+        "payload": record.payload,
+        "table_name": table.name,
+    }
 
 
 def _from_dicts(rows: list[dict[str, Any]], table: Table, synced_at_us: int) -> pa.Table:
@@ -143,7 +163,7 @@ def _child_rows(
     for name in table.key:
         # A key is never null; no child has this one.
         marks.setdefault(
-            name, pa.chunked_array([pa.repeat(pa.scalar(-1, pa.int64()), len(childless))])
+            name, pa.chunked_array([pa.repeat(pa.scalar(_NO_ID, pa.int64()), len(childless))])
         )
     marks[TOMBSTONE] = pa.chunked_array([pa.repeat(pa.scalar(True), len(childless))])
     marked = _conform(table.schema.empty_table().select([]), table, marks, synced_at_us)
