@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linq_source.decoding.envelope import Envelope, check_list, read_envelope
-from linq_source.planning.listings import decode_phone_numbers
+from linq_source.decoding.pages import decode_pages
+from linq_source.decoding.records import MESSAGE
+from linq_source.planning.listings import decode_chat, decode_phone_numbers
 
 pytestmark = pytest.mark.quick
 
@@ -146,6 +148,58 @@ def test_data_that_is_no_list_is_refused_where_meta_ends_the_page(data: Any) -> 
 def test_a_page_without_data_is_refused_where_meta_ends_the_page() -> None:
     with pytest.raises(ValueError, match="no list 'data'"):
         read_envelope(body({"meta": META}))
+
+
+@pytest.mark.parametrize("first", ["data", "meta"])
+@pytest.mark.parametrize("start", [b"\xef\xbb\xbf", b"\xef\xbb\xbf \n", b" \r\n\t"])
+def test_a_byte_order_mark_and_blanks_before_the_answer_change_nothing(
+    first: str, start: bytes
+) -> None:
+    parts: dict[str, Any] = {"data": [{"id": 1}], "meta": META}
+    assert read_envelope(start + body({first: parts[first]} | parts)) == EXPECTED
+    numbers = start + b'{"phone_numbers": [{"id": 1, "phone_number": "+1"}]}'
+    assert decode_phone_numbers(numbers).root["id"].to_pylist() == [1]
+    assert decode_chat(start + b'{"data": {"id": 5}}').root["id"].to_pylist() == [5]
+
+
+@pytest.mark.parametrize("charset", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_an_answer_in_another_encoding_is_refused(charset: str) -> None:
+    content = json.dumps({"data": [], "meta": META | {"total_count": 0}}).encode(charset)
+    for read in (read_envelope, decode_phone_numbers, decode_chat):
+        with pytest.raises(ValueError, match=r"^the answer is not in UTF-8$"):
+            read(content)
+
+
+@pytest.mark.parametrize(
+    ("meta", "is_empty"),
+    [
+        ({"page": 1, "total_pages": 0, "total_count": 0, "per_page": 100}, True),
+        ({"page": 1, "total_pages": 0, "total_count": 0, "per_page": 0}, True),
+        ({"page": 3, "total_pages": 2, "total_count": 200, "per_page": 100}, True),
+        ({"page": 2, "total_pages": 2, "total_count": 101, "per_page": 100}, False),
+        ({"page": 1, "total_pages": 1, "total_count": 1, "per_page": 100}, False),
+    ],
+)
+def test_a_list_that_is_null_is_empty_where_the_counts_say_so(
+    meta: dict[str, int], is_empty: bool
+) -> None:
+    content = body({"data": None, "meta": meta})
+    if is_empty:
+        assert read_envelope(content) == Envelope(**meta)
+        decoded = decode_pages([content, content], MESSAGE)
+        assert (decoded.page_rows, len(decoded.records)) == ((0, 0), 0)
+    else:
+        with pytest.raises(ValueError, match=r"^no list 'data' in the answer$"):
+            read_envelope(content)
+
+
+def test_what_is_nested_deeply_hides_no_counts() -> None:
+    deep = b'{"meta": %s, "data": [{"more": %s}]}' % (
+        json.dumps(META).encode(),
+        b"[" * 100_000 + b"]" * 100_000,
+    )
+    assert read_envelope(deep) == EXPECTED
+    assert read_envelope(deep.replace(b"[{", b"[" + b"1" * 5_000 + b",{")) == EXPECTED
 
 
 def test_a_list_is_believed_under_its_key_only() -> None:

@@ -99,6 +99,10 @@ def cut_gzip(exchange: Exchange, right: bytes) -> Fault:
     return Fault(status=200, body=packed, headers={"Content-Encoding": "gzip"})
 
 
+def utf_16(exchange: Exchange, right: bytes) -> Fault:
+    return Fault(status=200, body=right.decode().encode("utf-16"))
+
+
 REFUSED = "connection refused"
 GZIP = {"Content_Encoding": "gzip"}
 NO_NUMBERS = "no list 'phone_numbers'"
@@ -127,6 +131,7 @@ PASSING: Mapping[str, Trouble] = {
     "{}": Trouble(body(b"{}"), "no list 'data'", NO_NUMBERS),
     "null": Trouble(body(b"null"), "not a JSON object"),
     "JSON cut short": Trouble(lambda _, right: Fault(status=200, body=right[:-30]), "not JSON"),
+    "UTF-16": Trouble(utf_16, "not in UTF-8"),
     "data is an object": Trouble(
         body(b'{"data":{},"phone_numbers":{},"meta":{"page":1}}'), "no list 'data'", NO_NUMBERS
     ),
@@ -167,12 +172,8 @@ def _garbled(exchange: Exchange, right: bytes) -> Fault:
     return Fault(status=200, body=b'{"data":[{]' + right[right.rindex(b',"meta"') :])
 
 
-def _utf_16(exchange: Exchange, right: bytes) -> Fault:
-    return Fault(status=200, body=right.decode().encode("utf-16"))
-
-
 # A page whose numbers can be believed and whose records cannot be read: counts tell.
-UNREADABLE: Mapping[str, Answer] = {"garbled inside": _garbled, "UTF-16": _utf_16}
+UNREADABLE: Mapping[str, Answer] = {"garbled inside": _garbled}
 
 
 @dataclass(frozen=True)
@@ -330,8 +331,7 @@ ONCE = [turn_of(turn) for turn in range(len(PASSING))]
 # Three outages, one after the other: at the first, at a middle, and at the last page.
 FOR_GOOD = in_groups(PASSING, 3)
 BROKEN = in_groups(FATAL, 3)
-UNREAD = [("garbled inside", "chats"), ("garbled inside", "first"), ("garbled inside", "last"),
-          ("UTF-16", "middle")]  # fmt: skip
+UNREAD = [("garbled inside", place) for place in ("chats", *PAGES)]
 WAITS = 3
 
 CASES = (

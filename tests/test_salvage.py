@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linq_source.decoding.pages import decode_pages
-from linq_source.decoding.records import MESSAGE, Records
+from linq_source.decoding.records import MESSAGE, Records, distinct_rejected
+from linq_source.decoding.scanning import is_nested_deeply
 from linq_source.instants import parse_iso
 from tests.test_decoding import (
     LAW,
@@ -23,6 +24,7 @@ from tests.test_decoding import (
     assert_same,
     body,
     decode,
+    decode_fast,
     lists_of_one_reading,
     message,
 )
@@ -265,8 +267,89 @@ def test_depth_of_nesting_costs_nobody(depth: int) -> None:
     assert decode(page_of(json.dumps(message(100)), bad)).root["id"].to_pylist() == [100, 1]
 
 
+def nested(depth: int, blank: str = "") -> str:
+    return f"[{blank}" * depth + f"]{blank}" * depth
+
+
+DEEP = {
+    "3,000 deep": nested(3_000),
+    "100,000 deep": nested(100_000),
+    "with blanks": nested(3_000, " \n"),
+    "objects with neighbours": '{"a":[],"b":' * 3_000 + "1" + ',"c":"]"}' * 3_000,
+    "text that closes": "[" + json.dumps("]" * 5_000) + "," + nested(3_000) + "]",
+}
+
+
+@pytest.mark.parametrize("deep", DEEP.values(), ids=DEEP)
 @pytest.mark.parametrize(
-    "content", ['b"null"', 'b\'{"data": [{"x": \' + b"[" * 20_000 + b"]" * 20_000 + b"}]}"']
+    "place", ['"id": 1, "more": %s', '"id": 1, "attachments": [{"x": %s}]', '"id": %s'],
+    ids=["in the record", "in a child", "in the place of its id"],
+)  # fmt: skip
+def test_a_record_that_is_nested_deeply_costs_itself_alone(deep: str, place: str) -> None:
+    good = [json.dumps(message(number)) for number in range(100, 199)]
+    bad = raw(message(), '"id": 1', place % deep)
+    records = decode(page_of(*good[:50], bad, *good[50:]))
+    assert records.root["id"].to_pylist() == list(range(100, 199))
+    (lost,) = records.rejected
+    id_ = None if place == '"id": %s' else 1
+    assert (lost.id, lost.payload, lost.near_us, lost.repaired) == (id_, bad, NEAR_US, False)
+    assert records.received == 100
+
+
+def test_many_records_that_are_nested_deeply_cost_themselves_alone() -> None:
+    good = [json.dumps(message(number)) for number in range(100, 150)]
+    bad = f'{{"more": {nested(20_000)}}}'
+    records = decode(page_of(*(text for one in good for text in (one, bad))))
+    assert records.root["id"].to_pylist() == list(range(100, 150))
+    assert [lost.payload for lost in records.rejected] == [bad] * 50
+    assert len(distinct_rejected(records.rejected)) == 50
+
+
+@pytest.mark.parametrize(
+    "text", ["]" * 1_000, "[" * 1_000, '"[\\' * 1_000, "x" * 3_000_000], ids=range(4)
+)
+def test_brackets_in_a_text_are_no_nesting(text: str) -> None:
+    page = body(message(text=text), message(2))
+    assert not is_nested_deeply(page, 5)
+    assert decode_fast(page).root["text"].to_pylist() == [text, "text 2"]
+
+
+def test_one_id_twice_in_an_answer_is_one_record_and_the_other_kept_whole() -> None:
+    again = json.dumps(message(1, text="again"))
+    records = decode(page_of(json.dumps(message()), again, again), body(message(1)))
+    assert records.root["text"].to_pylist() == ["text 1", "text 1"]
+    assert [(lost.id, lost.payload, lost.repeat) for lost in records.rejected] == [
+        (1, again, 0),
+        (1, again, 1),
+    ]
+    assert records.received == 4
+
+
+def test_one_reaction_twice_in_a_record_is_one_row_and_said() -> None:
+    reactions = [{"id": 8, "reaction": "love"}, {"id": 9}, {"id": 8, "reaction": "like"}]
+    bad = json.dumps(message(reactions=reactions, attachments=[{"id": "a"}, {"id": "a"}]))
+    other = message(200, reactions=[{"id": 8}])
+    records = decode(page_of(bad, json.dumps(other)))
+    found = records.children["reactions"].select(["_row", "position", "id", "reaction"])
+    assert [tuple(row.values()) for row in found.to_pylist()] == [
+        (0, 0, 8, "love"),
+        (0, 1, 9, None),
+        (1, 0, 8, None),
+    ]
+    assert records.children["attachments"]["position"].to_pylist() == [0, 1]
+    assert [(lost.reason, lost.payload, lost.repaired) for lost in records.rejected] == [
+        ("reactions[2]: id stands twice, the first kept", bad, True)
+    ]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        'b"null"',
+        'b\'{"data": [{"x": \' + b"[" * 20_000 + b"]" * 20_000 + b"}]}"',
+        'b\'{"data": [{"x": \' + b"[ " * 20_000 + b"] " * 20_000 + b"}]}"',
+        'b\'{"data": [\' + b\'{"a": "]", "b": \' * 20_000 + b"1" + b"}" * 20_000 + b"]}"',
+    ],
 )
 def test_no_page_ends_the_process(content: str) -> None:
     program = (

@@ -39,7 +39,7 @@ PROMISED = {
     "verified error",
     "sync_runs": "bound chats chats_skipped chats_failed windows_read windows_unchanged "
     "windows_unverified messages rejected requests retries seconds",
-    "rejected_records": "chat_id message_id reason payload",
+    "rejected_records": "chat_id message_id reason payload table_name",
     "attachment_files": "chat_message_id position chat_id attachment_id status sha256 size_bytes "
     "content_type bucket_path fetched_at http_status error attempts url_hash",
 }
@@ -66,9 +66,9 @@ def test_the_promised_tables_have_the_promised_columns() -> None:
     assert {name: table.key for name, table in TABLES.items()} == KEYS
 
 
-def test_every_table_belongs_to_one_resource() -> None:
+def test_every_table_belongs_to_one_resource_and_what_is_rejected_to_each() -> None:
     owned = [table.name for tables in RESOURCE_TABLES.values() for table in tables]
-    assert sorted(owned) == sorted(TABLES)
+    assert sorted(owned) == sorted([*TABLES, *["rejected_records"] * 2])
     assert all(tables[0].name == name for name, tables in RESOURCE_TABLES.items())
 
 
