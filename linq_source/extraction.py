@@ -25,6 +25,7 @@ from linq_source.planning.changes import Part, days_of
 from linq_source.planning.chats import read_chat
 from linq_source.planning.cursors import doubt, encode, is_settled, remembered
 from linq_source.planning.readings import ChatTask, LedgerWindow, Loaded, Reading
+from linq_source.planning.repeats import Owners
 from linq_source.planning.windows import Page, PageRequest, Window
 from linq_source.privacy.forgotten import NOTHING, Forgotten
 from linq_source.privacy.treatment import privacy_of
@@ -53,6 +54,14 @@ class Counts:
     attachments: int = 0
     reactions: int = 0
     rejected: int = 0
+
+    def add(self, parts: Sequence[Part], times: int) -> None:
+        """Count what parts bring, or with -1 take it back."""
+        for part in parts:
+            self.messages += times * len(part.records)
+            self.rejected += times * len(part.records.rejected)
+            self.attachments += times * part.records.children["attachments"].num_rows
+            self.reactions += times * part.records.children["reactions"].num_rows
 
 
 Listener = Callable[["Extraction"], None]
@@ -180,6 +189,7 @@ class Extraction:
         """
         todo = self._plan(cursors)
         buffer = _Buffer(synced_at_us)
+        owners = Owners()
         loaded_before = frozenset(self._loaded_chats)
         buffer.ledger.extend(self._failed_windows(self.counts.chats_failed))
         if not self.settings.is_stateless:
@@ -212,10 +222,12 @@ class Extraction:
                 if self.listener is not None:
                     self.listener(self)
                 if buffer.is_full:
+                    self._leave_out_repeats(buffer, owners)
                     yield buffer.flush()
         except LinqError as error:
             # What was read until here is whole; whoever owns the package decides about it.
             self.outage = error
+        self._leave_out_repeats(buffer, owners)
         yield buffer.flush()
 
     def _doubt(self, loaded: Loaded, cursors: MutableMapping[str, str]) -> None:
@@ -304,14 +316,21 @@ class Extraction:
         counts.windows_unverified += not loaded.verified
         counts.windows_loaded += len(loaded.ledger)
         parts, ledger = self._leave_out(loaded)
-        for part in parts:
-            counts.messages += len(part.records)
-            counts.rejected += len(part.records.rejected)
-            counts.attachments += part.records.children["attachments"].num_rows
-            counts.reactions += part.records.children["reactions"].num_rows
-            buffer.rows += len(part.records)
+        counts.add(parts, 1)
+        buffer.rows += sum(len(part.records) for part in parts)
         buffer.parts.extend(parts)
         buffer.ledger.extend(ledger)
+
+    def _leave_out_repeats(self, buffer: _Buffer, owners: Owners) -> None:
+        """Load no message that another chat has, too: a key has one row."""
+        parts = owners.leave_out_repeats(buffer.parts)
+        self.counts.add(buffer.parts, -1)
+        self.counts.add(parts, 1)
+        loaded = {part.window: len(part.records) for part in parts}
+        buffer.parts = parts
+        buffer.ledger = [
+            replace(row, messages=loaded.get(row.window, row.messages)) for row in buffer.ledger
+        ]
 
     def _leave_out(self, loaded: Loaded) -> tuple[Sequence[Part], Sequence[LedgerWindow]]:
         """What is loaded, without the rows of forgotten people.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from typing import Any
 
 import pytest
 
+from linq_source.sandbox import Exchange, Fault
+from linq_source.sandbox.answers import answer_to
 from tests.conftest import DAY_MS, NOW_MS, Loader
 from tests.truth import instant
 
@@ -162,3 +165,23 @@ def _iso(at_ms: int) -> str:
     at = instant(at_ms)
     assert at is not None
     return at.isoformat()
+
+
+def test_an_api_that_begins_with_a_byte_order_mark_and_writes_empty_lists_as_null(
+    neighbours: Loader,
+) -> None:
+    neighbours.world.add_chat(chat_id=2)
+    neighbours.world.chats[2].raw = '{"id": 2, "message_count": 0, "chat_handles": null}'
+
+    def answer(exchange: Exchange) -> Fault:
+        right = answer_to(exchange, neighbours.world, max_per_page=100, inclusive=False).body
+        right = right.replace(b'"data":[]', b'"data":null')
+        return Fault(status=200, body=codecs.BOM_UTF8 + right)
+
+    neighbours.sandbox.faults.append(answer)
+    report = neighbours.sync()
+    assert (report.exit_code, report.retries, report.rejected) == (0, 0, 0)
+    assert (report.chats, report.messages, report.windows_unverified) == (2, 10, 0)
+    assert_neighbours_are_there(neighbours)
+    assert neighbours.sync(chat_ids=[1]).exit_code == 0
+    assert neighbours.audit().differences == ()

@@ -6,13 +6,17 @@ so that a selection of parents (`Records.take`) carries its children along.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from linq_source import tables
+from linq_source.instants import format_iso, to_us
 from linq_source.tables import Table
 
 ROW = "_row"
@@ -216,3 +220,24 @@ def empty_records(shape: Shape) -> Records:
         root_schema(shape).empty_table(),
         {name: child_schema(table).empty_table() for name, table in shape.children.items()},
     )
+
+
+def record_text(records: Records, row: int) -> str:
+    """A record as JSON, by the API's names: what it says, though not how it was written."""
+    shape = records.shape
+    members = _by_source(records.root.slice(row, 1).to_pylist()[0], shape.root)
+    for name, table in shape.children.items():
+        child = records.children[name]
+        members[name] = [
+            _by_source(item, table) for item in child.filter(pc.equal(child[ROW], row)).to_pylist()
+        ]
+    return json.dumps(members, ensure_ascii=False)
+
+
+def _by_source(values: Mapping[str, Any], table: Table) -> dict[str, Any]:
+    sources = {column.name: column.source for column in table.source_columns}
+    return {
+        sources.get(name, name): format_iso(to_us(value)) if isinstance(value, datetime) else value
+        for name, value in values.items()
+        if name not in (ROW, POSITION)
+    }
