@@ -19,6 +19,8 @@ from dlt.common.typing import TSecretStrValue
 from dlt.extract import DltResource
 
 from linq_source.destinations.dialects import in_the_dialect
+from linq_source.destinations.duckdb_file import check_dataset_name
+from linq_source.destinations.table_formats import is_duckdb
 from linq_source.errors import ConfigurationError
 from linq_source.extraction import Extraction, Listener
 from linq_source.instants import to_us
@@ -183,6 +185,8 @@ class Session:
         package = _load_id()
         self._check_privacy()
         if package != self._package or resource in self._entered or self.extraction is None:
+            if package is not None and not self._keep:
+                _check_destination()
             self._package = package
             self._entered = set()
             self._synced_at_us = _next_instant(self.inheritance.clock_us)
@@ -403,6 +407,13 @@ def _load_id() -> str | None:
         return dlt.current.load_package_state()["load_id"]
     except CurrentLoadPackageStateNotAvailable:
         return None
+
+
+def _check_destination() -> None:
+    """Raise `ConfigurationError` where the pipeline under way could load nothing that it reads."""
+    pipeline = dlt.current.pipeline()
+    if is_duckdb(pipeline):
+        check_dataset_name(pipeline.destination_client())
 
 
 def _now_us() -> int:

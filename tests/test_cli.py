@@ -152,6 +152,11 @@ def test_unknown_chat_is_reported_and_the_others_loaded(seeded: Loader, tmp_path
         (["--destination", "mars"], ["mars", "duckdb"]),
         (["--database", "no/such/folder/x.duckdb"], ["no/such/folder"]),
         (["--dataset", "linq_messages"], ["linq_messages", "--dataset"]),
+        (["--dataset", "linq-messages"], ["linq_messages", "--dataset"]),
+        (["--dataset", "temp"], ["temp", "DuckDB", "--dataset"]),
+        (["--database", "LINQ.duckdb"], ["LINQ.duckdb", "linq", "--database"]),
+        (["--database", "linq.prod.duckdb"], ["linq.prod.duckdb", "--database"]),
+        (["--database", "linq_staging.duckdb"], ["linq_staging.duckdb", "--database"]),
         (["--base-url", "http://api.example.com"], ["api.example.com", "https"]),
     ],
 )
@@ -162,7 +167,7 @@ def test_bad_settings_exit_2_before_anything_is_asked(
     assert result.returncode == 2, result.stderr
     assert_one_line(result, *words)
     assert seeded.sandbox.requests_log == []
-    assert not (tmp_path / "linq_messages.duckdb").exists()
+    assert list(tmp_path.glob("*.duckdb")) == []
 
 
 def test_unknown_option_and_unreadable_number_exit_2(tmp_path: Path) -> None:

@@ -35,7 +35,8 @@ def open_pipeline(target: Target, *, must_exist: bool = False) -> dlt.Pipeline:
     """The pipeline of a target. Raises `ConfigurationError` for one that cannot be."""
     import dlt
 
-    from linq_source.destinations.table_formats import check_table_format
+    from linq_source.destinations.duckdb_file import check_dataset_name
+    from linq_source.destinations.table_formats import check_table_format, is_duckdb
 
     if must_exist and target.destination == "duckdb" and not Path(target.database).exists():
         raise ConfigurationError(f"--database {target.database}: there is no such file")
@@ -55,6 +56,8 @@ def open_pipeline(target: Target, *, must_exist: bool = False) -> dlt.Pipeline:
         **options,
     )
     check_table_format(pipeline, target.table_format)
+    if is_duckdb(pipeline):
+        check_dataset_name(pipeline.destination_client())
     return pipeline
 
 
@@ -80,11 +83,6 @@ def _destination(target: Target) -> Any:
 
     if target.destination == "duckdb":
         path = Path(target.database)
-        if path.stem == target.dataset:
-            raise ConfigurationError(
-                f"the database {target.database} and the dataset {target.dataset} have one name, "
-                "which DuckDB finds ambiguous: choose another --database or --dataset"
-            )
         if not path.absolute().parent.is_dir():
             raise ConfigurationError(
                 f"--database {target.database}: the folder {path.parent} does not exist"

@@ -15,6 +15,7 @@ from dlt.common.destination.exceptions import DestinationUndefinedEntity
 from dlt.destinations.exceptions import CantExtractTablePrefix, InvalidFilesystemLayout
 from dlt.pipeline.state_sync import load_pipeline_state_from_destination
 
+from linq_source.destinations.duckdb_file import check_dataset_name
 from linq_source.destinations.table_formats import is_filesystem
 from linq_source.errors import ConfigurationError
 from linq_source.privacy.forgotten import Forgotten, forgotten_from
@@ -60,8 +61,9 @@ def connected(pipeline: dlt.Pipeline) -> Iterator[Remote]:
     """
     _list_literally(pipeline)
     with _plain_layout_errors():
-        opened = pipeline.destination_client()
-    with opened as client:
+        closed = pipeline.destination_client()
+    check_dataset_name(closed)
+    with closed as client:
         yield Remote(pipeline.pipeline_name, client)
 
 
