@@ -123,6 +123,31 @@ def test_a_hashed_person_is_found_by_the_key(people: Loader) -> None:
     assert [row["id"] for row in loaded_tables(people.database)["chat_messages"]] == ids
 
 
+@pytest.mark.parametrize("treatment", [{}, HASHED], ids=["plain", "hashed"])
+@pytest.mark.parametrize(
+    "written", ["tel:+1-555-000-1111", "\u202a+15550001111\u202c", "＋１５５５０００１１１１"]
+)
+def test_a_person_is_found_however_the_number_is_written(
+    people: Loader, written: str, treatment: dict[str, Any]
+) -> None:
+    """In the API's records and in the request; also in what comes later."""
+    world = people.world
+    world.add_message(2, "Ann, oddly", sent_at_ms=AT_MS + 500, sent_from=written)
+    people.sync(**treatment)
+    forgets(people, phone_numbers=[written], privacy_key=treatment.get("privacy_key"))
+    world.add_message(3, "Ann, oddly again", sent_at_ms=NOW_MS - 1000, sent_from=written)
+    world.add_message(3, "Ann again", sent_at_ms=NOW_MS - 1000, sent_from=ANN)
+    people.sync(**treatment)
+    senders = {row["sent_from"] for row in world_tables(world)["chat_messages"]}
+    assert {ANN, written} <= senders
+    of_others = [
+        row["id"]
+        for row in without(world, {1}, ANN)["chat_messages"]
+        if row["sent_from"] != written
+    ]
+    assert [row["id"] for row in loaded_tables(people.database)["chat_messages"]] == of_others
+
+
 def test_a_dropped_number_cannot_be_looked_for(people: Loader) -> None:
     people.sync(phones="drop")
     with pytest.raises(ConfigurationError, match="phones=drop"):

@@ -17,10 +17,12 @@ import pyarrow.compute as pc
 
 from linq_source import tables
 from linq_source.decoding.records import ROW, Records, row_numbers
-from linq_source.privacy.treatment import NUMBER_OR_ADDRESS, WITHHELD, normalize_phone
+from linq_source.privacy.numbers import NUMBER_OR_ADDRESS, forms_of, normalize_phone
+from linq_source.privacy.treatment import WITHHELD
 from linq_source.tables import Table
 
 _JSON_STRING = re.compile(r'"([^"\\]+)"')
+_JSON_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 # In a name or a payload: a number, an address, or the hash that stands for one.
 _TOKEN = re.compile(rf"\b[0-9a-f]{{64}}\b|{NUMBER_OR_ADDRESS.pattern}")
 
@@ -52,7 +54,8 @@ class Forgotten:
 
     def with_people(self, numbers: Iterable[str]) -> Forgotten:
         """These people forgotten as well."""
-        return replace(self, people=self.people | {self._hash(number) for number in numbers})
+        hashes = {self._hash(normalize_phone(number)) for number in numbers}
+        return replace(self, people=self.people | hashes)
 
     def with_chats(self, chats: Iterable[int], partly: Iterable[int] = ()) -> Forgotten:
         """These chats forgotten as well, and these in part."""
@@ -61,12 +64,13 @@ class Forgotten:
 
     def is_of(self, number: str | None) -> bool:
         """Whether a number is that of a forgotten person."""
-        return bool(number) and self._hash(str(number)) in self.people
+        return bool(number) and any(self._hash(f) in self.people for f in forms_of(str(number)))
 
     def is_named_in(self, text: str) -> bool:
         """Whether a text (a JSON payload, a name) holds the number of a forgotten person."""
         if not self.people:
             return False
+        text = _JSON_ESCAPE.sub(lambda match: chr(int(match[1], 16)), text)
         found = [match[0] for match in _TOKEN.finditer(text)]
         return any(self.is_of(value) for value in {text, *found, *_JSON_STRING.findall(text)})
 
@@ -136,9 +140,8 @@ class Forgotten:
         gone = [value for value in pc.unique(numbers).to_pylist() if self.is_of(value)]
         return pc.is_in(numbers, value_set=pa.array(gone, pa.string()))
 
-    def _hash(self, number: str) -> str:
-        message = normalize_phone(number).encode(errors="surrogatepass")
-        return hmac.digest(self.salt, message, "sha256").hex()
+    def _hash(self, form: str) -> str:
+        return hmac.digest(self.salt, form.encode(errors="surrogatepass"), "sha256").hex()
 
 
 NOTHING = Forgotten()

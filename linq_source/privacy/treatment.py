@@ -18,25 +18,13 @@ import pyarrow.compute as pc
 
 from linq_source.decoding.records import Records, Rejected, Shape
 from linq_source.instants import parse_iso
+from linq_source.privacy.numbers import NUMBER_OR_ADDRESS, normalize_phone
 from linq_source.settings import Settings, Treatment
 from linq_source.tables import Column, Table
 
 WITHHELD = "(withheld)"
 
-_SEPARATORS = str.maketrans("", "", " \t-.()/\u00a0\u2011\u2013")
-_NUMBER = re.compile(r"\+?[0-9]+")
-# In a name: seven digits or more, with the separators people write, or an e-mail address.
-NUMBER_OR_ADDRESS = re.compile(
-    r"\+?\(?[0-9](?:[ \t\-.()/\u00a0\u2011\u2013]*[0-9]){6,}|[^\s<>@,;]+@[^\s<>@,;]+"
-)
-
 _Change = Callable[[str], str | None]
-
-
-def normalize_phone(number: str) -> str:
-    """A number without separators; anything else (an e-mail, a short name) in lower case."""
-    bare = number.strip().translate(_SEPARATORS)
-    return bare if _NUMBER.fullmatch(bare) else number.strip().casefold()
 
 
 @dataclass(frozen=True)
