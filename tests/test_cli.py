@@ -50,20 +50,26 @@ def assert_one_line(result: subprocess.CompletedProcess[str], *words: str) -> No
         assert word in lines[0]
 
 
+SCRIPT = Path(__file__).parents[1] / "pipelines" / "linq_pipeline.py"
+
+
+@pytest.mark.parametrize("program", [["-m", "linq_source", "run"], [str(SCRIPT)]], ids=len)
 def test_a_relative_path_is_one_of_the_folder_the_command_runs_in(
-    seeded: Loader, tmp_path: Path
+    seeded: Loader, tmp_path: Path, program: list[str]
 ) -> None:
     """Not of the folder in which a pipeline of this name ran first."""
     (tmp_path / "other").mkdir()
     environment = {"DLT_DATA_DIR": str(tmp_path / "dlt"), "SOURCES__LINQ__API_TOKEN": DEFAULT_TOKEN}
+    environment |= {"SOURCES__LINQ__BASE_URL": seeded.sandbox.url}
     for folder in (tmp_path, tmp_path / "other"):
-        command = [sys.executable, "-m", "linq_source", *loading(seeded)]
+        command = [sys.executable, *program]
         done = subprocess.run(
             command, cwd=folder, env=os.environ | environment, capture_output=True, timeout=120,
             check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert_equal_world(folder / "linq_messages.duckdb", seeded.world)
+        assert f"loaded into {folder / 'linq_messages.duckdb'}" in done.stdout.decode()
 
 
 def test_run_loads_and_reports_as_json_then_only_changes(seeded: Loader, tmp_path: Path) -> None:
@@ -74,6 +80,7 @@ def test_run_loads_and_reports_as_json_then_only_changes(seeded: Loader, tmp_pat
     assert (report["messages"], report["chats"], report["deleted"]) == (700, 16, 0)
     assert report["chats_failed"] == []
     assert len(report["loads"]) == 1
+    assert report["destination"] == f"{tmp_path / 'linq_messages.duckdb'}, dataset linq"
     changes = grow(seeded.world)
     second = json.loads(run_cli(tmp_path, *loading(seeded, "--json")).stdout)
     assert second["deleted"] == changes.deleted_messages
@@ -86,9 +93,11 @@ def test_run_loads_and_reports_as_json_then_only_changes(seeded: Loader, tmp_pat
 def test_run_prints_a_short_report(seeded: Loader, tmp_path: Path) -> None:
     result = run_cli(tmp_path, *loading(seeded))
     assert result.returncode == 0
-    facts = dict(line.strip().split("  ", 1) for line in result.stdout.splitlines())
+    *lines, last = result.stdout.splitlines()
+    facts = dict(line.strip().split("  ", 1) for line in lines)
     assert facts["messages loaded"].strip() == "700"
     assert facts["chats"].strip() == "16 (0 unchanged and skipped)"
+    assert last == f"loaded into {tmp_path / 'linq_messages.duckdb'}, dataset linq"
 
 
 def test_audit_finds_a_difference_exits_3_and_repairs(seeded: Loader, tmp_path: Path) -> None:

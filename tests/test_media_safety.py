@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import logging
@@ -139,7 +140,8 @@ def test_a_proxy_learns_the_host_and_no_more(
         thread = threading.Thread(target=refuse)
         thread.start()
         monkeypatch.setenv("SOURCES__LINQ__API_TOKEN", DEFAULT_TOKEN)
-        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        address = f"somebody:pass%20word@127.0.0.1:{proxy.getsockname()[1]}"
+        monkeypatch.setenv("HTTPS_PROXY", f"http://{address}")
         monkeypatch.delenv("NO_PROXY", raising=False)
         monkeypatch.delenv("no_proxy", raising=False)
         message = small.world.add_message(1, "x", sent_at_ms=AT_MS)
@@ -150,6 +152,7 @@ def test_a_proxy_learns_the_host_and_no_more(
     assert len(heard) == 4
     for request in heard:
         assert request.startswith(b"CONNECT files.example.com:443 HTTP/1.")
+        assert base64.b64encode(b"somebody:pass word") in request
         assert SECRET.encode() not in request
         assert DEFAULT_TOKEN.encode() not in request
 

@@ -38,17 +38,9 @@ def open_pipeline(target: Target, *, must_exist: bool = False) -> dlt.Pipeline:
     from linq_source.destinations.duckdb_file import check_dataset_name
     from linq_source.destinations.table_formats import check_table_format, is_duckdb
 
-    if must_exist and target.destination == "duckdb" and not Path(target.database).exists():
-        raise ConfigurationError(f"--database {target.database}: there is no such file")
-
     options: dict[str, Any] = {}
     if target.pipelines_dir is not None:
         options["pipelines_dir"] = target.pipelines_dir
-    if target.bucket_url is not None and target.destination not in _IN_A_BUCKET:
-        raise ConfigurationError(
-            f"--bucket-url: the destination {target.destination} is not in a bucket; "
-            f"it is for --destination {' and '.join(_IN_A_BUCKET)}"
-        )
     pipeline: dlt.Pipeline = dlt.pipeline(
         pipeline_name=target.pipeline_name,
         destination=_destination(target),
@@ -57,8 +49,19 @@ def open_pipeline(target: Target, *, must_exist: bool = False) -> dlt.Pipeline:
     )
     check_table_format(pipeline, target.table_format)
     if is_duckdb(pipeline):
-        check_dataset_name(pipeline.destination_client())
+        client: Any = pipeline.destination_client()
+        check_dataset_name(client)
+        _check_file(target, Path(client.config.credentials.database), must_exist=must_exist)
     return pipeline
+
+
+def location_of(pipeline: dlt.Pipeline) -> str:
+    """Where a pipeline loads to, in words without secrets: a file, a bucket, a server."""
+    from linq_source.destinations.table_formats import is_duckdb
+
+    config: Any = pipeline.destination_client().config
+    place = config.credentials.database if is_duckdb(pipeline) else str(config)
+    return f"{place}, dataset {pipeline.dataset_name}"
 
 
 def pipelines_in(path: Path) -> set[str]:
@@ -76,60 +79,108 @@ def pipelines_in(path: Path) -> set[str]:
 
 
 def _destination(target: Target) -> Any:
-    import dlt
+    """What `dlt.pipeline` takes as the destination; a named one by the type it is configured as."""
+    from dlt.common.destination import Destination
     from dlt.common.destination.exceptions import UnknownDestinationModule
 
     from linq_source.operations.shards import PIPELINE_NAME, stage_apart
 
-    if target.destination == "duckdb":
-        path = Path(target.database)
-        if not path.absolute().parent.is_dir():
-            raise ConfigurationError(
-                f"--database {target.database}: the folder {path.parent} does not exist"
-            )
-        if target.pipeline_name != DEMO_PIPELINE and pipelines_in(path) == {DEMO_PIPELINE}:
-            raise ConfigurationError(
-                f"{path} holds the demo's invented messages: delete it, or name another file "
-                "with --database"
-            )
-        # dlt would take a relative path from where the pipeline once ran first.
-        return dlt.destinations.duckdb(str(path.absolute()))
-    if target.destination in _IN_A_BUCKET:
-        if target.destination == "filesystem" and target.table_format is None:
-            raise ConfigurationError(
-                "--destination filesystem needs --table-format delta or iceberg; for plain "
-                "Parquet files use --destination parquet"
-            )
-        if target.destination == "parquet" and target.table_format is not None:
-            raise ConfigurationError(
-                f"--table-format {target.table_format}: for tables of a format use --destination "
-                "filesystem; parquet is plain Parquet files"
-            )
-        return dlt.destinations.filesystem(_bucket_url(target))
+    kind = _kind_of(target.destination)
+    if target.bucket_url is not None and kind != "filesystem":
+        raise ConfigurationError(
+            f"--bucket-url: the destination {target.destination} is not in a bucket; "
+            f"it is for --destination {' and '.join(_IN_A_BUCKET)}"
+        )
+    name = (
+        {} if target.destination in ("parquet", kind) else {"destination_name": target.destination}
+    )
+    if kind == "duckdb" and not (name and _is_configured(target.destination, "credentials")):
+        return _duckdb(target, **name)
+    if kind == "filesystem":
+        return _filesystem(target, **name)
     try:
-        if target.destination == "bigquery":
+        if kind == "bigquery":
             # dlt would only miss it when it connects.
             import google.cloud.bigquery  # noqa: F401
 
             # Rows come by REST without that package, and what is fetched here is small.
             warnings.filterwarnings("ignore", "Cannot create BigQuery Storage client")
-        factory = dlt.destinations.__dict__[target.destination]
-        found = factory()
+        found = Destination.from_reference(f"dlt.destinations.{kind}", **name)
         if target.pipeline_name != PIPELINE_NAME:
             # Shards load into one dataset at the same time.
             stage_apart(found, target.pipeline_name)
         return found
-    except KeyError:
-        others = ("destination", "dummy")
-        known = sorted({*(n for n in dlt.destinations.__all__ if n not in others), "parquet"})
-        raise ConfigurationError(
-            f"--destination {target.destination!r} is not known; use one of {', '.join(known)}"
-        ) from None
     except (ImportError, UnknownDestinationModule) as error:
         raise ConfigurationError(
             f"--destination {target.destination} needs an extra: "
-            f"pip install 'linq-source[{target.destination}]' ({error})"
+            f"pip install 'linq-source[{kind}]' ({error})"
         ) from error
+
+
+def _kind_of(destination: str) -> str:
+    """The type of a destination of dlt: its own name, or what is configured for the name."""
+    import dlt
+
+    others = ("destination", "dummy")
+    known = {name for name in dlt.destinations.__all__ if name not in others}
+    if destination == "parquet":
+        return "filesystem"
+    setting = f"destination.{destination}.destination_type"
+    configured = dlt.config.get(setting, str)
+    kind = (configured or destination).removeprefix("dlt.destinations.")
+    if kind in known:
+        return kind
+    told = f"{setting} is {configured!r}, which" if configured else f"--destination {destination!r}"
+    raise ConfigurationError(
+        f"{told} is not known; use one of {', '.join(sorted({*known, 'parquet'}))}"
+        + ("" if configured else f", or a name whose type is configured as {setting}")
+    )
+
+
+def _is_configured(destination: str, setting: str) -> bool:
+    """Whether dlt's configuration has a setting, or one within it, for a named destination."""
+    import dlt
+
+    key = f"destination.{destination}.{setting}"
+    return any(dlt.secrets.get(found) is not None for found in (key, f"{key}.database"))
+
+
+def _duckdb(target: Target, **name: Any) -> Any:
+    import dlt
+
+    path = Path(target.database).absolute()
+    if not path.parent.is_dir():
+        raise ConfigurationError(
+            f"--database {target.database}: the folder {path.parent} does not exist"
+        )
+    # dlt would take a relative path from where the pipeline once ran first.
+    return dlt.destinations.duckdb(str(path), **name)
+
+
+def _check_file(target: Target, path: Path, *, must_exist: bool) -> None:
+    if must_exist and not path.exists():
+        raise ConfigurationError(f"--database {path}: there is no such file")
+    if target.pipeline_name != DEMO_PIPELINE and pipelines_in(path) == {DEMO_PIPELINE}:
+        raise ConfigurationError(
+            f"{path} holds the demo's invented messages: delete it, or name another file "
+            "with --database"
+        )
+
+
+def _filesystem(target: Target, **name: Any) -> Any:
+    import dlt
+
+    if target.destination == "filesystem" and target.table_format is None:
+        raise ConfigurationError(
+            "--destination filesystem needs --table-format delta or iceberg; for plain "
+            "Parquet files use --destination parquet"
+        )
+    if target.destination == "parquet" and target.table_format is not None:
+        raise ConfigurationError(
+            f"--table-format {target.table_format}: for tables of a format use --destination "
+            "filesystem; parquet is plain Parquet files"
+        )
+    return dlt.destinations.filesystem(_bucket_url(target), **name)
 
 
 def _bucket_url(target: Target) -> str:
@@ -137,7 +188,8 @@ def _bucket_url(target: Target) -> str:
     import dlt
 
     given = target.bucket_url
-    url = given or dlt.config.get("destination.filesystem.bucket_url", str)
+    section = "filesystem" if target.destination == "parquet" else target.destination
+    url = given or dlt.config.get(f"destination.{section}.bucket_url", str)
     if not url:
         raise ConfigurationError(
             f"--destination {target.destination} needs --bucket-url: a folder, s3://..., gs://... "

@@ -10,7 +10,13 @@ import typer
 from rich.console import Console
 
 from linq_source.cli import logs, media
-from linq_source.cli.destinations import DEFAULT_DATABASE, DEMO_PIPELINE, Target, open_pipeline
+from linq_source.cli.destinations import (
+    DEFAULT_DATABASE,
+    DEMO_PIPELINE,
+    Target,
+    location_of,
+    open_pipeline,
+)
 from linq_source.cli.failing import INTERRUPTED, explain, print_error
 from linq_source.cli.lake import lake_app
 from linq_source.cli.observing import observing
@@ -158,10 +164,12 @@ def run(
                 **arguments,
             )
         observed.report = report
+        loaded_into = location_of(observed.pipeline)
         if json:
-            print_json(report.to_dict())
+            print_json({**report.to_dict(), "destination": loaded_into})
         else:
             print_report(Console(), report)
+            Console().print(f"loaded into {loaded_into}", highlight=False, soft_wrap=True)
         log_failures(report)
         if report.error:
             print_error(report.error)

@@ -14,6 +14,7 @@ import typer
 from linq_source.cli import logs
 from linq_source.cli.destinations import Target
 from linq_source.cli.failing import INTERRUPTED, explain, print_error
+from linq_source.cli.settings_files import check_settings_files
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -69,6 +70,7 @@ def observing(
     observed = Observed()
     exit_code = 1
     try:
+        check_settings_files()
         yield observed
         exit_code = observed.exit_code
     except KeyboardInterrupt:
