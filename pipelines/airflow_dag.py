@@ -189,7 +189,7 @@ def linq_messages() -> None:
     )
     def settle(reports: Any) -> dict[str, Any]:
         """Mark what was deleted upstream, and tell of the loaded rows in asset events."""
-        loaded = list(reports)
+        loaded = list(reports[:])  # one by one, Airflow would log an error at their end
         is_lake = DESTINATION == "filesystem" and TABLE_FORMAT is None
         deleted = 0
         for report in loaded[:1] if is_lake else loaded:  # a lake is settled whole
@@ -215,7 +215,7 @@ def linq_messages() -> None:
     )
     def audit(reports: Any, settled: dict[str, Any], plans: list[dict[str, Any]]) -> dict[str, Any]:
         """Compare live rows with the API's counts; fails when they differ, or a report has gaps."""
-        problems = [_gaps(report) for report in reports if report["exit_code"] != 0]
+        problems = [_gaps(report) for report in reports[:] if report["exit_code"] != 0]
         result: dict[str, Any] = {"compared": False}
         if plans[0]["end"] is None:  # an interval proves nothing about whole chats
             chats, messages, different = _compare([item["shard"] for item in plans])

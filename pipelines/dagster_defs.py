@@ -10,6 +10,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+# dlt looks for it when it is imported.
+os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
+
 import dagster as dg
 import dlt
 from dagster_dlt import DagsterDltTranslator

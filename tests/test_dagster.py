@@ -30,15 +30,6 @@ pytestmark = pytest.mark.long
 ROOT = Path(__file__).resolve().parent.parent
 BIN = ROOT / ".venv-dagster" / "bin"
 LOADED_TABLES = [name for name in TABLES if name != "attachment_files"]
-SETTINGS = """\
-telemetry: {enabled: false}
-concurrency:
-  pools: {granularity: run}
-  runs:
-    tag_concurrency_limits:
-      - {key: linq/shard, value: {applyLimitPerUniqueValue: true}, limit: 1}
-run_monitoring: {enabled: true, poll_interval_seconds: 1}
-"""
 
 
 class Dagster:
@@ -50,7 +41,9 @@ class Dagster:
         self.loader = loader
         self.home = folder / "home"
         self.home.mkdir()
-        (self.home / "dagster.yaml").write_text(SETTINGS)
+        settings = (ROOT / "pipelines" / "dagster.yaml").read_text()
+        soon = "run_monitoring:\n  poll_interval_seconds: 1\n"
+        (self.home / "dagster.yaml").write_text(settings.replace("run_monitoring:\n", soon))
         shutil.copy(ROOT / "pipelines" / "dagster_defs.py", folder)
         names = ("SOURCES__", "DESTINATION__", "LINQ_", "DAGSTER_", "PYTHON")
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith(names)} | {
@@ -62,7 +55,6 @@ class Dagster:
             "LINQ_FIRST_MONTH": "2025-11-01",
             "NO_COLOR": "1",
             "PYTHONPATH": str(ROOT),
-            "RUNTIME__DLTHUB_TELEMETRY": "false",
             "SOURCES__LINQ__API_TOKEN": DEFAULT_TOKEN,
             "SOURCES__LINQ__BASE_URL": loader.sandbox.url,
         }
@@ -106,6 +98,8 @@ class Dagster:
         assert len(told) > 50
         everything = b"\n".join(kept)
         assert b"linq_tables" in everything
+        # dlt makes one for its telemetry.
+        assert list(self.folder.rglob(".anonymous_id")) == []
         for secret in (DEFAULT_TOKEN.encode(), *told):
             assert secret not in everything
 
