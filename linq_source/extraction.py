@@ -185,7 +185,9 @@ class Extraction:
     ) -> Iterator[dict[str, pa.Table]]:
         """Rows of one package: all that is left to read, or until `max_messages` are loaded.
 
-        `cursors` holds a text per chat id and is changed as rows are given out.
+        `cursors` holds a text per chat id. It says what was loaded of a chat once the rows that
+        prove it were taken, that is when the next are asked for. Until then it says of their days
+        that they must be loaded again: who takes the rows may stop at any of them.
         """
         todo = self._plan(cursors)
         buffer = _Buffer(synced_at_us)
@@ -193,9 +195,11 @@ class Extraction:
         loaded_before = frozenset(self._loaded_chats)
         buffer.ledger.extend(self._failed_windows(self.counts.chats_failed))
         if not self.settings.is_stateless:
-            buffer.ledger.extend(self._vanished_windows(cursors))
+            for window in self._vanished_windows(cursors):
+                buffer.ledger.append(window)
+                buffer.cursors[str(window.window.chat_id)] = None
         self._loaded_messages = 0
-        before = dict(cursors)
+        moved: set[int] = set()
         pool: Pool[int] = Pool(
             self._readings(todo, cursors),
             self._fetch,
@@ -215,39 +219,30 @@ class Extraction:
                     is_new = self.fills_empty_tables and chat_id not in loaded_before
                     buffer.tombstones = buffer.tombstones or not is_new
                     self._loaded_chats.add(chat_id)
-                    self._doubt(item.value, cursors)
                 if not isinstance(item, Failed) and item.value.cursor is not None:
-                    cursors[str(chat_id)] = encode(item.value.cursor)
-                self._settle_todo(item, before, cursors)
+                    text = encode(item.value.cursor)
+                    if text != buffer.cursors.get(str(chat_id), cursors.get(str(chat_id))):
+                        buffer.cursors[str(chat_id)] = text
+                        moved.add(chat_id)
+                self._settle_todo(item, moved)
                 if self.listener is not None:
                     self.listener(self)
                 if buffer.is_full:
                     self._leave_out_repeats(buffer, owners)
-                    yield buffer.flush()
+                    yield from _hand_out(buffer, cursors)
         except LinqError as error:
             # What was read until here is whole; whoever owns the package decides about it.
             self.outage = error
         self._leave_out_repeats(buffer, owners)
-        yield buffer.flush()
+        yield from _hand_out(buffer, cursors)
 
-    def _doubt(self, loaded: Loaded, cursors: MutableMapping[str, str]) -> None:
-        """An interval read as it is moves no cursor, but digests no longer describe the tables."""
-        if not self.settings.is_stateless:
-            return
-        for part in loaded.parts:
-            key = str(part.window.chat_id)
-            known = remembered(cursors.get(key))
-            if known is not None:
-                cursors[key] = encode(doubt(known, part.window, days_of(part.records)))
-
-    def _settle_todo(self, item: Any, before: dict[str, str], cursors: Any) -> None:
+    def _settle_todo(self, item: Any, moved: set[int]) -> None:
         if isinstance(item, Output) or self._todo is None:
             return
-        key = str(item.key)
         if not isinstance(item, Failed) and not item.value.complete:
             # Stopped for `max_messages`: the next package goes on. Where nothing was won, it
             # must not stop again at the same place.
-            if before.get(key) == cursors.get(key):
+            if item.key not in moved:
                 self._stuck.add(item.key)
             return
         self._todo.pop(item.key, None)
@@ -357,9 +352,10 @@ class Extraction:
         if not self.chats().complete:
             return
         listed = self.chats().counts
-        for key in [key for key in cursors if int(key) not in listed]:
+        for key in cursors:
+            if int(key) in listed:
+                continue
             if self.settings.shard is None or int(key) in self.settings.shard:
-                del cursors[key]
                 yield self._note(int(key), VANISHED)
 
     def _note(self, chat_id: int, error: str) -> LedgerWindow:
@@ -394,6 +390,8 @@ class _Buffer:
     tombstones: bool = False
     parts: list[Part] = field(default_factory=list)
     ledger: list[LedgerWindow] = field(default_factory=list)
+    # What is known of chats once these rows were taken; none: nothing any more.
+    cursors: dict[str, str | None] = field(default_factory=dict)
     rows: int = 0
 
     @property
@@ -409,5 +407,22 @@ class _Buffer:
             )
         if self.ledger:
             result.update(building.ledger_rows(self.ledger, self.synced_at_us))
-        self.parts, self.ledger, self.rows, self.tombstones = [], [], 0, False
+        self.parts, self.ledger, self.cursors = [], [], {}
+        self.rows, self.tombstones = 0, False
         return {name: table for name, table in result.items() if table.num_rows}
+
+
+def _hand_out(buffer: _Buffer, cursors: MutableMapping[str, str]) -> Iterator[dict[str, pa.Table]]:
+    """Give out what was gathered, and enter what it proves when it was taken."""
+    for part in buffer.parts:
+        key = str(part.window.chat_id)
+        known = remembered(cursors.get(key))
+        if known is not None:
+            cursors[key] = encode(doubt(known, part.window, days_of(part.records)))
+    proved = buffer.cursors
+    yield buffer.flush()
+    for key, text in proved.items():
+        if text is None:
+            cursors.pop(key, None)
+        else:
+            cursors[key] = text

@@ -235,20 +235,25 @@ class Session:
             yield from self._changed("chats", found, building.chat_rows)
 
     def _changed(self, resource: str, records: Any, to_rows: Any) -> Iterator[Any]:
-        """Rows of the groups whose digest is not the one in the state."""
+        """Rows of the groups whose digest is not the one in the state.
+
+        dlt may close this generator at any of the tables and keeps the state: digests are entered
+        when all were taken, and what is about to change is unknown until then.
+        """
         if self.settings.is_stateless:
-            changed = records
+            changed, digests = records, {}
         else:
             state = dlt.current.resource_state(resource)
             known = listings.without_groups(
                 state.get("digests", {}), self._rewritten(resource, records)
             )
             changed, digests = listings.changed_groups(records, known)
-            if digests != state.get("digests"):
-                state["digests"] = digests
+            state["digests"] = dict(known.items() & digests.items())
         is_any = len(changed) or changed.rejected
         found = to_rows(changed, self._synced_at_us) if is_any else {}
         yield from self._mark(resource, found)
+        if not self.settings.is_stateless:
+            state["digests"] = digests
 
     def _rewritten(self, resource: str, records: Any) -> set[int]:
         """Ids of the records whose rows others loaded or marked since; told once."""
@@ -261,19 +266,22 @@ class Session:
         with self._joined("chat_messages") as extraction:
             state = dlt.current.resource_state("chat_messages")
             cursors: MutableMapping[str, str] = state.setdefault("cursors", {})
-            yield from self._mark("chat_messages", {})
             self._take_over(extraction, cursors)
             extraction.fills_empty_tables = self.fills_empty_tables
             for found in extraction.messages(cursors, self._synced_at_us):
+                self._remember_partly_forgotten(extraction)
                 yield from self._mark("chat_messages", found)
-            if extraction.partly_forgotten - extraction.forgotten.partly:
-                forgotten = extraction.forgotten.with_chats((), extraction.partly_forgotten)
-                dlt.current.source_state()[FORGOTTEN] = forgotten.to_state()
+            yield from self._mark("chat_messages", {})
             if extraction.outage is not None and not self._keep:
                 raise extraction.outage
             if extraction.is_complete or extraction.outage is not None or not self._keep:
                 found = extraction.run_row(self._synced_at_us)
                 yield from self._mark("chat_messages", found)
+
+    def _remember_partly_forgotten(self, extraction: Extraction) -> None:
+        if extraction.partly_forgotten - extraction.forgotten.partly:
+            forgotten = extraction.forgotten.with_chats((), extraction.partly_forgotten)
+            dlt.current.source_state()[FORGOTTEN] = forgotten.to_state()
 
     def _take_over(self, extraction: Extraction, cursors: MutableMapping[str, str]) -> None:
         """Put cursors of other pipelines, and doubted ones, in the place of this one's own."""
@@ -308,19 +316,23 @@ class Session:
                 if not schema.tables.get(table.name, {}).get("x-normalizer")
             }
         types = _column_types(schema, found)
+        if any(table.num_rows and name != SYNC_RUNS.name for name, table in found.items()):
+            self._remember_package()
         for name, table in found.items():
             rows = types.settle(name, table)
             _note_fields(name, types.fields(name), rows.column_names)
             yield in_the_dialect(rows, name)
-        if any(table.num_rows and name != SYNC_RUNS.name for name, table in found.items()):
-            state = dlt.current.source_state()
-            if state.get(CLOCK) != self._synced_at_us:
-                state[CLOCK] = self._synced_at_us
-                self._remember_stamps([self._synced_at_us])
-                if self.settled_us:
-                    state[SETTLED] = {str(self.settings.shard): self.settled_us}
-            if self._privacy != PLAIN.fingerprint:
-                state[PRIVACY] = self._privacy
+
+    def _remember_package(self) -> None:
+        """Enter the instant and the privacy of the rows, before the first of them is taken."""
+        state = dlt.current.source_state()
+        if state.get(CLOCK) != self._synced_at_us:
+            state[CLOCK] = self._synced_at_us
+            self._remember_stamps([self._synced_at_us])
+            if self.settled_us:
+                state[SETTLED] = {str(self.settings.shard): self.settled_us}
+        if self._privacy != PLAIN.fingerprint:
+            state[PRIVACY] = self._privacy
 
 
 def _column_types(schema: dlt.Schema, names: Iterable[str]) -> ColumnTypes:
