@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from linq_source.destinations.dialects import in_the_dialect
 from linq_source.media.choosing import Attachment, Status
+from linq_source.operations.packages import heal_packages
 from linq_source.operations.sync import load_pending
 from linq_source.rows.hints import table_hints
 from linq_source.tables import ATTACHMENT_FILES
@@ -84,6 +85,7 @@ class Records:
         """Load what a killed run had extracted and not loaded."""
         try:
             self._pipeline.activate()
+            heal_packages(self._pipeline)
             if self._pipeline.has_pending_data:
                 self.loads += load_pending(self._pipeline)
         finally:

@@ -28,6 +28,7 @@ from linq_source.destinations.settled import remembers_settled, settled_us
 from linq_source.destinations.table_formats import check_table_format, format_of, is_filesystem
 from linq_source.extraction import Extraction, Listener
 from linq_source.operations.inherit import find_inheritance
+from linq_source.operations.packages import drop, heal_packages
 from linq_source.operations.report import ChatFailure, Report
 from linq_source.operations.settle import settle
 from linq_source.settings import Shard
@@ -229,6 +230,7 @@ class _Defaults(BaseDocProvider):
 
 def finish_and_agree(pipeline: dlt.Pipeline, remote: Remote, notes: list[str]) -> list[str]:
     """Bring pipeline and destination to one state; gives the ids of packages it had to load."""
+    heal_packages(pipeline)
     _leave_other_places(pipeline, remote, notes)
     loads = _finish_pending(pipeline, remote, notes)
     _agree_with_destination(pipeline, remote, notes)
@@ -253,7 +255,7 @@ def _leave_other_places(pipeline: dlt.Pipeline, remote: Remote, notes: list[str]
         return
     if known is not None:
         _note(notes, "this pipeline loaded into another destination; going on from what is here")
-        pipeline.drop()
+        drop(pipeline)
     pipeline.set_local_state_val(_PLACE, place)
 
 
@@ -268,7 +270,7 @@ def _finish_pending(pipeline: dlt.Pipeline, remote: Remote, notes: list[str]) ->
         return []
     if _version(remote.state()) < _arrived(pipeline):
         _note(notes, "the destination lost what was loaded before; reading everything again")
-        pipeline.drop()
+        drop(pipeline)
         return []
     loads = load_pending(pipeline)
     _note(notes, f"finished {len(loads)} package(s) that an earlier run had left pending")
@@ -290,7 +292,7 @@ def _agree_with_destination(pipeline: dlt.Pipeline, remote: Remote, notes: list[
         if local is not None and not is_newer:
             what = "nothing of this pipeline" if there is None else "an earlier state of it"
             _note(notes, f"the destination holds {what}; going on from there")
-            pipeline.drop()
+            drop(pipeline)
         if there is not None:
             restore(pipeline)
     _remember_arrived(pipeline, _version(remote_state))
