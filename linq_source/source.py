@@ -240,8 +240,9 @@ class Session:
         dlt may close this generator at any of the tables and keeps the state: digests are entered
         when all were taken, and what is about to change is unknown until then.
         """
+        digests: dict[str, str] = {}
         if self.settings.is_stateless:
-            changed, digests = records, {}
+            changed = records
         else:
             state = dlt.current.resource_state(resource)
             known = listings.without_groups(
