@@ -1,12 +1,13 @@
 """Every error this package raises on purpose, in one tree.
 
     LinqError
-    ├── ConfigurationError      a setting is missing or wrong; nothing was asked or loaded (exit 2)
-    ├── AuthenticationError     the API refuses the token (401); the run stops at once (exit 1)
-    ├── ApiUnavailableError     no believable answer within the deadline (exit 1)
-    ├── ChatUnavailableError    one chat answers 403, 404 or 410; all others go on (exit 3)
-    ├── ApiContractError        an answer that breaks the contract in a way no retry mends (exit 1)
-    └── DestinationError        the destination cannot be opened, read or written (exit 1)
+    ├── ConfigurationError           a setting is missing or wrong; nothing was loaded (exit 2)
+    ├── AuthenticationError          the API refuses the token (401); the run stops (exit 1)
+    ├── ApiUnavailableError          no believable answer within the deadline (exit 1)
+    ├── ApiContractError             an answer that asking again does not change (exit 1)
+    ├── ChatUnavailableError         one chat cannot be read; all others go on (exit 3)
+    ├── PhoneNumberUnavailableError  one number's chats cannot be listed; others go on (exit 3)
+    └── DestinationError             the destination cannot be opened, read or written (exit 1)
 
 A message says what to do next, names ids, paths and settings, and never a token, a phone number
 or a message's text. Callers may catch `LinqError` for all of them.
@@ -22,7 +23,7 @@ class LinqError(Exception):
 
 
 class ConfigurationError(LinqError):
-    """A setting is missing or wrong. Nothing was requested and nothing loaded."""
+    """A setting is missing or wrong. Nothing was loaded."""
 
     exit_code = 2
 
@@ -35,18 +36,34 @@ class ApiUnavailableError(LinqError):
     """The API gave no believable answer before the request's deadline."""
 
 
-class ChatUnavailableError(LinqError):
-    """One chat cannot be read (HTTP 403, 404 or 410); the others are not concerned."""
+class ApiContractError(LinqError):
+    """The API answered in a way its contract excludes and that asking again does not change.
 
-    exit_code = 3
+    `status` is the answer's; none where there was no answer that could be trusted.
+    """
 
-    def __init__(self, message: str, *, status: int) -> None:
+    def __init__(self, message: str, *, status: int | None = None) -> None:
         super().__init__(message)
         self.status = status
 
 
-class ApiContractError(LinqError):
-    """The API answered in a way its contract excludes and that asking again does not mend."""
+class ChatUnavailableError(LinqError):
+    """One chat cannot be read; the others are not concerned.
+
+    `status` is that of the API's answer; none where no answer about it came or could be read.
+    """
+
+    exit_code = 3
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class PhoneNumberUnavailableError(LinqError):
+    """The chats of one phone number cannot be listed; the others are not concerned."""
+
+    exit_code = 3
 
 
 class DestinationError(LinqError):

@@ -8,17 +8,20 @@ together with the rows.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from pathlib import Path
+from random import sample
+from traceback import extract_tb
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
+from linq_source.api.asking import Asker, Request, chats_of
 from linq_source.api.client import Client
 from linq_source.api.pool import Failed, Output, Pool
-from linq_source.decoding.envelope import read_envelope
 from linq_source.decoding.records import Records
-from linq_source.errors import ChatUnavailableError, LinqError
+from linq_source.errors import LinqError
 from linq_source.instants import from_us, parse_http_date
 from linq_source.planning import listings
 from linq_source.planning.changes import Part, days_of
@@ -26,7 +29,7 @@ from linq_source.planning.chats import read_chat
 from linq_source.planning.cursors import doubt, encode, is_settled, remembered
 from linq_source.planning.readings import ChatTask, LedgerWindow, Loaded, Reading
 from linq_source.planning.repeats import Owners
-from linq_source.planning.windows import Page, PageRequest, Window
+from linq_source.planning.windows import PageRequest, Window
 from linq_source.privacy.forgotten import NOTHING, Forgotten
 from linq_source.privacy.treatment import privacy_of
 from linq_source.rows import building
@@ -36,6 +39,10 @@ from linq_source.tables import VANISHED
 # Rows gathered before they are handed on: few, large Arrow tables cost dlt least.
 FLUSH_ROWS = 100_000
 FLUSH_PARTS = 2_000
+# Of how many other chats, or numbers, one is to be asked when one fails.
+_OTHERS = 10
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -46,6 +53,7 @@ class Counts:
     chats_skipped: int = 0
     chats_done: int = 0
     chats_failed: dict[int, str] = field(default_factory=dict)
+    numbers_failed: list[str] = field(default_factory=list)
     windows_read: int = 0
     windows_unchanged: int = 0
     windows_unverified: int = 0
@@ -75,10 +83,13 @@ class Extraction:
     now: Callable[[], int]
     listener: Listener | None = None
     forgotten: Forgotten = NOTHING
+    # Chats and numbers that failed for long in an earlier run (see `api.asking.subject_of`).
+    failing: Iterable[str] = ()
     counts: Counts = field(default_factory=Counts)
 
     def __post_init__(self) -> None:
         self.client = Client(self.settings)
+        self.asker = Asker(self.client, self._believe_date, set(self.failing))
         self.privacy = privacy_of(self.settings)
         self.started_s = time.monotonic()
         self.bound_us: int | None = None
@@ -130,21 +141,34 @@ class Extraction:
     def _list_chats(self) -> listings.ChatList:
         settings = self.settings
         per_page = min(settings.page_size, 100)
+        readings: dict[Any, Any]
         if settings.chat_ids is not None:
             wanted = [i for i in settings.chat_ids if settings.shard is None or i in settings.shard]
-            readings: Any = ((i, listings.read_one_chat(i)) for i in wanted)
+            self.asker.others = lambda: map(listings.ChatRequest, _some(wanted))
+            readings = {i: listings.read_one_chat(i) for i in wanted}
         else:
-            numbers = settings.phone_numbers
-            if numbers is None:
-                numbers = tuple(filter(None, listings.numbers_of(self.phone_numbers())))
-            readings = ((n, listings.read_chat_list(n, per_page)) for n in numbers)
+            numbers = self._numbers()
+            self.asker.others = lambda: (listings.ListRequest(n, 1, 1) for n in _some(numbers))
+            readings = {n: listings.read_chat_list(n, per_page) for n in numbers}
         found = []
-        pool: Pool[Any] = Pool(readings, self._fetch, lambda _: None, settings.workers, self.close)
+        failed: dict[Any, Exception] = {}
+        pool: Pool[Any] = Pool(
+            iter(readings.items()),
+            self.asker.fetch,
+            lambda _: None,
+            settings.workers,
+            self.close,
+        )
         for item in pool.run():
             if isinstance(item, Failed):
-                self._note_failure(item.key, item.error)
+                failed[item.key] = item.error
             else:
                 found.append((str(item.key), item.value))
+        if settings.chat_ids is not None:
+            for chat_id, error in failed.items():
+                self._note_failure(chat_id, error)
+        else:
+            self._note_failed_numbers(failed, is_all=not found)
         found.sort(key=lambda pair: pair[0])
         joined = listings.join_lists([chat_list for _, chat_list in found])
         records = listings.of_shard(joined.records, settings.shard)
@@ -152,22 +176,33 @@ class Extraction:
             gone = self.forgotten.chats_of(self.privacy.protect(records))
             records = self.forgotten.without_chats(records, gone)
         complete = joined.complete and settings.lists_everything and self._knows_all_numbers()
-        return listings.ChatList(records, complete)
+        return listings.ChatList(records, complete and not failed)
+
+    def _numbers(self) -> tuple[str, ...]:
+        """The numbers whose chats are to be listed."""
+        if self.settings.phone_numbers is not None:
+            return self.settings.phone_numbers
+        return tuple(filter(None, listings.numbers_of(self.phone_numbers())))
+
+    def _note_failed_numbers(self, failed: Mapping[str, Exception], *, is_all: bool) -> None:
+        """Note the numbers whose chats could not be listed; if no other could be, raise."""
+        for error in failed.values():
+            if is_all:
+                raise (isinstance(error, LinqError) and error.__cause__) or error
+        numbers = listings.numbers_of(self.phone_numbers())
+        loaded = self.phone_numbers().root
+        columns = (loaded["phone_number"].to_pylist(), loaded["id"].to_pylist())
+        ids = dict(zip(*columns, strict=True))
+        for number, error in failed.items():
+            which = ""
+            if number in numbers:
+                which = f" {numbers.index(number) + 1} of {len(numbers)} (id {ids.get(number)})"
+            text = f"phone number{which}: {_told(error)}; its chats count as they were"
+            self.counts.numbers_failed.append(text)
 
     def _knows_all_numbers(self) -> bool:
         """Whether every number in the answer could be read."""
         return None not in listings.numbers_of(self.phone_numbers())
-
-    def _fetch(self, request: Any) -> Any:
-        """Answer a request of a reading."""
-        if isinstance(request, listings.ChatRequest):
-            answer, _ = self.client.get(request.path, {}, listings.decode_chat)
-            self._believe_date(answer.date)
-            return Page(answer.body)
-        answer, envelope = self.client.get(request.path, request.parameters, read_envelope)
-        if not isinstance(request, PageRequest):
-            self._believe_date(answer.date)
-        return Page(answer.body, envelope)
 
     def _believe_date(self, text: str) -> None:
         """The bound is the server's clock at the last listing answer, or ours if it tells none."""
@@ -177,8 +212,10 @@ class Extraction:
             at_us = self.now()
         self.bound_us = max(at_us, self.bound_us or at_us)
 
-    def _note_failure(self, chat_id: int, error: ChatUnavailableError) -> None:
-        self.counts.chats_failed[chat_id] = str(error)
+    def _note_failure(self, chat_id: int, error: Exception) -> str:
+        text = str(error) if isinstance(error, LinqError) else f"chat {chat_id}: {_told(error)}"
+        self.counts.chats_failed[chat_id] = text
+        return text
 
     def messages(
         self, cursors: MutableMapping[str, str], synced_at_us: int
@@ -200,9 +237,10 @@ class Extraction:
                 buffer.cursors[str(window.window.chat_id)] = None
         self._loaded_messages = 0
         moved: set[int] = set()
+        self.asker.others = self._other_chats
         pool: Pool[int] = Pool(
             self._readings(todo, cursors),
-            self._fetch,
+            self.asker.fetch,
             self._wants_more,
             self.settings.workers,
             self.close,
@@ -211,8 +249,8 @@ class Extraction:
             for item in pool.run():
                 chat_id = item.key
                 if isinstance(item, Failed):
-                    self._note_failure(chat_id, item.error)
-                    buffer.ledger.extend(self._failed_windows({chat_id: str(item.error)}))
+                    text = self._note_failure(chat_id, item.error)
+                    buffer.ledger.extend(self._failed_windows({chat_id: text}))
                 elif isinstance(item, Output):
                     self._take(item.value, buffer)
                     # What the destination cannot have needs nothing replaced.
@@ -247,6 +285,8 @@ class Extraction:
             return
         self._todo.pop(item.key, None)
         self.counts.chats_done += 1
+        if not isinstance(item, Failed):
+            self.asker.failing.discard(str(item.key))
 
     def _plan(self, cursors: MutableMapping[str, str]) -> dict[int, int | None]:
         """The chats still to be read, with their listed counts; those settled left out."""
@@ -258,6 +298,9 @@ class Extraction:
                 if not self._is_settled(chat_id, listed, cursors)
             }
             self.counts.chats_skipped = len(counts) - len(self._todo)
+            # Nobody waits for those that failed for long before.
+            for chat_id in sorted(chats_of(self.asker.failing) & self._todo.keys()):
+                self._todo[chat_id] = self._todo.pop(chat_id)
             if not self.settings.is_stateless:
                 for chat_id in self._todo:
                     cursors.setdefault(str(chat_id), "")
@@ -296,6 +339,11 @@ class Extraction:
                 privacy=self.privacy,
             )
             yield chat_id, read_chat(task)
+
+    def _other_chats(self) -> Iterator[Request]:
+        """The smallest requests for messages of some chats."""
+        for chat_id in _some(self.chats().records.root["id"]):
+            yield PageRequest(Window(chat_id.as_py(), None, self._bound()), 1, 1)
 
     def _wants_more(self, event: Any) -> bool:
         """Whether new windows may be started; counts what an output brings."""
@@ -380,6 +428,20 @@ class Extraction:
             "seconds": round(time.monotonic() - self.started_s, 3),
         }
         return building.run_row(values, synced_at_us)
+
+
+def _some(items: Sequence[T]) -> list[T]:
+    """Some of them at random: the first ones may be those that fail."""
+    return [items[i] for i in sample(range(len(items)), min(_OTHERS, len(items)))]
+
+
+def _told(error: Exception) -> str:
+    """An error in words that quote nothing of what was answered."""
+    if isinstance(error, LinqError):
+        return str(error)
+    frames = extract_tb(error.__traceback__)
+    where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return f"its answers could not be read ({type(error).__name__}{where})"
 
 
 @dataclass

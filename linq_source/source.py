@@ -33,7 +33,7 @@ from linq_source.rows.column_names import LONGEST_NAME
 from linq_source.rows.column_types import ColumnTypes
 from linq_source.rows.hints import FIELD, table_hints
 from linq_source.settings import Settings, check_settings
-from linq_source.state import CLOCK, FORGOTTEN, PRIVACY, SECTION, SETTLED, STAMPS
+from linq_source.state import CLOCK, FAILING, FORGOTTEN, PRIVACY, SECTION, SETTLED, STAMPS
 from linq_source.tables import RESOURCE_TABLES, SYNC_RUNS, TOMBSTONE
 
 DEFAULT_BASE_URL = "https://api.linqapp.com"
@@ -194,8 +194,14 @@ class Session:
                 dlt.current.source_state().setdefault(FORGOTTEN, dict(self.inheritance.forgotten))
             if self.extraction is None or not self._keep:
                 self.close()
-                forgotten = forgotten_from(dlt.current.source_state().get(FORGOTTEN))
-                self.extraction = Extraction(self.settings, _now_us, self._listener, forgotten)
+                state = dlt.current.source_state()
+                self.extraction = Extraction(
+                    self.settings,
+                    _now_us,
+                    self._listener,
+                    forgotten_from(state.get(FORGOTTEN)),
+                    state.get(FAILING, ()),
+                )
         self._entered.add(resource)
         self._open += 1
         try:
@@ -273,6 +279,7 @@ class Session:
                 self._remember_partly_forgotten(extraction)
                 yield from self._mark("chat_messages", found)
             yield from self._mark("chat_messages", {})
+            self._remember_failing(extraction)
             if extraction.outage is not None and not self._keep:
                 raise extraction.outage
             if extraction.is_complete or extraction.outage is not None or not self._keep:
@@ -299,6 +306,12 @@ class Session:
                 cursors[key] = text
         if found.stamps:
             self._remember_stamps(found.stamps)
+
+    def _remember_failing(self, extraction: Extraction) -> None:
+        state = dlt.current.source_state()
+        failing = sorted(extraction.asker.failing)
+        if failing != state.get(FAILING, []):
+            state[FAILING] = failing
 
     def _remember_stamps(self, stamps: Iterable[int]) -> None:
         state = dlt.current.source_state()

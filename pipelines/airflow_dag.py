@@ -273,7 +273,7 @@ def _compare(shards: list[str]) -> tuple[int, int, list[dict[str, Any]]]:
 
 
 def _gaps(report: dict[str, Any]) -> str:
-    names = ("chats_failed", "windows_unverified", "rejected")
+    names = ("chats_failed", "numbers_failed", "windows_unverified", "rejected")
     return f"shard {report['shard']} is incomplete: " + ", ".join(
         f"{name} {report[name]}" for name in names if report[name]
     )

@@ -225,7 +225,7 @@ def report_metadata(report: linq.Report) -> dict[str, Any]:
     del values["error"]
     failures = {str(chat["chat_id"]): chat["error"] for chat in values.pop("chats_failed")}
     values |= {"chats_failed": len(failures), "failures": dict(list(failures.items())[:20])}
-    values |= {name: list(values[name]) for name in ("loads", "notes")}
+    values |= {name: list(values[name]) for name in ("loads", "notes", "numbers_failed")}
     return {f"linq/{name}": value for name, value in values.items()}
 
 
@@ -233,6 +233,7 @@ def incompleteness(report: linq.Report) -> str:
     """What could not be read, in one line; empty if nothing."""
     counts = {
         "chats failed": len(report.chats_failed),
+        "numbers failed": len(report.numbers_failed),
         "windows stayed unverified": report.windows_unverified,
         "records were rejected": report.rejected,
     }

@@ -142,6 +142,8 @@ PASSING: Mapping[str, Trouble] = {
     "gzip cut short": Trouble(cut_gzip, "compression is broken"),
 }
 SLOW = ("silence", "Content-Length too long")
+# What keeps everybody from being answered, whatever was asked for.
+FOR_ALL = (REFUSED, "503 with Retry-After", "429", "429 with seconds", "429 with a date")
 
 
 PAUSE_S = 0.02
@@ -362,7 +364,7 @@ def test_what_fails_once_is_asked_again_and_changes_nothing(matrix: Matrix, turn
 
 
 @pytest.mark.parametrize("names", FOR_GOOD, ids=", ".join)
-def test_what_fails_for_good_ends_the_run_and_keeps_what_was_read(
+def test_what_fails_for_good_is_said_and_keeps_what_was_read(
     matrix: Matrix, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for place, name in zip(cycle(LISTS), names, strict=False):
@@ -379,8 +381,7 @@ def test_what_fails_for_good_ends_the_run_and_keeps_what_was_read(
         give_up_soon(monkeypatch, name)
         matrix.strike_for_good(place, PASSING[name].fault, refused=name == REFUSED)
         report = matrix.sync(**patience_with(name))
-        assert report.exit_code == 1
-        assert_said(report.error, place, PASSING[name].words)
+        assert_failed(report, place, PASSING[name].words, is_outage=name in FOR_ALL)
         assert_only_chat_1_is_loaded(matrix)
         matrix.striker.lift()
     assert_chat_1_was_kept_and_chat_2_is_read_again(matrix)
@@ -412,8 +413,10 @@ def test_what_no_retry_mends_is_not_asked_again(matrix: Matrix, names: tuple[str
         for place, name in zip(PAGES, names, strict=False):
             strike(name, place)
             report = matrix.sync()
-            assert (report.exit_code, report.retries) == (1, 0)
-            assert_said(report.error, place if name != "401" else "", FATAL[name].words)
+            assert report.retries == 0
+            is_of_all = name == "401"
+            where = "" if is_of_all else place
+            assert_failed(report, where, FATAL[name].words, is_outage=is_of_all)
             assert matrix.striker.struck == {place: 1}
             assert_only_chat_1_is_loaded(matrix)
             matrix.striker.lift()
@@ -498,6 +501,18 @@ def test_a_server_that_asks_for_a_pause_gets_it(
     assert waited["1chats"] >= 1
     assert waited["1chat_messages"] >= 1
     matrix.loader.assert_equal_world()
+
+
+def assert_failed(report: Any, place: str, words: str, *, is_outage: bool) -> None:
+    """A run that an outage ended, or one that read all but chat 2."""
+    if is_outage:
+        assert (report.exit_code, report.chats_failed) == (1, ())
+        assert_said(report.error, place, words)
+        return
+    assert (report.exit_code, report.error) == (3, None)
+    assert [failure.chat_id for failure in report.chats_failed] == [2]
+    assert report.chats_failed[0].error.startswith("chat 2: ")
+    assert_said(report.chats_failed[0].error, place, words)
 
 
 def assert_said(text: str | None, place: str, words: str | None) -> None:

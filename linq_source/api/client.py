@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -25,7 +26,6 @@ from linq_source.errors import (
     ApiContractError,
     ApiUnavailableError,
     AuthenticationError,
-    ChatUnavailableError,
 )
 from linq_source.settings import Settings
 
@@ -35,7 +35,9 @@ FIRST_ANSWER_DEADLINE_S = 15.0
 
 _BACKOFF = wait_exponential(multiplier=0.5, max=20) + wait_random(0, 0.5)
 
-_CHAT_GONE = (403, 404, 410)
+# A request that is asked once waits no longer than this for its turn.
+_ONCE_PATIENCE_S = 60.0
+
 _PASSING = (408, 425, 429)
 
 T = TypeVar("T")
@@ -90,18 +92,27 @@ class Client:
         self._closed.wait(seconds)
 
     def get(
-        self, path: str, parameters: Mapping[str, str], check: Callable[[bytes], T]
+        self,
+        path: str,
+        parameters: Mapping[str, str],
+        check: Callable[[bytes], T],
+        *,
+        once: bool = False,
     ) -> tuple[Answer, T]:
         """GET a path below the base URL; `check` reads what it needs of the body.
 
         A `ValueError` of `check` counts as a failed answer and is asked again. Raises
-        `AuthenticationError`, `ChatUnavailableError`, `ApiContractError`, or, at the end of the
-        request's deadline, `ApiUnavailableError`.
+        `AuthenticationError`, `ApiContractError`, or `ApiUnavailableError` at the end of the
+        request's deadline; after the first failure if it is to be asked but `once`.
         """
         target = path + _query(parameters)
+        started_s = time.monotonic()
+        patience = Patience(started_s + _ONCE_PATIENCE_S if once else math.inf)
         try:
-            return self._get_once(path, target, check, Patience())
+            return self._get_once(path, target, check, patience)
         except _PassingError as error:
+            if once:
+                raise self._no_better_answer(path, error, started_s) from error
             return self._get_again(path, target, check, error)
 
     def _get_again(
@@ -138,11 +149,16 @@ class Client:
         try:
             return retrying(attempt)
         except _PassingError as error:
-            raise ApiUnavailableError(
-                f"{self._settings.base_url}{path}: {error}, and no better answer within "
-                f"{time.monotonic() - started_s:.0f} s; check base_url and the network, "
-                "or run again later"
-            ) from error
+            raise self._no_better_answer(path, error, started_s) from error
+
+    def _no_better_answer(
+        self, path: str, error: _PassingError, started_s: float
+    ) -> ApiUnavailableError:
+        return ApiUnavailableError(
+            f"{self._settings.base_url}{path}: {error}, and no better answer within "
+            f"{time.monotonic() - started_s:.0f} s; check base_url and the network, "
+            "or run again later"
+        )
 
     def _count_retry(self, _: RetryCallState) -> None:
         with self._lock:
@@ -202,20 +218,15 @@ class Client:
             asked_s = _retry_after_s(answer.headers)
             holds_all = status == 429 or (status == 503 and asked_s > 0)
             return _PassingError(f"HTTP {status}", asked_s, holds_all=holds_all)
-        if status in _CHAT_GONE and "/chats/" in path:
-            chat_id = path.split("/chats/")[1].split("/")[0]
-            return ChatUnavailableError(
-                f"chat {chat_id}: HTTP {status}; it does not exist or the token may not read it",
-                status=status,
-            )
+        where = f"{self._settings.base_url}{path}"
         if 300 <= status < 400:
             return ApiContractError(
-                f"{self._settings.base_url}{path}: redirected (HTTP {status}); the token is sent "
-                "to no other address: set base_url to the API's own"
+                f"{where}: redirected (HTTP {status}); the token is sent to no other address: set "
+                "base_url to the API's own",
+                status=status,
             )
-        return ApiContractError(
-            f"{self._settings.base_url}{path}: HTTP {status}; check base_url and the parameters"
-        )
+        check = "the token's rights and base_url" if status == 403 else "base_url"
+        return ApiContractError(f"{where}: HTTP {status}; check {check}", status=status)
 
 
 def _query(parameters: Mapping[str, str]) -> str:

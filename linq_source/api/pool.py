@@ -17,10 +17,13 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from linq_source.errors import ChatUnavailableError
+from linq_source.errors import ChatUnavailableError, LinqError, PhoneNumberUnavailableError
 from linq_source.planning.windows import Ask
 
 Key = TypeVar("Key")
+
+# What concerns one reading alone.
+_CONFINED = (ChatUnavailableError, PhoneNumberUnavailableError)
 
 
 @dataclass(frozen=True)
@@ -41,10 +44,13 @@ class Finished(Generic[Key]):
 
 @dataclass(frozen=True)
 class Failed(Generic[Key]):
-    """A reading ended with an error that concerns it alone."""
+    """A reading ended with an error that concerns it alone.
+
+    One that is no `LinqError` was raised by the reading itself, about the answers it got.
+    """
 
     key: Key
-    error: ChatUnavailableError
+    error: Exception
 
 
 @dataclass
@@ -53,7 +59,7 @@ class _Reading(Generic[Key]):
     generator: Generator[Any, Any, Any]
     answers: list[Any] = field(default_factory=list)
     waiting: int = 0
-    error: BaseException | None = None
+    error: Exception | None = None
 
 
 _Item = Output[Key] | Finished[Key] | Failed[Key]
@@ -210,7 +216,7 @@ class Pool(Generic[Key]):
         """Fetch one of several requests; the last one to come back takes the reading further."""
         try:
             reading.answers[index] = self._timed_fetch(request)
-        except ChatUnavailableError as error:
+        except _CONFINED as error:
             reading.error = error
         with self._condition:
             reading.waiting -= 1
@@ -226,19 +232,26 @@ class Pool(Generic[Key]):
         while not self._stopped:
             try:
                 event = reading.generator.send(value)
-                if not isinstance(event, Ask):
-                    self._items.put(Output(reading.key, event))
-                    value = self._reply(event)
-                    continue
-                if len(event.requests) == 1:
-                    value = [self._timed_fetch(event.requests[0])]
-                    continue
             except StopIteration as end:
                 self._end(reading, end.value, None)
                 return
-            except ChatUnavailableError as error:
+            except LinqError:
+                raise
+            except Exception as error:
+                # Answers that nobody foresaw must not keep all others from being read.
                 self._end(reading, None, error)
                 return
+            if not isinstance(event, Ask):
+                self._items.put(Output(reading.key, event))
+                value = self._reply(event)
+                continue
+            if len(event.requests) == 1:
+                try:
+                    value = [self._timed_fetch(event.requests[0])]
+                except _CONFINED as error:
+                    self._end(reading, None, error)
+                    return
+                continue
             with self._condition:
                 reading.waiting = len(event.requests)
                 reading.answers = [None] * len(event.requests)
@@ -248,9 +261,9 @@ class Pool(Generic[Key]):
                 self._condition.notify_all()
             return
 
-    def _end(self, reading: _Reading[Key], value: Any, error: BaseException | None) -> None:
+    def _end(self, reading: _Reading[Key], value: Any, error: Exception | None) -> None:
         reading.generator.close()
-        if isinstance(error, ChatUnavailableError):
+        if error is not None:
             self._items.put(Failed(reading.key, error))
         else:
             self._items.put(Finished(reading.key, value))

@@ -91,7 +91,8 @@ class Transport:
             raise _plain(error) from error
         raise ApiContractError(
             f"{self._base_url}{target.partition('?')[0]}: an answer is larger than "
-            f"{MAX_BODY_BYTES} bytes; take a smaller page_size"
+            f"{MAX_BODY_BYTES} bytes; take a smaller page_size",
+            status=response.status,
         )
 
 

@@ -49,6 +49,8 @@ def print_report(console: Console, report: Report) -> None:
     print_table(console, None, ("", ""), facts)
     for note in report.notes:
         console.print(f"note: {note}", highlight=False, soft_wrap=True)
+    for text in report.numbers_failed[:MAX_LISTED]:
+        console.print(f"[red]failed[/red]: {text}", highlight=False, soft_wrap=True)
     for failure in report.chats_failed[:MAX_LISTED]:
         console.print(f"[red]failed[/red]: {failure.error}", highlight=False, soft_wrap=True)
     if len(report.chats_failed) > MAX_LISTED:
@@ -56,8 +58,10 @@ def print_report(console: Console, report: Report) -> None:
 
 
 def log_failures(report: Report) -> None:
-    """A log line for each of the chats that failed, where standard error is JSON."""
+    """A log line for each number and chat that failed, where standard error is JSON."""
     if logs.is_json():
+        for text in report.numbers_failed[:MAX_LISTED]:
+            _log.warning("number failed: %s", text)
         for failure in report.chats_failed[:MAX_LISTED]:
             _log.warning("chat failed: %s", failure.error, extra={"chat_id": failure.chat_id})
 

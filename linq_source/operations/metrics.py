@@ -73,6 +73,11 @@ _OF_RUN = (
         lambda r: r.chats_skipped,
     ),
     Metric("chats_failed", "Chats the last run could not read.", lambda r: len(r.chats_failed)),
+    Metric(
+        "numbers_failed",
+        "Phone numbers whose chats the last run could not list.",
+        lambda r: len(r.numbers_failed),
+    ),
     Metric("messages_loaded", "Messages the last run loaded.", lambda r: r.messages),
     Metric("attachments_loaded", "Attachments the last run loaded.", lambda r: r.attachments),
     Metric("reactions_loaded", "Reactions the last run loaded.", lambda r: r.reactions),

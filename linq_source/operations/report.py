@@ -18,6 +18,7 @@ class ChatFailure:
 class Report:
     """Counts of one `sync`: rows loaded, windows and requests; `seconds` of wall time.
 
+    `numbers_failed` tells which phone numbers' chats could not be listed, and why.
     `messages`, `attachments` and `reactions` are rows loaded, not rows that exist; `deleted` are
     messages newly marked as deleted; `loads` the ids of the load packages. `error` is set when
     the API failed before everything was read; what was read until then is loaded. `notes` say
@@ -27,6 +28,7 @@ class Report:
     chats: int = 0
     chats_skipped: int = 0
     chats_failed: tuple[ChatFailure, ...] = ()
+    numbers_failed: tuple[str, ...] = ()
     windows: int = 0
     windows_unchanged: int = 0
     windows_unverified: int = 0
@@ -45,7 +47,8 @@ class Report:
     @property
     def is_complete(self) -> bool:
         """Whether everything that was asked for was read, verified and typed."""
-        return not (self.error or self.chats_failed or self.windows_unverified or self.rejected)
+        failed = self.error or self.chats_failed or self.numbers_failed
+        return not (failed or self.windows_unverified or self.rejected)
 
     @property
     def exit_code(self) -> int:

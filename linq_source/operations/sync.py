@@ -336,6 +336,7 @@ def _report(
         chats_failed=tuple(
             ChatFailure(chat_id, error) for chat_id, error in sorted(counts.chats_failed.items())
         ),
+        numbers_failed=tuple(sorted(counts.numbers_failed)),
         windows=counts.windows_loaded,
         windows_unchanged=counts.windows_unchanged,
         windows_unverified=counts.windows_unverified,

@@ -1,0 +1,119 @@
+"""Answering what readings ask for, and telling whose failure a failure is.
+
+An answer about one chat, or about the list of one phone number, that is not 401 and that asking
+again does not change concerns that chat or number alone. Where no believable answer came, another
+chat or number is asked: if that is answered, the failure is of the one alone, else it is an
+outage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from linq_source.api.client import Client
+from linq_source.decoding.envelope import read_envelope
+from linq_source.errors import (
+    ApiContractError,
+    ApiUnavailableError,
+    ChatUnavailableError,
+    LinqError,
+    PhoneNumberUnavailableError,
+)
+from linq_source.planning.listings import ChatRequest, ListRequest, decode_chat
+from linq_source.planning.organisations import line_of
+from linq_source.planning.windows import Page, PageRequest
+
+Request = ChatRequest | ListRequest | PageRequest
+
+# Others that are asked before a failure is taken for an outage: one of them may fail, too.
+MOST_OTHERS = 3
+
+_UNKNOWN = (403, 404, 410)
+
+
+@dataclass
+class Asker:
+    """Answers requests of readings, from several threads at once.
+
+    `listed` is told the `Date` of every listing's answer. `failing` are the chats and numbers
+    (see `subject_of`) that were given up when others were answered: they are asked once, not until
+    the request's deadline. `others` gives some requests about other chats, or numbers, at random.
+    """
+
+    client: Client
+    listed: Callable[[str], None]
+    failing: set[str] = field(default_factory=set)
+    others: Callable[[], Iterable[Request]] = tuple
+
+    def fetch(self, request: Request) -> Page:
+        """Answer a request.
+
+        Raises `ChatUnavailableError` or `PhoneNumberUnavailableError` where one chat or number is
+        concerned, and the errors of `Client.get`.
+        """
+        subject = subject_of(request)
+        try:
+            return self._ask(request, once=subject in self.failing)
+        except ApiContractError as error:
+            if error.status is None:
+                raise
+            raise _confined(request, error) from error
+        except ApiUnavailableError as error:
+            if not self._is_answered_about_others(request):
+                raise
+            self.failing.add(subject)
+            raise _confined(request, error) from error
+
+    def _ask(self, request: Request, *, once: bool) -> Page:
+        path, parameters = request.path, request.parameters
+        if isinstance(request, ChatRequest):
+            answer, _ = self.client.get(path, parameters, decode_chat, once=once)
+            self.listed(answer.date)
+            return Page(answer.body)
+        answer, envelope = self.client.get(path, parameters, read_envelope, once=once)
+        if isinstance(request, ListRequest):
+            self.listed(answer.date)
+        return Page(answer.body, envelope)
+
+    def _is_answered_about_others(self, request: Request) -> bool:
+        left_out = {subject_of(request), *self.failing}
+        others = [other for other in self.others() if subject_of(other) not in left_out]
+        return any(self._is_answered(other) for other in others[:MOST_OTHERS])
+
+    def _is_answered(self, request: Request) -> bool:
+        try:
+            self._ask(request, once=True)
+        except ApiContractError as error:
+            return error.status is not None
+        except ApiUnavailableError:
+            return False
+        return True
+
+
+def subject_of(request: Request) -> str:
+    """What a request is about, in a form that the state may keep."""
+    if isinstance(request, ListRequest):
+        return f"line:{line_of(request.phone_number)}"
+    return str(_chat_of(request))
+
+
+def chats_of(subjects: Iterable[str]) -> frozenset[int]:
+    """The chats among what requests were about."""
+    return frozenset(int(subject) for subject in subjects if subject.isdecimal())
+
+
+def _chat_of(request: ChatRequest | PageRequest) -> int:
+    return request.chat_id if isinstance(request, ChatRequest) else request.window.chat_id
+
+
+def _confined(request: Request, error: ApiContractError | ApiUnavailableError) -> LinqError:
+    if isinstance(request, ListRequest):
+        return PhoneNumberUnavailableError(str(error))
+    chat_id = _chat_of(request)
+    status = error.status if isinstance(error, ApiContractError) else None
+    if status in _UNKNOWN:
+        text = f"HTTP {status}; it does not exist or the token may not read it"
+    else:
+        text = str(error)
+    return ChatUnavailableError(f"chat {chat_id}: {text}", status=status)

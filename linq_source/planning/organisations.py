@@ -1,0 +1,40 @@
+"""Telling one organisation from another, by its phone numbers and its chats.
+
+A dataset that holds one organisation's messages must not be mixed with those of another, and must
+not take the chats of the first for deleted because the second does not list them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable
+
+from linq_source.privacy.numbers import normalize_phone
+
+# Fewer known chats than this may all vanish without meaning anything.
+MIN_KNOWN_CHATS = 10
+# So few digits of a hash tell an organisation's numbers from another's, and which number it was
+# of some six hundred.
+_DIGITS = 6
+
+
+def line_of(phone_number: str) -> str:
+    """A short digest of a phone number, for the state."""
+    text = normalize_phone(phone_number).encode(errors="surrogatepass")
+    return hashlib.sha256(b"line:" + text).hexdigest()[:_DIGITS]
+
+
+def lines_of(phone_numbers: Iterable[str | None]) -> frozenset[str]:
+    """The digests of an organisation's numbers."""
+    return frozenset(line_of(number) for number in phone_numbers if number)
+
+
+def share_nothing(known: Collection[str], lines: Collection[str]) -> bool:
+    """Whether two lists of lines are certainly of two organisations. An empty one tells nothing."""
+    return bool(known and lines) and set(known).isdisjoint(lines)
+
+
+def most_vanished(known: Collection[int], listed: Collection[int]) -> list[int]:
+    """The known chats that are listed no more, if they are most of them; else none."""
+    vanished = sorted(set(known).difference(listed))
+    return vanished if len(known) >= MIN_KNOWN_CHATS and 2 * len(vanished) > len(known) else []
