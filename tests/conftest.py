@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from linq_source import Report, audit, linq_source, open_shard, plan_shards, set
 from linq_source.operations.audit import AuditReport
 from linq_source.sandbox import DEFAULT_TOKEN, Sandbox, World, seeded_world
 from tests.destinations import DuckDB, Place
+from tests.dlt_types import remember_types
 from tests.files import FileHost, file_host
 from tests.truth import assert_equal_tables, live_tables, query
 
@@ -25,6 +27,10 @@ HOUR_MS = 3_600_000
 NOW_MS = 20_500 * DAY_MS + 12 * HOUR_MS
 
 os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"
+# A suite in the background of a script was started with SIGINT ignored, and so would be the
+# processes that it starts and interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+remember_types()
 
 
 @dataclass
