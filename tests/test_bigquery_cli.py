@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from linq_source import ConfigurationError, sync
 from linq_source.sandbox import DEFAULT_TOKEN, World, grow, seeded_world
+from tests import processes
 from tests.bigquery.server import PROJECT
 from tests.conftest import HOUR_MS, NOW_MS, Loader
 from tests.destinations import BigQuery, bigquery_project
@@ -62,7 +63,7 @@ def test_shards_load_at_the_same_time(
         for n in range(2)
     ]
     for process in running:
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate()
         assert process.returncode == 0, errors
     assert_equal_tables(live_tables(project.rows), loader.world)
     assert set(project.double.warehouse.catalog.datasets) == {
@@ -102,7 +103,7 @@ def cli_arguments(loader: Loader) -> list[str]:
 
 def start_cli(
     project: BigQuery, account: Path | None, arguments: list[str], **variables: str
-) -> subprocess.Popen[str]:
+) -> processes.Process:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("SOURCES__", "GOOGLE_"))}
     environment = kept | {
         "NO_COLOR": "1",
@@ -113,19 +114,16 @@ def start_cli(
     }
     if account is not None:
         environment["GOOGLE_APPLICATION_CREDENTIALS"] = str(account)
-    return subprocess.Popen(
-        [sys.executable, "-m", "linq_source", "run", "--destination", "bigquery", *arguments],
-        cwd=project.folder, env=environment | variables, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+    command = ["run", "--destination", "bigquery", *arguments]
+    return processes.start(command, project.folder, environment | variables)
 
 
 def run_cli(
     project: BigQuery, account: Path | None, arguments: list[str], **variables: str
 ) -> subprocess.CompletedProcess[str]:
     process = start_cli(project, account, arguments, **variables)
-    output, errors = process.communicate(timeout=120)
-    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+    output, errors = process.communicate()
+    return subprocess.CompletedProcess(arguments, process.wait(), output, errors)
 
 
 def kill_at(project: BigQuery, account: Path, arguments: list[str], what: str, text: str) -> None:
@@ -135,12 +133,12 @@ def kill_at(project: BigQuery, account: Path, arguments: list[str], what: str, t
     def hold(event: str, content: str) -> None:
         if event == what and text in content:
             reached.set()
-            released.wait(60)
+            released.wait(processes.PATIENCE_S)
 
     project.double.hooks.append(hold)
     process = start_cli(project, account, arguments)
     try:
-        assert reached.wait(60)
+        assert reached.wait(processes.PATIENCE_S)
     finally:
         process.send_signal(signal.SIGKILL)
         process.communicate()
@@ -205,7 +203,7 @@ def test_a_missing_extra_is_named(tmp_path: Path) -> None:
     environment = os.environ | {"SOURCES__LINQ__API_TOKEN": "t", "NO_COLOR": "1"}
     result = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, env=environment,
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert_one_line(result, "pip install 'linq-source[bigquery]'")
 
@@ -220,7 +218,7 @@ def test_the_check_of_a_real_project_compares_and_cleans_up(
     }
     result = subprocess.run(
         [sys.executable, str(script), "--messages", "60"], cwd=project.folder, env=environment,
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr + result.stdout
     first, second, last = result.stdout.splitlines()

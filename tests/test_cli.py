@@ -12,6 +12,7 @@ import duckdb
 import pytest
 
 from linq_source.sandbox import DEFAULT_TOKEN, grow
+from tests import processes
 from tests.conftest import Loader
 from tests.truth import assert_equal_world, query
 
@@ -32,10 +33,7 @@ def run_cli(
     environment["HOME"] = str(folder)
     if token is not None:
         environment["SOURCES__LINQ__API_TOKEN"] = token
-    return subprocess.run(
-        [sys.executable, "-m", "linq_source", *arguments],
-        cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    return processes.run(arguments, folder, environment)
 
 
 def loading(seeded: Loader, *more: str) -> list[str]:
@@ -64,7 +62,7 @@ def test_a_relative_path_is_one_of_the_folder_the_command_runs_in(
     for folder in (tmp_path, tmp_path / "other"):
         command = [sys.executable, *program]
         done = subprocess.run(
-            command, cwd=folder, env=os.environ | environment, capture_output=True, timeout=120,
+            command, cwd=folder, env=os.environ | environment, capture_output=True, timeout=240,
             check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr

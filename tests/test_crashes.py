@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from linq_source.sandbox import DEFAULT_TOKEN, Exchange, Fault, grow
+from tests import processes
 from tests.conftest import DAY_MS, NOW_MS, Loader
 from tests.truth import assert_equal_world, query
 
@@ -91,10 +91,7 @@ def command(loader: Loader, folder: Path, *options: str) -> tuple[list[str], dic
 
 def run_to_end(loader: Loader, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     arguments, environment = command(loader, folder, *options)
-    return subprocess.run(
-        [sys.executable, "-m", "linq_source", *arguments],
-        cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    return processes.run(arguments, folder, environment)
 
 
 @pytest.mark.parametrize("moment", list(MOMENTS))
@@ -104,11 +101,8 @@ def test_killed_at_a_step_of_the_first_and_of_a_later_run(
     database = tmp_path / "linq_messages.duckdb"
     for _ in range(2):
         arguments, environment = command(seeded, tmp_path)
-        killed = subprocess.run(
-            [sys.executable, "-c", SUICIDE, *arguments],
-            cwd=tmp_path, env=environment | {"DIE": MOMENTS[moment]}, capture_output=True,
-            text=True, timeout=120, check=False,
-        )  # fmt: skip
+        dying = environment | {"DIE": MOMENTS[moment]}
+        killed = processes.run(arguments, tmp_path, dying, SUICIDE)
         assert killed.returncode == -signal.SIGKILL, killed.stderr
         result = run_to_end(seeded, tmp_path)
         assert result.returncode == 0, result.stderr
@@ -121,12 +115,9 @@ def test_killed_while_fetching_at_many_requests(seeded: Loader, tmp_path: Path) 
     database = tmp_path / "linq_messages.duckdb"
     for request_number in (1, 3, 9, 20):
         arguments, environment = command(seeded, tmp_path)
-        process = subprocess.Popen(
-            [sys.executable, "-m", "linq_source", *arguments],
-            cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        seeded.sandbox.hooks.append(_kill_at(request_number, process.kill))
-        assert process.wait(timeout=60) == -signal.SIGKILL
+        process = processes.start(arguments, tmp_path, environment)
+        seeded.sandbox.hooks.append(_at_request(request_number, process.kill))
+        assert process.wait() == -signal.SIGKILL
         seeded.sandbox.hooks.clear()
         grow(seeded.world)
     result = run_to_end(seeded, tmp_path)
@@ -141,15 +132,14 @@ def test_killed_at_random_moments_of_a_backfill_in_packages(small: Loader, tmp_p
         )
     options = ("--page-size", "10", "--max-messages", "400")
     database = tmp_path / "linq_messages.duckdb"
-    for delay_s in (1.6, 2.2, 2.9, 3.5):
+    for request_number, delay_s in ((45, 0.0), (45, 0.2), (100, 0.1), (60, 0.4)):
         arguments, environment = command(small, tmp_path, *options)
-        process = subprocess.Popen(
-            [sys.executable, "-m", "linq_source", *arguments],
-            cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        threading.Timer(delay_s, process.kill).start()
-        process.wait(timeout=60)
-        time.sleep(0.05)
+        process = processes.start(arguments, tmp_path, environment)
+        timer = threading.Timer(delay_s, process.kill)
+        small.sandbox.hooks.append(_at_request(request_number, timer.start))
+        process.wait()
+        small.sandbox.hooks.clear()
+        timer.cancel()
     result = run_to_end(small, tmp_path, *options)
     assert result.returncode == 0, result.stderr
     assert_equal_world(database, small.world)
@@ -159,25 +149,22 @@ def test_a_package_left_pending_is_finished_first_and_the_run_says_so(
     seeded: Loader, tmp_path: Path
 ) -> None:
     arguments, environment = command(seeded, tmp_path)
-    subprocess.run(
-        [sys.executable, "-c", SUICIDE, *arguments],
-        cwd=tmp_path, env=environment | {"DIE": MOMENTS["before loading"]}, timeout=120,
-        check=False, capture_output=True,
-    )  # fmt: skip
+    dying = environment | {"DIE": MOMENTS["before loading"]}
+    processes.run(arguments, tmp_path, dying, SUICIDE)
     grow(seeded.world)
     result = run_to_end(seeded, tmp_path)
     assert "finished 1 package(s) that an earlier run had left pending" in result.stdout
     assert_equal_world(tmp_path / "linq_messages.duckdb", seeded.world)
 
 
-def _kill_at(request_number: int, kill: Callable[[], None]) -> Callable[[Exchange], None]:
+def _at_request(request_number: int, act: Callable[[], None]) -> Callable[[Exchange], None]:
     seen = 0
 
     def hook(exchange: Exchange) -> None:
         nonlocal seen
         seen += 1
         if seen == request_number:
-            kill()
+            act()
 
     return hook
 
@@ -187,16 +174,13 @@ def test_interrupted_while_the_api_fails_ends_at_once(seeded: Loader, tmp_path: 
         lambda exchange: Fault(status=503) if exchange.route == "chat_messages" else None
     )
     arguments, environment = command(seeded, tmp_path)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "linq_source", *arguments],
-        cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    process = processes.start(arguments, tmp_path, environment)
     while len(seeded.sandbox.requests_log) < 10:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     started_s = time.monotonic()
-    _, errors = process.communicate(timeout=60)
-    assert time.monotonic() - started_s < 10
+    _, errors = process.communicate()
+    assert time.monotonic() - started_s < 60  # it would ask for 120
     assert process.returncode == 1
     assert "Traceback" not in errors
     assert "error: interrupted" in errors

@@ -34,6 +34,7 @@ from linq_source.destinations.lake.layout import DAY, LOCK, MARKER
 from linq_source.destinations.lake.locking import locked
 from linq_source.errors import DestinationError
 from linq_source.sandbox import DEFAULT_TOKEN, World, grow, seeded_world
+from tests import processes
 from tests.conftest import DAY_MS, NOW_MS, Loader
 from tests.destinations import Lake, LakeOnS3, parquet_lake_on_s3
 
@@ -234,7 +235,7 @@ def test_killed_while_settling_the_next_run_heals(lake: Loader, steps: int) -> N
         "TOKEN": DEFAULT_TOKEN,
         "URL": lake.sandbox.url,
     }
-    killed = subprocess.run([sys.executable, "-c", SUICIDE], env=environment, capture_output=True)
+    killed = processes.run([], lake.folder, environment, SUICIDE)
     assert killed.returncode in (-signal.SIGKILL, 0)
     # Every file is either the old or a new one, whole.
     with duckdb.connect() as connection:

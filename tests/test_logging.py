@@ -182,7 +182,7 @@ def speak(folder: Path, *options: str) -> list[dict[str, Any]]:
     return lines_of(
         subprocess.run(
             [sys.executable, "-c", WHAT_OTHERS_SAY, *options],
-            cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=True,
+            cwd=folder, env=environment, capture_output=True, text=True, timeout=240, check=True,
         )
     )  # fmt: skip
 

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from linq_source import ConfigurationError, DestinationError, forget
 from linq_source.destinations.storable import with_nul, without_nul
 from linq_source.sandbox import DEFAULT_TOKEN
+from tests import processes
 from tests.conftest import DAY_MS, NOW_MS, Loader
 from tests.destinations import DuckDB
 from tests.postgres import Postgres, postgres_database
@@ -198,11 +199,8 @@ def run_into_postgres(
     }
     if url is not None:
         environment["DESTINATION__POSTGRES__CREDENTIALS"] = url
-    return subprocess.run(
-        [sys.executable, "-m", "linq_source", "run", "--destination", "postgres",
-         "--base-url", loader.sandbox.url],
-        cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    command = ["run", "--destination", "postgres", "--base-url", loader.sandbox.url]
+    return processes.run(command, folder, environment)
 
 
 _KILLED = """
@@ -217,11 +215,11 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_the_server_ends_with_the_tests_however_they_end() -> None:
     result = subprocess.run(
         [sys.executable, "-c", _KILLED], cwd=Path(__file__).parent.parent,
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert result.returncode == -signal.SIGKILL, result.stderr
     folder, _ = result.stdout.split()
-    end_s = time.monotonic() + 20
+    end_s = time.monotonic() + 120
     while Path(folder).exists():
         assert time.monotonic() < end_s
         time.sleep(0.05)

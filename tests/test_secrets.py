@@ -15,8 +15,6 @@ import json
 import logging
 import os
 import re
-import subprocess
-import sys
 import traceback
 import zlib
 from collections.abc import Callable, Iterator
@@ -49,6 +47,7 @@ from linq_source.extraction import Extraction
 from linq_source.operations.progress import show_progress
 from linq_source.sandbox import Exchange, Fault, Sandbox, World
 from linq_source.source import session_options
+from tests import processes
 from tests.conftest import DAY_MS, NOW_MS, Loader
 
 TOKEN = "sesame-token-4711-open"
@@ -474,16 +473,14 @@ def test_the_command_tells_nothing(run: Run, name: str, monkeypatch: pytest.Monk
         "RUNTIME__LOG_LEVEL": "DEBUG", "DLT_DATA_DIR": str(folder / "dlt"), "HOME": str(folder),
     }  # fmt: skip
     command = [
-        sys.executable, "-m", "linq_source", "run", "--base-url", run.loader.sandbox.url,
+        "run", "--base-url", run.loader.sandbox.url,
         "--database", str(run.loader.database), "--pipelines-dir", str(folder / "pipelines"),
         "--pipeline-name", run.loader.name, "--page-size", "10", "--workers", "1", *more,
     ]  # fmt: skip
-    result = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, timeout=120, check=False
-    )
+    result = processes.run(command, folder, environment)
     assert result.returncode == exit_code, result.stderr[-2000:]
     assert ("--debug" in more and exit_code == 1 and "mid" not in name) == (
-        b"Traceback" in result.stderr
+        "Traceback" in result.stderr
     )
     said = run.said() | {"stdout": result.stdout, "stderr": result.stderr}
     assert told(said | run.holds(), (TOKEN,)) == []

@@ -414,7 +414,7 @@ def run_at_once(loader: Loader, project: BigQuery, account: Path, count: int, ki
             arguments += ["--destination", "parquet", "--bucket-url", str(loader.place.bucket)]  # type: ignore[union-attr]
         running.append(start_cli(project, account, arguments))
     for process in running:
-        _, errors = process.communicate(timeout=200)
+        _, errors = process.communicate()
         assert process.returncode == 0, errors
     assert PROJECT not in errors
 
