@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 from pathlib import Path
@@ -35,6 +36,28 @@ def test_every_test_named_in_the_guarantees_exists(page: str, least: int) -> Non
     assert len(named) > least
     for file, test in named:
         assert f"def {test}(" in (ROOT / "tests" / file).read_text(), f"{file}::{test}"
+
+
+@pytest.mark.parametrize("page", ["guarantees.md", "security.md"])
+def test_make_test_holds_what_is_not_said_of_another_destination(page: str) -> None:
+    for line in (ROOT / "docs" / page).read_text().splitlines():
+        named = re.findall(r"`(test_\w+\.py)::(\w+)`", line)
+        if named and not re.search(
+            "BigQuery|Delta|Iceberg|Postgres|S3", line.partition("`test")[0]
+        ):
+            assert not all(is_long(file, test) for file, test in named), line
+
+
+def is_long(file: str, test: str) -> bool:
+    """Only `make test-all` runs the test."""
+    tree = ast.parse((ROOT / "tests" / file).read_text())
+    marks: list[ast.expr] = []
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytestmark":
+            marks.append(node.value)
+        elif isinstance(node, ast.FunctionDef) and node.name == test:
+            marks += node.decorator_list
+    return "pytest.mark.long" in map(ast.unparse, marks)
 
 
 def test_public_names() -> None:

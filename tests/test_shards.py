@@ -199,7 +199,6 @@ def test_chats_that_another_pipeline_saw_vanish_and_that_came_back(placed: Loade
     loader.assert_equal_world()
 
 
-@pytest.mark.long
 def test_a_package_that_died_with_its_worker_is_doubted(
     serve: Callable[[World], Loader], loader: Loader, project: BigQuery, service_account: Path
 ) -> None:
