@@ -8,6 +8,7 @@ exit code is the kernel's.
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import runpy
@@ -35,6 +36,7 @@ class Process:
         self.returncode: int | None = None
         self._socket = socket_
         self._outputs = (stdout, stderr)
+        self._said = ("", "")
         (self.pid,) = NUMBER.unpack(socket_.recv(NUMBER.size))
 
     def send_signal(self, number: int) -> None:
@@ -62,16 +64,20 @@ class Process:
             except (TimeoutError, BlockingIOError):
                 raise subprocess.TimeoutExpired(f"process {self.pid}", timeout) from None
             self._socket.close()
+            self._said = (_content(self._outputs[0]), _content(self._outputs[1]))
         assert self.returncode is not None
         return self.returncode
 
     def communicate(self, timeout: float = PATIENCE_S) -> tuple[str, str]:
         """What it wrote to its standard output and error until its end."""
         self.wait(timeout)
-        for output in self._outputs:
-            output.seek(0)
-        stdout, stderr = (output.read().decode() for output in self._outputs)
-        return stdout, stderr
+        return self._said
+
+
+def _content(output: IO[bytes]) -> str:
+    with output:
+        output.seek(0)
+        return output.read().decode()
 
 
 def start(
@@ -110,7 +116,9 @@ def _server() -> socket.socket:
     ours, theirs = socket.socketpair()
     with theirs:
         command = [sys.executable, "-m", __name__, str(theirs.fileno())]
-        subprocess.Popen(command, cwd=ROOT, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+        server = subprocess.Popen(command, cwd=ROOT, pass_fds=[theirs.fileno()])
+    atexit.register(server.wait)
+    atexit.register(ours.close)
     return ours
 
 

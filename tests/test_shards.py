@@ -367,7 +367,6 @@ def test_shards_at_the_same_time(
         }  # fmt: skip
 
 
-@pytest.mark.long
 def test_statements_that_bigquery_refuses_for_another_s_are_repeated(
     loader: Loader, project: BigQuery
 ) -> None:
