@@ -282,6 +282,7 @@ def sandbox(
 
     try:
         server = Sandbox(seeded_world(seed=seed, chats=chats, messages=messages), token, port)
+        server.serves_files = True
         with server:
             print_line(f"serving {chats} chats with {messages} messages at {server.url}")
             print_line(
@@ -291,6 +292,7 @@ def sandbox(
                 f"  curl -X POST -H 'X-LINQ-INTEGRATION-TOKEN: {token}' {server.url}/sandbox/grow"
                 "   # some hours pass"
             )
+            print_line("  linq-source media --bucket-url files --allow-private-hosts")
             threading.Event().wait()
     except OSError as error:
         raise ConfigurationError(f"--port {port} cannot be used: {error.strerror}") from error

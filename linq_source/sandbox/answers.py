@@ -10,6 +10,7 @@ from http import HTTPStatus
 
 from linq_source.sandbox import rendering
 from linq_source.sandbox.exchange import Exchange, Route
+from linq_source.sandbox.files import FILES_PREFIX, file_at, with_links
 from linq_source.sandbox.growth import grow
 from linq_source.sandbox.world import World
 
@@ -19,6 +20,7 @@ _DEFAULT_PER_PAGE = 25
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CHAT_PATH = re.compile(rf"{API_PREFIX}/chats/([0-9]{{1,18}})(/chat_messages)?")
+_FILE_PATH = re.compile(rf"{FILES_PREFIX}/[0-9]{{1,18}}/[^/]*/[^/]*")
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,18}")
 _INSTANT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?"
@@ -45,6 +47,8 @@ def route_of(method: str, path: str) -> tuple[Route, int | None]:
         return "grow", None
     if method != "GET":
         return "unknown", None
+    if _FILE_PATH.fullmatch(path):
+        return "file", None
     if path == f"{API_PREFIX}/phone_numbers":
         return "phone_numbers", None
     if path == f"{API_PREFIX}/chats":
@@ -54,11 +58,21 @@ def route_of(method: str, path: str) -> tuple[Route, int | None]:
     return "unknown", None
 
 
-def answer_to(exchange: Exchange, world: World, *, max_per_page: int, inclusive: bool) -> Answer:
-    """Computes an answer from the world as it is at one moment."""
+def answer_to(
+    exchange: Exchange,
+    world: World,
+    *,
+    max_per_page: int,
+    inclusive: bool,
+    files_url: str | None = None,
+) -> Answer:
+    """Computes an answer from the world as it is at one moment.
+
+    With `files_url`, the sandbox's own address, links to attachments lead to the sandbox.
+    """
     with world.lock:
         try:
-            return _answer(exchange, world, max_per_page, inclusive)
+            return _answer(exchange, world, max_per_page, inclusive, files_url)
         except _BadRequestError as error:
             return error_answer(400, str(error))
 
@@ -83,7 +97,9 @@ def parse_instant_us(text: str) -> int | None:
         return None
 
 
-def _answer(exchange: Exchange, world: World, max_per_page: int, inclusive: bool) -> Answer:
+def _answer(
+    exchange: Exchange, world: World, max_per_page: int, inclusive: bool, files_url: str | None
+) -> Answer:
     params = exchange.params
     if exchange.route == "phone_numbers":
         numbers = sorted(world.phone_numbers.values(), key=lambda number: number.id)
@@ -92,6 +108,9 @@ def _answer(exchange: Exchange, world: World, max_per_page: int, inclusive: bool
         return _chats(params, world, max_per_page)
     if exchange.route == "grow":
         return Answer(200, rendering.encoded(rendering.json_text(asdict(grow(world)))), {})
+    if exchange.route == "file":
+        status, body, media_type = file_at(exchange.path, params, world)
+        return Answer(status, body, {"Content-Type": media_type})
     if exchange.chat_id is None:
         return error_answer(404, f"there is nothing at {exchange.method} {exchange.path}")
     chat = world.chats.get(exchange.chat_id)
@@ -114,7 +133,10 @@ def _answer(exchange: Exchange, world: World, max_per_page: int, inclusive: bool
         descending=sort == "desc",
     )
     meta = rendering.page_meta(page, per_page, found.total_count)
-    body = rendering.messages_page_body(found.messages, chat.utc_offset_minutes, meta)
+    messages = found.messages
+    if files_url is not None:
+        messages = [with_links(message, files_url, world.now_ms) for message in messages]
+    body = rendering.messages_page_body(messages, chat.utc_offset_minutes, meta)
     return Answer(200, body, {})
 
 

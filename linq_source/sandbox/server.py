@@ -62,6 +62,8 @@ class Sandbox:
       and says so in `meta.per_page`.
     - `latency_s`: how long every request waits before anything else happens to it.
     - `rate_limit_per_s`: a positive number; requests beyond it get 429 with `Retry-After`.
+    - `serves_files`: links to attachments lead to the sandbox, are signed, and expire an hour
+      later by the world's clock; what they lead to asks for no token.
     - `gzip`: compress bodies over 1 KiB for clients that accept it.
     - `hooks`: called with each `Exchange` before the answer is computed. A hook may change the
       world or wait; one that raises makes the answer a 500 and lands in `failures`.
@@ -81,6 +83,7 @@ class Sandbox:
         self.max_per_page = CONTRACT_MAX_PER_PAGE
         self.latency_s = 0.0
         self.rate_limit_per_s: float | None = None
+        self.serves_files = False
         self.gzip = False
         self.hooks: list[Callable[[Exchange], None]] = []
         self.faults: list[Callable[[Exchange], Fault | None]] = []
@@ -208,7 +211,7 @@ class Sandbox:
             if fault.body is None:
                 return error_answer(fault.status, "a fault was asked for", fault.headers)
             return Answer(fault.status, fault.body, fault.headers)
-        if exchange.headers.get(_TOKEN_HEADER) != self.token:
+        if exchange.route != "file" and exchange.headers.get(_TOKEN_HEADER) != self.token:
             return error_answer(401, "X-LINQ-INTEGRATION-TOKEN is missing or wrong")
         if self.rate_limit_per_s is not None:
             wait_s = self._bucket.take(self.rate_limit_per_s)
@@ -216,7 +219,11 @@ class Sandbox:
                 retry_after = {"Retry-After": str(math.ceil(wait_s))}
                 return error_answer(429, "too many requests", retry_after)
         return answer_to(
-            exchange, self.world, max_per_page=self.max_per_page, inclusive=self.inclusive
+            exchange,
+            self.world,
+            max_per_page=self.max_per_page,
+            inclusive=self.inclusive,
+            files_url=self.url if self.serves_files else None,
         )
 
 
