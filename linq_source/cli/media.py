@@ -36,6 +36,7 @@ EPILOG = (
 )
 _FILES = "What to fetch"
 _INTERVAL_S = 5.0
+_MAX_REASONS = 5
 
 _log = logging.getLogger(__name__)
 
@@ -151,9 +152,14 @@ def _print(console: Console, report: MediaReport) -> None:
         ("refused links", f"{report.refused:,}"),
         ("too large", f"{report.skipped:,}"),
         ("not tried again", f"{report.left_out:,}"),
+        ("host given up", f"{report.given_up:,}"),
         ("erased", f"{report.erased:,}"),
         ("seconds", f"{report.seconds:.1f}"),
     ]
     print_table(console, None, ("", ""), facts)
+    for reason, count in list(report.reasons.items())[:_MAX_REASONS]:
+        console.print(f"{count:,} {reason}", highlight=False, soft_wrap=True)
+    for note in report.notes:
+        console.print(f"note: {note}", highlight=False, soft_wrap=True)
     if report.exit_code:
         console.print("what could not be had, and why: attachment_files.status, .error")

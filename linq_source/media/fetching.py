@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,11 +33,14 @@ from linq_source.media.links import (
     RefusedLink,
     check_address,
     checked,
+    host_of,
     redirected,
 )
 
 MAX_ATTEMPTS = 4
 MAX_PAUSE_S = 30.0
+# A host of which so many files in a row could not be had is asked for no more in this run.
+MAX_FAILED_FILES = 5
 CHUNK_BYTES = 262_144
 # A host may send slower than this for a minute; after that the file is given up for this time.
 _MIN_BYTES_PER_S = 16_384
@@ -73,6 +77,10 @@ class _PassingError(FetchError):
     asked_s = 0.0
 
 
+class GivenUp(Exception):
+    """The file's host failed too often in this run to be asked again."""
+
+
 class Stopped(Exception):
     """The run ends; what was begun is given up."""
 
@@ -106,6 +114,10 @@ class Fetcher:
             urllib3.Timeout(connect=min(limits.timeout_s, 15.0), read=limits.timeout_s),
             judge=lambda address: check_address(address, rules),
         )
+        self._lock = threading.Lock()
+        self._failed_in_a_row: Counter[str] = Counter()
+        # Why hosts are asked for no more, by name.
+        self.given_up: dict[str, str] = {}
         self._headers = {
             "User-Agent": f"linq-source/{version('linq-source')}",
             "Accept": "*/*",
@@ -131,12 +143,15 @@ class Fetcher:
         """Send the file's chunks to what `start` gives, anew for every attempt.
 
         `asked` is called before every attempt. Raises `FetchError` with the outcome to record,
-        `Stopped` when the run ends.
+        `GivenUp` where the host is asked for no more, `Stopped` when the run ends.
         """
+        host = host_of(link)
 
         def once() -> Fetched:
             if self._stop.is_set():
                 raise Stopped
+            if host in self.given_up:
+                raise GivenUp
             asked()
             return self._once(link, file_size, start)
 
@@ -147,7 +162,23 @@ class Fetcher:
             sleep=self._sleep,
             reraise=True,
         )
-        return retrying(once)
+        reason: str | None = None
+        try:
+            return retrying(once)
+        except _PassingError as error:
+            reason = str(error)
+            raise
+        finally:
+            self._judge_host(host, reason)
+
+    def _judge_host(self, host: str, reason: str | None) -> None:
+        with self._lock:
+            if reason is None:
+                self._failed_in_a_row[host] = 0
+                return
+            self._failed_in_a_row[host] += 1
+            if self._failed_in_a_row[host] >= MAX_FAILED_FILES:
+                self.given_up.setdefault(host, reason)
 
     def _sleep(self, seconds: float) -> None:
         if self._stop.wait(seconds):

@@ -71,6 +71,14 @@ def check_address(address: str, rules: LinkRules) -> None:
         raise RefusedLink("a link to a private address")
 
 
+def host_of(link: str) -> str:
+    """The host that a link names; empty where it names none."""
+    try:
+        return _split(link).hostname or ""
+    except RefusedLink:
+        return ""
+
+
 def link_hash(link: str | None) -> str:
     """What tells one link from another without being one."""
     return hashlib.sha256((link or "").encode("utf-8", "surrogatepass")).hexdigest()

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +16,14 @@ from linq_source.destinations.failures import plain_errors
 from linq_source.errors import ConfigurationError, DestinationError, LinqError
 from linq_source.media.catalog import Entry, erase_records, open_entries, orphans
 from linq_source.media.choosing import Choice, attempts_before
-from linq_source.media.fetching import Fetcher, FetchError, Limits, Stopped
+from linq_source.media.fetching import (
+    MAX_FAILED_FILES,
+    Fetcher,
+    FetchError,
+    GivenUp,
+    Limits,
+    Stopped,
+)
 from linq_source.media.keys import file_key
 from linq_source.media.links import LinkRules, link_hash
 from linq_source.media.recording import Outcome, Records
@@ -28,6 +35,7 @@ MAX_FILE_BYTES = 2 * 1024**3
 TIMEOUT_S = 30.0
 # So often it is looked whether records are due, though no file gets done.
 _WAIT_S = 1.0
+_MAX_REASONS = 20
 
 Listener = Callable[["MediaReport"], None]
 
@@ -38,7 +46,9 @@ class MediaReport:
 
     `refused` are links that are not safe to follow. `left_out` are attachments without a file
     that this run did not try: their links are known to be of no use and are still the same, or
-    they are too large. `erased` are files of forgotten messages, removed from the bucket.
+    they are too large. `given_up` are files of hosts that failed too often to be asked on; the
+    next run asks again. `erased` are files of forgotten messages, removed from the bucket.
+    `reasons` says how many files could not be had for what, the most frequent first.
     """
 
     stored: int = 0
@@ -49,15 +59,18 @@ class MediaReport:
     refused: int = 0
     skipped: int = 0
     left_out: int = 0
+    given_up: int = 0
     erased: int = 0
     stored_bytes: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     loads: tuple[str, ...] = ()
     seconds: float = 0.0
 
     @property
     def missing(self) -> int:
         """Files that this run tried to fetch and could not."""
-        return self.expired + self.failed + self.wrong_size + self.refused
+        return self.expired + self.failed + self.wrong_size + self.refused + self.given_up
 
     @property
     def exit_code(self) -> int:
@@ -156,11 +169,12 @@ class _Run:
         self._listener = listener
         self._started_s = started_s
         self._counts: Counter[str] = Counter()
+        self._reasons: Counter[str] = Counter()
 
     def work(self, workers: int) -> None:
         """Fetch everything that is wanted; what is done is recorded however this ends."""
         entries = self._wanted()
-        under_way: set[Future[Outcome]] = set()
+        under_way: set[Future[Outcome | None]] = set()
         with ThreadPoolExecutor(workers, "linq-media") as executor:
             try:
                 for entry in entries:
@@ -191,10 +205,15 @@ class _Run:
             else:
                 self._counts["left_out"] += 1
 
-    def _take(self, under_way: set[Future[Outcome]]) -> set[Future[Outcome]]:
+    def _take(self, under_way: set[Future[Outcome | None]]) -> set[Future[Outcome | None]]:
         done, rest = wait(under_way, timeout=_WAIT_S, return_when=FIRST_COMPLETED)
         for future in done:
             outcome = future.result()
+            if outcome is None:
+                self._counts["given_up"] += 1
+                continue
+            if outcome.error is not None:
+                self._reasons[f"{outcome.status}: {outcome.error}"] += 1
             self._counts["found" if outcome.was_there else outcome.status] += 1
             if outcome.status == "stored" and not outcome.was_there:
                 self._counts["stored_bytes"] += outcome.size_bytes or 0
@@ -208,12 +227,18 @@ class _Run:
         """The counts so far."""
         return MediaReport(
             **self._counts,
+            reasons=dict(self._reasons.most_common(_MAX_REASONS)),
+            notes=tuple(
+                f"{host}: asked for no more files in this run, {MAX_FAILED_FILES} in a row could "
+                f"not be had ({reason}); run again when it answers"
+                for host, reason in dict(self._fetcher.given_up).items()
+            ),
             loads=tuple(self._records.loads),
             seconds=round(time.monotonic() - self._started_s, 3),
         )
 
-    def _outcome(self, entry: Entry) -> Outcome:
-        """Store one file, or say why not. Runs in a worker."""
+    def _outcome(self, entry: Entry) -> Outcome | None:
+        """Store one file, or say why not; None if its host is given up. Runs in a worker."""
         attachment, known = entry
         asked = [attempts_before(attachment, known)]
         key = file_key(
@@ -236,6 +261,8 @@ class _Run:
                 size_bytes=error.size_bytes,
                 error=str(error),
             )
+        except GivenUp:
+            return None
         except (Stopped, LinqError):
             raise
         except Exception as error:

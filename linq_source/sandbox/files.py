@@ -14,7 +14,6 @@ from linq_source.sandbox.world import World
 FILES_PREFIX = "/sandbox/files"
 VALID_MS = 3_600_000
 _KEY = b"linq-sandbox"
-_DEFAULT_BYTES = 1_000
 # What a program looks at to tell the type; the rest of a file means nothing.
 _BEGINNINGS = {
     "application/pdf": b"%PDF-1.4\n",
@@ -26,6 +25,7 @@ _BEGINNINGS = {
     "video/quicktime": b"\x00\x00\x00\x14ftypqt  ",
     "audio/mp4": b"\x00\x00\x00\x18ftypM4A ",
     "text/vcard": b"BEGIN:VCARD\r\n",
+    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": b"PK\x03\x04",
 }
 
 
@@ -54,15 +54,14 @@ def file_at(path: str, params: Mapping[str, str], world: World) -> tuple[int, by
 
 def content_of(attachment: Attachment) -> bytes:
     """The bytes of a file: as many as its record says, the same every time."""
-    size = _DEFAULT_BYTES if attachment.file_size is None else attachment.file_size
-    block = hashlib.sha512(f"{attachment.id}".encode()).digest()
+    block = hashlib.sha512(attachment.id.encode()).digest()
     begin = _BEGINNINGS.get(attachment.mime_type, b"")
-    return (begin + block * (size // len(block) + 1))[:size]
+    return (begin + block * (attachment.file_size // len(block) + 1))[: attachment.file_size]
 
 
 def _path_of(message_id: int, attachment: Attachment) -> str:
-    name = quote(attachment.filename or "file", safe="")
-    return f"{FILES_PREFIX}/{message_id}/{quote(str(attachment.id), safe='')}/{name}"
+    name = quote(attachment.filename, safe="")
+    return f"{FILES_PREFIX}/{message_id}/{quote(attachment.id, safe='')}/{name}"
 
 
 def _signed(path: str, expires_ms: int) -> str:
