@@ -172,6 +172,20 @@ def test_one_id_twice_in_a_list_is_one_row_and_said(two: Loader) -> None:
     assert two.query("SELECT id FROM chats WHERE deleted_at IS NOT NULL") == [(1,)]
 
 
+def test_one_id_on_two_pages_of_a_list_is_one_row_and_said(two: Loader) -> None:
+    two.world.phone_numbers[1].raw = json.dumps({"id": 1, "phone_number": "+15550000002"})
+    two.world.add_chat(display_name="Three", chat_id=3, phone_number_ids=[2])
+    two.world.chats[3].raw = json.dumps(CHAT | {"display_name": "Three"})
+    for _ in range(2):
+        report = two.sync(page_size=1)
+        assert (report.rejected, report.exit_code) == (1, 3)
+        assert two.query("SELECT id, display_name FROM chats") == [(2, "Three")]
+        ((table, chat_id, _, reason, payload),) = rejected(two)
+        assert (table, chat_id) == ("chats", 2)
+        assert reason == "id: stands twice in the list, the last one kept"
+        assert json.loads(payload)["display_name"] == "Two"
+
+
 def test_shards_tell_a_record_once_together(two: Loader) -> None:
     two.world.phone_numbers[2].raw = json.dumps(NUMBER | {"response_rate": "75%"})
     two.world.chats[1].raw = json.dumps(CHAT | {"id": 1, "group": "true"})

@@ -9,6 +9,7 @@ import pytest
 
 from linq_source import ConfigurationError, DestinationError, forget
 from linq_source.operations.forget import ForgetReport
+from linq_source.privacy.forgotten import Forgotten
 from linq_source.sandbox import World
 from tests.conftest import DAY_MS, NOW_MS, Loader
 from tests.test_privacy import HASHED, all_kept
@@ -219,3 +220,11 @@ def test_a_load_leaves_no_copies(people: Loader) -> None:
             f"SELECT count(*) FROM {client.make_qualified_table_name('chat_messages')}"
         )
     assert rows == [(0,)]
+
+
+def test_a_record_of_any_length_is_looked_through_in_linear_time() -> None:
+    forgotten = Forgotten(salt=b"salt").with_people(["+15551234567", "anna@example.com"])
+    nested = "[" * 100_000
+    assert not forgotten.is_named_in(nested)
+    assert forgotten.is_named_in(f"{nested} anna@example.com")
+    assert forgotten.is_named_in(f"{nested}+1 (555) 123-4567")

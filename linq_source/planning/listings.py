@@ -20,6 +20,7 @@ from linq_source.decoding.records import (
     Shape,
     concat_records,
     distinct_rejected,
+    record_text,
     row_numbers,
 )
 from linq_source.planning.digests import digest_records, digest_rejected
@@ -100,8 +101,10 @@ def read_chat_list(phone_number: str, per_page: int) -> Asking[ChatList]:
     for _ in range(ATTEMPTS):
         records, is_whole = yield from _walk_list(phone_number, per_page)
         if is_whole:
+            records = distinct(_with_repeats(records))
             return ChatList(records, complete=all(lost.id is not None for lost in records.rejected))
         seen.append(records)
+    seen[-1] = _with_repeats(seen[-1])
     return ChatList(distinct(concat_records(CHAT, seen)), complete=False)
 
 
@@ -128,7 +131,20 @@ def _walk_list(phone_number: str, per_page: int) -> Asking[tuple[Records, bool]]
         if identities <= seen:
             break
         seen |= identities
-    return distinct(concat_records(CHAT, found)), is_same and len(seen) == total_count
+    return concat_records(CHAT, found), is_same and len(seen) == total_count
+
+
+def _with_repeats(walk: Records) -> Records:
+    """The records, and among the rejected those of an id that comes again with other content."""
+    ids = walk.root["id"].to_pylist()
+    last = {id_: row for row, id_ in enumerate(ids)}
+    earlier = [row for row, id_ in enumerate(ids) if last[id_] != row]
+    repeats = [
+        Rejected(ids[row], "id: stands twice in the list, the last one kept", text, None, True)
+        for row in earlier
+        if (text := record_text(walk, row)) != record_text(walk, last[ids[row]])
+    ]
+    return replace(walk, rejected=(*walk.rejected, *repeats))
 
 
 def _identities(records: Records) -> set[object]:

@@ -24,10 +24,11 @@ _OTHERS = "./()\\[\\]\u00b7\u2022\u2027\u2219\u30fb\ufe59\ufe5a\uff08\uff09\uff0
 _SEPARATORS = f"[{_INVISIBLE}{_SPACES}{_DASHES}{_OTHERS}]"
 _PLUS = "[+\u207a\ufe62\uff0b]"
 
-# In a name: seven digits or more, with the separators people write, or an e-mail address.
+# In a name: seven digits or more, with the separators people write, or an e-mail address, of
+# which no more stands before the @ than mail allows: a search is to take linear time.
 NUMBER_OR_ADDRESS = re.compile(
     rf"(?:{_PLUS}{_SEPARATORS}*|[(\uff08])?\d(?:{_SEPARATORS}*\d){{6,}}"
-    r"|[^\s<>@＠,;]+[@＠][^\s<>@＠,;]+"
+    r"|[^\s<>@＠,;]{1,64}[@＠][^\s<>@＠,;]+"
 )
 
 _invisible = re.compile(f"[{_INVISIBLE}]")
