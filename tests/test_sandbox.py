@@ -29,6 +29,7 @@ from linq_source.sandbox import (
     Sandbox,
     World,
     grow,
+    lagging,
     seeded_world,
 )
 
@@ -663,3 +664,24 @@ def test_a_page_is_one_moment_of_the_world(world: World, get: Get) -> None:
     finally:
         stop.set()
         writer.join()
+
+
+def test_a_view_answers_one_route_from_an_old_copy(
+    world: World, sandbox: Sandbox, get: Get
+) -> None:
+    world.add_chat(display_name="Two")
+    copy = world.copy()
+    for message in copy.messages_of(1)[4:]:
+        copy.delete_message(message.id)
+    copy.remove_chat(2)
+    now, then = get("/chats/1/chat_messages").json(), len(world.messages_of(1))
+    assert now["meta"]["total_count"] == then > 4
+    sandbox.views.append(lagging(copy, "chat_messages", 1))
+    sandbox.views.append(lagging(copy, "chats"))
+    assert get("/chats/1/chat_messages").json()["meta"]["total_count"] == 4
+    assert get("/chats/1").json()["data"]["message_count"] == then
+    listed = get("/chats", phone_number=world.phone_numbers[1].phone_number).json()["data"]
+    assert [chat["id"] for chat in listed] == [1]
+    assert get("/chats/2").status_code == 200
+    sandbox.views.clear()
+    assert get("/chats/1/chat_messages").json() == now

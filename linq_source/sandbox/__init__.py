@@ -8,6 +8,7 @@ It computes its answers, misbehaves on command, and knows nothing of the extract
 
 from linq_source.sandbox.exchange import Exchange, Fault, RequestRecord
 from linq_source.sandbox.growth import Changes, grow
+from linq_source.sandbox.lagging import lagging
 from linq_source.sandbox.seeding import SEEDED_NOW_MS, seeded_world
 from linq_source.sandbox.server import DEFAULT_TOKEN, Sandbox
 from linq_source.sandbox.world import (
@@ -38,5 +39,6 @@ __all__ = [
     "Sandbox",
     "World",
     "grow",
+    "lagging",
     "seeded_world",
 ]

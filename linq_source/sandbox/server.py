@@ -28,6 +28,7 @@ from linq_source.sandbox.answers import (
     route_of,
 )
 from linq_source.sandbox.exchange import Action, Exchange, Fault, RequestRecord, TokenBucket
+from linq_source.sandbox.lagging import View
 from linq_source.sandbox.world import World
 
 DEFAULT_TOKEN = "sandbox-token"  # noqa: S105 - it opens nothing but a sandbox
@@ -69,6 +70,8 @@ class Sandbox:
       world or wait; one that raises makes the answer a 500 and lands in `failures`.
     - `faults`: asked after the hooks, in order; the first `Fault` returned decides the answer,
       ahead of the check of the token.
+    - `views`: asked in order; the first world returned is the one that the answer is computed
+      from (see `lagging`). The `Date` header stays that of the sandbox's own world.
     - `requests_log`: a `RequestRecord` per request, in the order of arrival.
     """
 
@@ -87,6 +90,7 @@ class Sandbox:
         self.gzip = False
         self.hooks: list[Callable[[Exchange], None]] = []
         self.faults: list[Callable[[Exchange], Fault | None]] = []
+        self.views: list[View] = []
         self.requests_log: list[RequestRecord] = []
         self.failures: list[Exception] = []
         self._bucket = TokenBucket()
@@ -218,9 +222,11 @@ class Sandbox:
             if wait_s > 0:
                 retry_after = {"Retry-After": str(math.ceil(wait_s))}
                 return error_answer(429, "too many requests", retry_after)
+        found = (view(exchange) for view in tuple(self.views))
+        world = next((world for world in found if world is not None), self.world)
         return answer_to(
             exchange,
-            self.world,
+            world,
             max_per_page=self.max_per_page,
             inclusive=self.inclusive,
             files_url=self.url if self.serves_files else None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Container, Iterable
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from threading import RLock
 from typing import Any
@@ -60,6 +61,14 @@ class World:
         with self.lock:
             self.now_ms += ms
             return self.now_ms
+
+    def copy(self) -> World:
+        """A world of its own that is as this one is now."""
+        with self.lock:
+            other = World(self.now_ms)
+            kept = deepcopy((self.phone_numbers, self.chats, self.messages, self._last_ids))
+            other.phone_numbers, other.chats, other.messages, other._last_ids = kept
+            return other
 
     # -- numbers, chats and participants ---------------------------------------------------
 
