@@ -19,10 +19,10 @@ import pyarrow as pa
 
 from linq_source.api.asking import Asker, Request, chats_of
 from linq_source.api.client import Client
-from linq_source.api.pool import Failed, Output, Pool
+from linq_source.api.pool import Failed, Finished, Output, Pool
 from linq_source.decoding.records import Records
-from linq_source.errors import LinqError
-from linq_source.instants import from_us, parse_http_date
+from linq_source.errors import ChatUnavailableError, LinqError
+from linq_source.instants import SECOND_US, from_us, parse_http_date
 from linq_source.planning import listings
 from linq_source.planning.changes import Part, days_of
 from linq_source.planning.chats import read_chat
@@ -36,6 +36,9 @@ from linq_source.rows import building
 from linq_source.settings import Settings
 from linq_source.tables import VANISHED
 
+# Known chats that a complete listing lacks are asked for one by one, so many in a run.
+MAX_ASKED = 1_000
+GONE = (404, 410)
 # Rows gathered before they are handed on: few, large Arrow tables cost dlt least.
 FLUSH_ROWS = 100_000
 FLUSH_PARTS = 2_000
@@ -54,6 +57,7 @@ class Counts:
     chats_done: int = 0
     chats_failed: dict[int, str] = field(default_factory=dict)
     numbers_failed: list[str] = field(default_factory=list)
+    chats_unlisted: int = 0
     windows_read: int = 0
     windows_unchanged: int = 0
     windows_unverified: int = 0
@@ -98,6 +102,7 @@ class Extraction:
         self.outage: LinqError | None = None
         self._todo: dict[int, int | None] | None = None
         self._stuck: set[int] = set()
+        self._vanished: list[int] = []
         self._loaded_messages = 0
         # Whether the destination held no messages when the reading began.
         self.fills_empty_tables = False
@@ -171,10 +176,7 @@ class Extraction:
             self._note_failed_numbers(failed, is_all=not found)
         found.sort(key=lambda pair: pair[0])
         joined = listings.join_lists([chat_list for _, chat_list in found])
-        records = listings.of_shard(joined.records, settings.shard)
-        if self.forgotten:
-            gone = self.forgotten.chats_of(self.privacy.protect(records))
-            records = self.forgotten.without_chats(records, gone)
+        records = self._without_forgotten(listings.of_shard(joined.records, settings.shard))
         complete = joined.complete and settings.lists_everything and self._knows_all_numbers()
         return listings.ChatList(records, complete and not failed)
 
@@ -199,6 +201,12 @@ class Extraction:
                 which = f" {numbers.index(number) + 1} of {len(numbers)} (id {ids.get(number)})"
             text = f"phone number{which}: {_told(error)}; its chats count as they were"
             self.counts.numbers_failed.append(text)
+
+    def _without_forgotten(self, chats: Records) -> Records:
+        if not self.forgotten:
+            return chats
+        gone = self.forgotten.chats_of(self.privacy.protect(chats))
+        return self.forgotten.without_chats(chats, gone)
 
     def _knows_all_numbers(self) -> bool:
         """Whether every number in the answer could be read."""
@@ -239,7 +247,7 @@ class Extraction:
         moved: set[int] = set()
         self.asker.others = self._other_chats
         pool: Pool[int] = Pool(
-            self._readings(todo, cursors),
+            self._readings(todo, cursors, loaded_before),
             self.asker.fetch,
             self._wants_more,
             self.settings.workers,
@@ -292,6 +300,8 @@ class Extraction:
         """The chats still to be read, with their listed counts; those settled left out."""
         if self._todo is None:
             counts = self.chats().counts
+            if not self.settings.is_stateless:
+                counts |= self._ask_for_unlisted(cursors)
             self._todo = {
                 chat_id: listed
                 for chat_id, listed in counts.items()
@@ -306,6 +316,44 @@ class Extraction:
                     cursors.setdefault(str(chat_id), "")
         return dict(self._todo)
 
+    def _ask_for_unlisted(self, cursors: MutableMapping[str, str]) -> dict[int, int | None]:
+        """Counts of known chats that a complete listing lacks, and that are there all the same.
+
+        A listing may lag or come up short. Only a chat that is not found by its own id either
+        has vanished; what is not asked for waits for the next run.
+        """
+        if not self.chats().complete:
+            return {}
+        listed, shard = self.chats().counts, self.settings.shard
+        missing = sorted(
+            int(key)
+            for key in cursors
+            if int(key) not in listed and (shard is None or int(key) in shard)
+        )
+        if not missing:
+            return {}
+        # Each run begins elsewhere, so that every one of them gets its turn.
+        first = self._bound() // SECOND_US % len(missing)
+        asked = (missing[first:] + missing[:first])[:MAX_ASKED]
+        readings: Any = ((chat_id, listings.read_one_chat(chat_id)) for chat_id in asked)
+        pool: Pool[Any] = Pool(
+            readings, self.asker.fetch, lambda _: None, self.settings.workers, self.close
+        )
+        found: dict[int, int | None] = {}
+        for item in pool.run():
+            if isinstance(item, Failed):
+                if isinstance(item.error, ChatUnavailableError) and item.error.status in GONE:
+                    self._vanished.append(item.key)
+                else:
+                    self._note_failure(item.key, item.error)
+            elif isinstance(item, Finished):
+                kept = replace(item.value, records=self._without_forgotten(item.value.records))
+                found |= kept.counts
+                if item.value.counts and not kept.counts:
+                    self._vanished.append(item.key)
+        self.counts.chats_unlisted = len(missing) - len(self._vanished)
+        return found
+
     def _is_settled(self, chat_id: int, listed: int | None, cursors: Any) -> bool:
         cursor = remembered(cursors.get(str(chat_id)))
         if cursor is None or self.settings.is_stateless:
@@ -319,23 +367,26 @@ class Extraction:
         return self.bound_us
 
     def _readings(
-        self, todo: dict[int, int | None], cursors: MutableMapping[str, str]
+        self,
+        todo: dict[int, int | None],
+        cursors: MutableMapping[str, str],
+        loaded_before: frozenset[int],
     ) -> Iterator[tuple[int, Reading[Any]]]:
         settings = self.settings
         for chat_id, listed in todo.items():
             if not self._wants_more(None):
                 return
-            text = None if settings.is_stateless else cursors.get(str(chat_id))
             task = ChatTask(
                 chat_id=chat_id,
                 listed=listed,
-                cursor=remembered(text),
+                cursor=remembered(cursors.get(str(chat_id))),
                 bound_us=self._bound(),
                 begin_us=settings.start_us,
                 end_us=settings.end_us,
                 lookback_us=settings.lookback_us,
                 per_page=settings.page_size,
                 in_one_go=chat_id in self._stuck,
+                is_new=self.fills_empty_tables and chat_id not in loaded_before,
                 privacy=self.privacy,
             )
             yield chat_id, read_chat(task)
@@ -396,15 +447,10 @@ class Extraction:
             yield self._note(chat_id, error)
 
     def _vanished_windows(self, cursors: MutableMapping[str, str]) -> Iterator[LedgerWindow]:
-        """A ledger row for every remembered chat that a complete listing no longer has."""
-        if not self.chats().complete:
-            return
-        listed = self.chats().counts
-        for key in cursors:
-            if int(key) in listed:
-                continue
-            if self.settings.shard is None or int(key) in self.settings.shard:
-                yield self._note(int(key), VANISHED)
+        """A ledger row for every remembered chat that is neither listed nor found by its id."""
+        for chat_id in sorted(self._vanished):
+            yield self._note(chat_id, VANISHED)
+        self._vanished = []
 
     def _note(self, chat_id: int, error: str) -> LedgerWindow:
         end_us = self.bound_us if self.bound_us is not None else self.now()

@@ -17,6 +17,8 @@ DAY_US = 86_400 * SECOND_US
 # What datetime can hold, and so what every destination can.
 MIN_US = -62_135_596_800 * SECOND_US
 MAX_US = 253_402_300_799 * SECOND_US + 999_999
+# Behind every instant there is: the end of a window that has none.
+END_US = MAX_US + 1
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ONE_US = timedelta(microseconds=1)
@@ -38,8 +40,13 @@ def to_us(instant: datetime) -> int:
 
 
 def from_us(instant_us: int) -> datetime:
-    """The aware UTC `datetime` of an instant."""
-    return _EPOCH + timedelta(microseconds=instant_us)
+    """The aware UTC `datetime` of an instant, or the end of the calendar it lies beyond."""
+    return _EPOCH + timedelta(microseconds=min(max(instant_us, MIN_US), MAX_US))
+
+
+def before(instant_us: int, by_us: int) -> int:
+    """The instant `by_us` earlier, or the beginning of the calendar."""
+    return max(instant_us - by_us, MIN_US)
 
 
 def parse_iso(text: str) -> int:

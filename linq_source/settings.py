@@ -10,7 +10,7 @@ from typing import Literal, get_args
 from urllib.parse import urlsplit
 
 from linq_source.errors import ConfigurationError
-from linq_source.instants import DAY_US, format_iso, parse_instant
+from linq_source.instants import DAY_US, MIN_US, format_iso, parse_instant
 
 MAX_PAGE_SIZE = 100
 MAX_WORKERS = 64
@@ -153,7 +153,8 @@ def check_settings(
         base_url=_base_url(base_url, allow_plain_http=allow_plain_http),
         chat_ids=_chat_ids(chat_ids),
         phone_numbers=_phone_numbers(phone_numbers),
-        start_us=start_us,
+        # Nothing lies before the beginning of the calendar.
+        start_us=None if start_us == MIN_US else start_us,
         end_us=end_us,
         lookback_us=int(lookback_days * DAY_US),
         page_size=page_size,

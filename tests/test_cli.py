@@ -17,8 +17,9 @@ from tests.conftest import Loader
 from tests.truth import assert_equal_world, query
 
 FIELDS = [
-    "chats", "chats_skipped", "chats_failed", "windows", "windows_unverified", "messages",
-    "attachments", "reactions", "rejected", "deleted", "requests", "retries", "loads", "seconds",
+    "chats", "chats_skipped", "chats_failed", "chats_unlisted", "windows", "windows_unverified",
+    "messages", "attachments", "reactions", "rejected", "deleted", "requests", "retries", "loads",
+    "seconds",
 ]  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from linq_source.planning.cursors import (
     encode,
     is_settled,
     lookback_start,
+    observe,
     usable,
 )
 
@@ -50,6 +51,10 @@ CURSORS = st.builds(
     older=COUNTS,
     outside=st.integers(-(10**9), 10**9),
     days=st.dictionaries(SEGMENTS, CONTENTS, max_size=6),
+    believed=st.integers(-(10**9), 10**9),
+    seen=st.none() | st.integers(-(10**9), 10**9),
+    since_us=st.none() | INSTANTS,
+    ahead=st.none() | CONTENTS,
 )
 
 
@@ -85,6 +90,9 @@ def test_an_empty_cursor_is_only_separators() -> None:
         "||7|||0|0|",
         "x||0|||0|0|",
         "||0||||0|",
+        "||0|||0|0||0,,",
+        "||0|||0|0||x,,,",
+        "||0|||0|0||0,,,|",
         "||0|||0|0|5:1",
         "||0|||0|0|x:1:d",
     ],
@@ -97,6 +105,37 @@ def test_any_other_text_is_refused(text: str) -> None:
 def test_accounted_is_everything_counted() -> None:
     days = {day_segment(NOW_US): Content(3, "d"), Segment(5, 6): Content(4, "e")}
     assert Cursor(older=10, outside=20, days=days).accounted == 37
+
+
+def test_a_difference_is_believed_after_hours_and_not_after_any_number_of_readings() -> None:
+    cursor = Cursor()
+    for minutes in range(0, 360, 10):
+        cursor = observe(cursor, 50, NOW_US + minutes * 60_000_000)
+        assert (cursor.believed, cursor.seen, cursor.since_us) == (0, 50, NOW_US)
+    cursor = observe(cursor, 50, NOW_US + 360 * 60_000_000)
+    assert (cursor.believed, cursor.seen) == (50, None)
+    assert cursor.since_us == NOW_US + 360 * 60_000_000
+    # What was believed by mistake is given up by the same rule.
+    cursor = observe(cursor, 0, NOW_US + DAY_US)
+    assert (cursor.believed, cursor.seen) == (50, 0)
+    cursor = observe(cursor, 0, NOW_US + 2 * DAY_US)
+    assert cursor == Cursor()
+
+
+def test_a_difference_that_changes_or_a_clock_that_goes_back_begins_again() -> None:
+    cursor = observe(Cursor(), 50, NOW_US)
+    cursor = observe(cursor, 49, NOW_US + DAY_US)
+    assert (cursor.believed, cursor.seen, cursor.since_us) == (0, 49, NOW_US + DAY_US)
+    cursor = observe(cursor, 0, NOW_US + DAY_US)
+    assert cursor == Cursor()
+    cursor = observe(observe(Cursor(), 7, NOW_US + 400 * DAY_US), 7, NOW_US)
+    assert (cursor.believed, cursor.seen, cursor.since_us) == (0, 7, NOW_US)
+    assert observe(cursor, 7, NOW_US + DAY_US).believed == 7
+
+
+def test_an_old_text_is_read_and_without_anything_to_add_still_written() -> None:
+    text = "5|7|4||0|7|0|3:7:abc"
+    assert encode(decode(text)) == text
 
 
 @given(CURSORS, st.integers(0, 60 * DAY_US))
@@ -141,7 +180,8 @@ def test_the_lookback_begins_at_a_midnight() -> None:
     assert lookback_start(TODAY_US, 1) == TODAY_US - DAY_US
 
 
-SETTLED = Cursor(newest_us=NOW_US - 8 * DAY_US, listed=5, closed=Closed.RESTING)
+SETTLED = Cursor(newest_us=NOW_US - 8 * DAY_US, listed=5, closed=Closed.RESTING, older=5)
+OTHERWISE = replace(SETTLED, older=3, believed=2, since_us=NOW_US - DAY_US + 1)
 
 
 @pytest.mark.parametrize(
@@ -160,6 +200,14 @@ SETTLED = Cursor(newest_us=NOW_US - 8 * DAY_US, listed=5, closed=Closed.RESTING)
         (replace(SETTLED, begin_us=TODAY_US), 5, TODAY_US - 1, False),
         (replace(SETTLED, begin_us=TODAY_US), 5, None, False),
         (SETTLED, 5, TODAY_US, True),
+        # An earlier version believed at once that the listing counts otherwise.
+        (replace(SETTLED, older=0), 5, None, False),
+        (replace(SETTLED, older=6), 5, None, False),
+        (OTHERWISE, 5, None, True),
+        (replace(OTHERWISE, since_us=NOW_US - DAY_US), 5, None, False),
+        (replace(OTHERWISE, since_us=NOW_US + 1), 5, None, False),
+        (replace(OTHERWISE, seen=3), 5, None, False),
+        (replace(SETTLED, older=4, ahead=Content(1, "d")), 5, None, False),
     ],
 )
 def test_a_chat_is_left_alone_only_when_nothing_can_have_happened(

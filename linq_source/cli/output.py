@@ -42,6 +42,8 @@ def print_report(console: Console, report: Report) -> None:
         ("packages", f"{len(report.loads):,}"),
         ("seconds", f"{report.seconds:.1f}"),
     ]
+    if report.chats_unlisted:
+        facts.append(("unlisted chats", f"{report.chats_unlisted:,} (known, and not gone)"))
     if report.windows_unverified:
         facts.append(("unverified windows", f"{report.windows_unverified:,} (see sync_windows)"))
     if report.rejected:

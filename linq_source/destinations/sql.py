@@ -20,7 +20,7 @@ from tenacity import (
 
 from linq_source import tables
 from linq_source.destinations.settled import remember_settled, settled_us
-from linq_source.instants import from_us
+from linq_source.instants import from_us, to_us
 from linq_source.settings import Shard
 from linq_source.tables import VANISHED
 
@@ -97,7 +97,7 @@ def _mark_messages(
             f"UPDATE {messages} AS t SET deleted_at = gone.proved_at FROM ({gone}) AS gone"
             " WHERE t.id = gone.id AND t.sent_at = gone.sent_at"
             " AND t.sent_at >= %s AND t.sent_at <= %s",
-            *(after, earliest, latest + timedelta(microseconds=1)),
+            *(after, earliest, from_us(to_us(latest) + 1)),
             *(earliest, latest),
         )
     return int(marked)

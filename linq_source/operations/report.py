@@ -20,7 +20,8 @@ class Report:
 
     `numbers_failed` tells which phone numbers' chats could not be listed, and why.
     `messages`, `attachments` and `reactions` are rows loaded, not rows that exist; `deleted` are
-    messages newly marked as deleted; `loads` the ids of the load packages. `error` is set when
+    messages newly marked as deleted; `chats_unlisted` known chats that the listing lacked and
+    that did not vanish; `loads` the ids of the load packages. `error` is set when
     the API failed before everything was read; what was read until then is loaded. `notes` say
     what was mended on the way.
     """
@@ -29,6 +30,7 @@ class Report:
     chats_skipped: int = 0
     chats_failed: tuple[ChatFailure, ...] = ()
     numbers_failed: tuple[str, ...] = ()
+    chats_unlisted: int = 0
     windows: int = 0
     windows_unchanged: int = 0
     windows_unverified: int = 0
@@ -47,7 +49,7 @@ class Report:
     @property
     def is_complete(self) -> bool:
         """Whether everything that was asked for was read, verified and typed."""
-        failed = self.error or self.chats_failed or self.numbers_failed
+        failed = self.error or self.chats_failed or self.numbers_failed or self.chats_unlisted
         return not (failed or self.windows_unverified or self.rejected)
 
     @property

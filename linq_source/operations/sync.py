@@ -337,6 +337,7 @@ def _report(
             ChatFailure(chat_id, error) for chat_id, error in sorted(counts.chats_failed.items())
         ),
         numbers_failed=tuple(sorted(counts.numbers_failed)),
+        chats_unlisted=counts.chats_unlisted,
         windows=counts.windows_loaded,
         windows_unchanged=counts.windows_unchanged,
         windows_unverified=counts.windows_unverified,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from linq_source.instants import DAY_US, floor_day
+from linq_source.instants import DAY_US, END_US, MIN_US, floor_day
 from linq_source.planning.changes import (
     changed_parts,
     count_before,
@@ -24,23 +24,52 @@ from linq_source.planning.cursors import (
     lookback_start,
     usable,
 )
-from linq_source.planning.readings import ChatTask, Loaded, ledger_row, load_whole
+from linq_source.planning.digests import digest_records
+from linq_source.planning.readings import (
+    ChatTask,
+    Loaded,
+    ledger_row,
+    load_whole,
+    prove_nothing,
+)
 from linq_source.planning.walking import WindowRead
 from linq_source.planning.windows import Window
 
 
+@dataclass(frozen=True)
+class _Held:
+    """What of a window is to be loaded, and what its ledger rows prove.
+
+    `touched` are the segments whose digests they make true. A window that `has_unknown` is not
+    described by digests alone: the tables may hold more of it than the cursor knows.
+    """
+
+    loaded: Loaded
+    touched: frozenset[Segment] = frozenset()
+    has_unknown: bool = False
+    is_ahead: bool = False
+
+
 @dataclass
 class Book:
-    """A chat's memory while it is read: entered window by window, in order of time."""
+    """A chat's memory while it is read: entered window by window, in order of time.
+
+    What a window brings is held until it is known whether it proves deletions. `is_unproven`
+    tells that what lies before the lookback was loaded without that proof.
+    """
 
     task: ChatTask
     cursor: Cursor = field(init=False)
     prior: Cursor | None = field(init=False)
     span: Window = field(init=False)
+    is_unproven: bool = field(init=False)
     contiguous: bool = True
     windows: int = 0
     beyond: int = 0
     received: int = 0
+    is_ahead_read: bool = False
+    has_complained: bool = False
+    _held: list[_Held] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         task = self.task
@@ -50,27 +79,33 @@ class Book:
         end_us = task.bound_us
         newest_us = known.newest_us
         if newest_us is not None:
-            lookback_us = lookback_start(newest_us, task.lookback_us)
+            lookback_us = self._lookback_start(newest_us)
             start_us = lookback_us if start_us is None else max(start_us, lookback_us)
             if known.edge_us is not None and start_us < known.edge_us:
                 again = {Segment(start_us, known.edge_us): DOUBTED}
                 known = replace(known, edge_us=start_us, days=again | dict(known.days))
             # A clock that went back must not hide what was read before.
             end_us = max(end_us, newest_us + 1)
-        self.cursor = replace(age(known, task.lookback_us), closed=Closed.OPEN, listed=task.listed)
+        self.is_unproven = known.closed is Closed.UNCONFIRMED
+        self.cursor = replace(
+            age(known, task.lookback_us, task.bound_us),
+            closed=Closed.UNCONFIRMED if self.is_unproven else Closed.OPEN,
+            listed=task.listed,
+        )
         self.span = Window(task.chat_id, start_us, end_us)
 
-    def enter(self, read: WindowRead) -> Loaded:
-        """Take in a window of the span; gives what of it is to be loaded."""
+    def enter(self, read: WindowRead) -> None:
+        """Take in a window of the span, and hold what of it is to be loaded."""
         self.windows += 1
         self.beyond = read.beyond
         if not read.verified or not self.contiguous:
             self.contiguous = False
             self.cursor = doubt(self.cursor, read.window, days_of(read.records))
-            return load_whole(read, self.cursor)
+            self._held.append(_Held(load_whole(read, self.cursor)))
+            return
         self.received += read.messages
         fresh = self._is_fresh(read.window)
-        window, lookback_us = read.window, self.task.lookback_us
+        window = read.window
         known = {s: c for s, c in self.cursor.days.items() if self._lies_in(s.start_us, window)}
         kept = {s: c for s, c in self.cursor.days.items() if s not in known}
         prior_us = None if self.prior is None else self.prior.newest_us
@@ -85,33 +120,86 @@ class Book:
             }
         newest = [at for at in (self.cursor.newest_us, newest_of(read)) if at is not None]
         newest_us = max(newest) if newest else None
-        edge_us = window.end_us if newest_us is None else lookback_start(newest_us, lookback_us)
+        edge_us = window.end_us if newest_us is None else self._lookback_start(newest_us)
         found = segments_of(read, edge_us if fresh else _start_of(window), self.span.end_us)
         new = {segment: content for segment, (content, _) in found.items()}
         older = self.cursor.older
         older += count_before(read, edge_us) if fresh else -self._counted_before(new)
         cursor = replace(self.cursor, newest_us=newest_us, older=older, days=kept | new)
-        self.cursor = age(cursor, lookback_us)
+        self.cursor = age(cursor, self.task.lookback_us, self.task.bound_us)
+        touched = {s for s, content in new.items() if known.get(s) != content}
+        touched |= known.keys() - new.keys()
         if fresh and (read.messages or self._is_first):
-            return load_whole(read, self.cursor)
+            loaded = load_whole(read, self.cursor)
+            self._held.append(_Held(loaded, frozenset(touched), has_unknown=self._is_first))
+            return
         parts = changed_parts(read, known, found)
         ledger = tuple(
             ledger_row(read, part, part.records.received, first=index == 0)
             for index, part in enumerate(parts)
         )
         unchanged = sum(known.get(s) == content for s, (content, _) in found.items())
-        return Loaded(tuple(parts), ledger, self.cursor, True, unchanged)
+        loaded = Loaded(tuple(parts), ledger, self.cursor, True, unchanged)
+        self._held.append(_Held(loaded, frozenset(touched)))
+
+    def enter_ahead(self, read: WindowRead, lag: str | None) -> Loaded | None:
+        """Take in a window at or after the bound; the last one is held, another one given out."""
+        so_far = self.cursor.count_ahead if self.is_ahead_read else 0
+        digest = ""
+        is_last = read.window.end_us >= END_US
+        if is_last and not self.is_ahead_read:
+            digest = digest_records(read.records, read.records.rejected)
+        known, found = self.cursor.ahead, Content(so_far + read.messages, digest)
+        self.is_ahead_read = True
+        if not read.verified:
+            self.contiguous = False
+            found = Content(found.count, "")
+        self.cursor = replace(self.cursor, ahead=found if found.count else None)
+        if read.verified and digest and known == self.cursor.ahead:
+            return None
+        loaded = load_whole(read, self.cursor)
+        if is_last:
+            self._held.append(_Held(loaded, is_ahead=True))
+            return None
+        return loaded if lag is None else self._without_proof(_Held(loaded, is_ahead=True), lag)
+
+    def hold_older(self, loaded: Loaded) -> None:
+        """Hold what was read before the span; it is given out before all else."""
+        self._held.insert(0, _Held(loaded, has_unknown=True))
+
+    @property
+    def holds_unknown(self) -> bool:
+        """Whether something is held of which the tables may have more than the cursor knows."""
+        return not self.task.is_new and any(held.has_unknown for held in self._held)
+
+    def give_out(self, lag: str | None) -> list[Loaded]:
+        """What was held. A list that lags behind its counter proves no deletion."""
+        held, self._held = self._held, []
+        if lag is None:
+            return [part.loaded for part in held]
+        return [self._without_proof(part, lag) for part in held]
+
+    def _without_proof(self, held: _Held, lag: str) -> Loaded:
+        if not held.loaded.ledger:
+            return held.loaded
+        self.has_complained = True
+        loaded = prove_nothing(held.loaded, lag)
+        if self.task.is_new:
+            return loaded
+        self.is_unproven = self.is_unproven or held.has_unknown
+        self.cursor = _unproven(self.cursor, held)
+        if loaded.cursor is None:
+            return loaded
+        return replace(loaded, cursor=_unproven(loaded.cursor, held))
+
+    def _lookback_start(self, newest_us: int) -> int:
+        """Where the lookback starts; a clock that went back does not move it beyond the bound."""
+        return lookback_start(min(newest_us, self.task.bound_us), self.task.lookback_us)
 
     @property
     def _is_first(self) -> bool:
-        """Whether the chat was never read to a bound since its reading began."""
-        prior = self.prior
-        return prior is None or prior.newest_us is None or prior.closed is Closed.OPEN
-
-    @property
-    def in_days(self) -> int:
-        """How many messages the days inside the lookback have."""
-        return sum(content.count for content in self.cursor.days.values())
+        """Whether it was never proved what the chat has, since its reading began."""
+        return self.prior is None or self.prior.closed in (Closed.OPEN, Closed.UNCONFIRMED)
 
     def _is_fresh(self, window: Window) -> bool:
         """Whether nothing of a window can have been read before: it is loaded whole."""
@@ -130,6 +218,21 @@ class Book:
         return instant_us in window or (
             window.end_us == self.span.end_us and instant_us >= window.end_us
         )
+
+
+def _unproven(cursor: Cursor, held: _Held) -> Cursor:
+    """The cursor, with all that was held to be loaded again once it proves something."""
+    if held.has_unknown:
+        cursor = replace(cursor, closed=Closed.UNCONFIRMED)
+    if held.is_ahead:
+        return replace(cursor, ahead=Content(cursor.count_ahead, ""))
+    edge_us = cursor.edge_us if cursor.edge_us is not None else MIN_US
+    again = {
+        segment: replace(cursor.days.get(segment, DOUBTED), digest="")
+        for segment in held.touched
+        if segment.start_us >= edge_us
+    }
+    return replace(cursor, days={**cursor.days, **again})
 
 
 def _start_of(window: Window) -> int:

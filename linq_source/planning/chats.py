@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from linq_source.planning.chat_memory import Book
-from linq_source.planning.readings import ChatResult, ChatTask, Loaded, Reading, load_whole, read
-from linq_source.planning.reconciling import close
-from linq_source.planning.walking import WindowRead
+from linq_source.planning.readings import ChatResult, ChatTask, Reading
+from linq_source.planning.reconciling import read_as_it_is, read_books
 from linq_source.planning.windows import Window
 
 
@@ -17,14 +16,7 @@ def read_chat(task: ChatTask) -> Reading[ChatResult]:
     """
     if task.end_us is not None:
         span = Window(task.chat_id, task.begin_us, task.end_us)
-        complete = yield from read(span, task, _load_as_it_is)
-        return ChatResult(None, complete)
+        return ChatResult(None, (yield from read_as_it_is(task, span)))
     book = Book(task)
-    complete = yield from read(book.span, task, book.enter)
-    if complete and book.contiguous:
-        yield from close(book)
+    complete = yield from read_books(book)
     return ChatResult(book.cursor, complete)
-
-
-def _load_as_it_is(window: WindowRead) -> Loaded:
-    return load_whole(window, None)

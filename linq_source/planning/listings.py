@@ -78,6 +78,11 @@ class ChatRequest:
         return {}
 
 
+@dataclass(frozen=True, slots=True)
+class CountRequest(ChatRequest):
+    """One chat by its id, only for its `message_count`."""
+
+
 @dataclass(frozen=True)
 class ChatList:
     """Chats, each once. `complete` tells that counts prove nothing is missing.
@@ -163,6 +168,15 @@ def decode_chat(body: bytes) -> Records:
     """The answer of `/chats/{id}`. Raises `ValueError` when it holds no object."""
     record = object_text(body, "data")
     return decode_pages([b'{"data":[' + record + b"]}"], CHAT).records
+
+
+def decode_count(body: bytes) -> int | None:
+    """The `message_count` in the answer of `/chats/{id}`; none where it has no usable one.
+
+    Raises `ValueError` when the answer holds no object.
+    """
+    counts = decode_chat(body).root["message_count"].to_pylist()
+    return counts[0] if counts else None
 
 
 def decode_phone_numbers(body: bytes) -> Records:

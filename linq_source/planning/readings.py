@@ -19,7 +19,8 @@ class ChatTask:
 
     `listed` is its `message_count` (none: unknown). With `end_us` the interval from `begin_us`
     to it is read as it is and nothing remembered; else `begin_us` is where history begins and
-    `bound_us` the run's upper end. `in_one_go` lets no wish to stop end it early.
+    `bound_us` the run's upper end. `in_one_go` lets no wish to stop end it early. `is_new` says
+    that the tables hold nothing of the chat.
     """
 
     chat_id: int
@@ -31,6 +32,7 @@ class ChatTask:
     lookback_us: int = 0
     per_page: int = 100
     in_one_go: bool = False
+    is_new: bool = False
     privacy: Privacy = PLAIN
 
 
@@ -82,8 +84,13 @@ T = TypeVar("T")
 Reading: TypeAlias = Generator[Event, Reply, T]
 
 
-def read(span: Window, task: ChatTask, accept: Callable[[WindowRead], Loaded]) -> Reading[bool]:
-    """Read a span, giving every window to `accept`. Tells whether it was read to its end."""
+def read(
+    span: Window, task: ChatTask, accept: Callable[[WindowRead], Reading[Loaded | None]]
+) -> Reading[bool]:
+    """Read a span, giving every window to `accept`. Tells whether it was read to its end.
+
+    What `accept` returns is given out; none: the window waits until more is known.
+    """
     if span.start_us is not None and span.start_us >= span.end_us:
         return True
     windows = read_span(span, task.per_page)
@@ -95,9 +102,11 @@ def read(span: Window, task: ChatTask, accept: Callable[[WindowRead], Loaded]) -
         else:
             # From here on nobody sees what is not to be kept: digests are made of it, too.
             kept = replace(event, records=task.privacy.protect(event.records))
-            go_on = yield accept(kept)
-            if go_on is False and not task.in_one_go and event.window.end_us < span.end_us:
-                return False
+            loaded = yield from accept(kept)
+            if loaded is not None:
+                go_on = yield loaded
+                if go_on is False and not task.in_one_go and event.window.end_us < span.end_us:
+                    return False
         try:
             event = windows.send(reply)
         except StopIteration:
@@ -115,6 +124,12 @@ def load_whole(read: WindowRead, cursor: Cursor | None) -> Loaded:
     """Load a whole window."""
     part = Part(read.window, read.records)
     return Loaded((part,), (ledger_row(read, part, read.total_count),), cursor, read.verified)
+
+
+def prove_nothing(loaded: Loaded, reason: str) -> Loaded:
+    """The same rows to load, but as no proof of what is not among them."""
+    ledger = tuple(replace(row, verified=False, error=reason) for row in loaded.ledger)
+    return replace(loaded, ledger=ledger, verified=False)
 
 
 def ledger_row(read: WindowRead, part: Part, total_count: int, first: bool = True) -> LedgerWindow:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from linq_source.decoding.envelope import Envelope
-from linq_source.instants import MILLISECOND_US, format_iso
+from linq_source.instants import MAX_US, MILLISECOND_US, MIN_US, format_iso
 
 # Deep page numbers cost the server ever more; a window that would need them is split by time.
 MAX_PAGES = 50
@@ -43,12 +43,15 @@ class PageRequest:
         """The query: one millisecond wider than the window on both sides.
 
         Whether the API's `after` and `before` include the instant itself is not documented; what
-        comes from outside the window is dropped by comparison.
+        comes from outside the window is dropped by comparison. Where the calendar ends, nothing
+        is said: an instant cannot be asked for by excluding the one beside it.
         """
         parameters = {"page": str(self.page), "per_page": str(self.per_page), "sort": "asc"}
-        if self.window.start_us is not None:
-            parameters["after"] = format_iso(self.window.start_us - MILLISECOND_US)
-        parameters["before"] = format_iso(self.window.end_us + MILLISECOND_US)
+        start_us, end_us = self.window.start_us, self.window.end_us
+        if start_us is not None and start_us - MILLISECOND_US >= MIN_US:
+            parameters["after"] = format_iso(start_us - MILLISECOND_US)
+        if end_us + MILLISECOND_US <= MAX_US:
+            parameters["before"] = format_iso(end_us + MILLISECOND_US)
         return parameters
 
 

@@ -10,11 +10,13 @@ current/_settled.json                                   which loads the current 
 from __future__ import annotations
 
 import re
+from calendar import monthrange
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from linq_source import tables
 from linq_source.errors import ConfigurationError
+from linq_source.instants import DAY_US, from_us, to_us
 from linq_source.tables import Table
 
 CURRENT = "current"
@@ -47,9 +49,8 @@ class Partitioning:
     def bounds(self, key: str) -> tuple[datetime, datetime]:
         """First instant of a partition, and the first after it."""
         start = datetime.strptime(key, self.format).replace(tzinfo=UTC)
-        # The 4th after 28 days lies in the next month, whichever month it is.
-        after = start + timedelta(days=1 if self.name == "day" else 32)
-        return start, after if self.name == "day" else after.replace(day=1)
+        days = 1 if self.name == "day" else monthrange(start.year, start.month)[1]
+        return start, from_us(to_us(start) + days * DAY_US)
 
 
 MONTH = Partitioning("month", "sent_month", "%Y-%m")
