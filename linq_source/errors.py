@@ -7,6 +7,7 @@
     ├── ApiContractError             an answer that asking again does not change (exit 1)
     ├── ChatUnavailableError         one chat cannot be read; all others go on (exit 3)
     ├── PhoneNumberUnavailableError  one number's chats cannot be listed; others go on (exit 3)
+    ├── AlreadyRunningError          another run of the pipeline is under way (exit 1)
     └── DestinationError             the destination cannot be opened, read or written (exit 1)
 
 A message says what to do next, names ids, paths and settings, and never a token, a phone number
@@ -64,6 +65,10 @@ class PhoneNumberUnavailableError(LinqError):
     """The chats of one phone number cannot be listed; the others are not concerned."""
 
     exit_code = 3
+
+
+class AlreadyRunningError(LinqError):
+    """Another run of the same pipeline is under way on this machine."""
 
 
 class DestinationError(LinqError):

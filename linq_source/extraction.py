@@ -21,16 +21,24 @@ from linq_source.api.asking import Asker, Request, chats_of
 from linq_source.api.client import Client
 from linq_source.api.pool import Failed, Finished, Output, Pool
 from linq_source.decoding.records import Records
-from linq_source.errors import ChatUnavailableError, LinqError
+from linq_source.errors import (
+    ApiContractError,
+    ApiUnavailableError,
+    ChatUnavailableError,
+    ConfigurationError,
+    LinqError,
+)
 from linq_source.instants import SECOND_US, from_us, parse_http_date
 from linq_source.planning import listings
 from linq_source.planning.changes import Part, days_of
 from linq_source.planning.chats import read_chat
 from linq_source.planning.cursors import doubt, encode, is_settled, remembered
+from linq_source.planning.organisations import lines_of, most_vanished
 from linq_source.planning.readings import ChatTask, LedgerWindow, Loaded, Reading
 from linq_source.planning.repeats import Owners
 from linq_source.planning.windows import PageRequest, Window
 from linq_source.privacy.forgotten import NOTHING, Forgotten
+from linq_source.privacy.numbers import normalize_phone
 from linq_source.privacy.treatment import privacy_of
 from linq_source.rows import building
 from linq_source.settings import Settings
@@ -181,10 +189,60 @@ class Extraction:
         return listings.ChatList(records, complete and not failed)
 
     def _numbers(self) -> tuple[str, ...]:
-        """The numbers whose chats are to be listed."""
-        if self.settings.phone_numbers is not None:
-            return self.settings.phone_numbers
-        return tuple(filter(None, listings.numbers_of(self.phone_numbers())))
+        """The numbers whose chats are to be listed, as the API writes them.
+
+        Raises `ConfigurationError` for one that the organisation does not have.
+        """
+        known = tuple(filter(None, listings.numbers_of(self.phone_numbers())))
+        asked = self.settings.phone_numbers
+        if asked is None:
+            return known
+        by_form = {normalize_phone(number): number for number in known}
+        unknown = [number for number in asked if normalize_phone(number) not in by_form]
+        if unknown and self._knows_all_numbers():
+            raise ConfigurationError(
+                f"phone number {_masked(unknown[:1])} is not one of the organisation's: it has "
+                f"{len(known)} ({_masked(known)}); check --phone-number"
+            )
+        return tuple(dict.fromkeys(by_form.get(normalize_phone(n), n) for n in asked))
+
+    @property
+    def lines(self) -> frozenset[str]:
+        """Short digests of the organisation's numbers, if they were asked for."""
+        return frozenset() if self._phone_numbers is None else self.ask_for_lines()
+
+    def ask_for_lines(self) -> frozenset[str]:
+        """Short digests of the organisation's numbers."""
+        return lines_of(listings.numbers_of(self.phone_numbers()))
+
+    def check_chats(self, known: Iterable[str]) -> None:
+        """Raise `ConfigurationError` where the chats listed are certainly of others than `known`.
+
+        That is where most of them are neither listed nor found by their ids.
+        """
+        chats = self.chats()
+        if not chats.complete or self.settings.accept_organisation:
+            return
+        shard = self.settings.shard
+        own = [int(key) for key in known if shard is None or int(key) in shard]
+        vanished = most_vanished(own, chats.counts.keys())
+        if vanished and not any(map(self._exists, sample(vanished, 3))):
+            raise ConfigurationError(
+                f"{len(vanished)} of the {len(own)} chats in this dataset no longer exist at "
+                f"{self.settings.base_url}: these seem to be another organisation's. Load them "
+                "into another dataset with another pipeline name, or, if they are right, accept "
+                "them once with --accept-organisation (accept_organisation=True)"
+            )
+
+    def _exists(self, chat_id: int) -> bool:
+        try:
+            request = listings.ChatRequest(chat_id)
+            self.client.get(request.path, request.parameters, listings.decode_chat, once=True)
+        except ApiContractError as error:
+            return error.status not in (403, 404, 410)
+        except ApiUnavailableError:
+            return True  # as far as anybody can tell
+        return True
 
     def _note_failed_numbers(self, failed: Mapping[str, Exception], *, is_all: bool) -> None:
         """Note the numbers whose chats could not be listed; if no other could be, raise."""
@@ -479,6 +537,12 @@ class Extraction:
 def _some(items: Sequence[T]) -> list[T]:
     """Some of them at random: the first ones may be those that fail."""
     return [items[i] for i in sample(range(len(items)), min(_OTHERS, len(items)))]
+
+
+def _masked(numbers: Sequence[str]) -> str:
+    """Phone numbers by their last digits."""
+    shown = [f"...{normalize_phone(number)[-4:]}" for number in numbers[:10]]
+    return ", ".join([*shown, *(["..."] if len(numbers) > 10 else [])])
 
 
 def _told(error: Exception) -> str:

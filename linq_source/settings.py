@@ -77,6 +77,7 @@ class Settings:
     phones: Treatment
     text: Treatment
     privacy_key: Secret | None
+    accept_organisation: bool = False
 
     @property
     def is_stateless(self) -> bool:
@@ -109,6 +110,7 @@ def check_settings(
     phones: str = "plain",
     text: str = "plain",
     privacy_key: str | None = None,
+    accept_organisation: bool = False,
 ) -> Settings:
     """Check what a user passed. Raises `ConfigurationError` with one line that names the value."""
     api_token = api_token.strip() if isinstance(api_token, str) else ""
@@ -147,6 +149,11 @@ def check_settings(
         raise ConfigurationError(
             f"max_requests_per_second is {max_requests_per_second}: use 0.01 to 100000, or none"
         )
+    if chat_ids is not None and phone_numbers:
+        raise ConfigurationError(
+            "chat_ids (--chat-id) and phone_numbers (--phone-number) exclude each other: name "
+            "chats, or numbers whose chats are meant"
+        )
     treatments = (_treatment("phones", phones), _treatment("text", text))
     return Settings(
         api_token=Secret(api_token),
@@ -167,6 +174,7 @@ def check_settings(
         phones=treatments[0],
         text=treatments[1],
         privacy_key=_privacy_key(privacy_key, is_needed="hash" in treatments),
+        accept_organisation=accept_organisation,
     )
 
 

@@ -25,6 +25,7 @@ from linq_source.errors import ConfigurationError
 from linq_source.extraction import Extraction, Listener
 from linq_source.instants import to_us
 from linq_source.planning import listings
+from linq_source.planning.organisations import share_nothing
 from linq_source.planning.takeover import NOTHING_INHERITED, kept_stamps
 from linq_source.privacy.forgotten import forgotten_from
 from linq_source.privacy.treatment import PLAIN, privacy_of
@@ -33,7 +34,7 @@ from linq_source.rows.column_names import LONGEST_NAME
 from linq_source.rows.column_types import ColumnTypes
 from linq_source.rows.hints import FIELD, table_hints
 from linq_source.settings import Settings, check_settings
-from linq_source.state import CLOCK, FAILING, FORGOTTEN, PRIVACY, SECTION, SETTLED, STAMPS
+from linq_source.state import CLOCK, FAILING, FORGOTTEN, LINES, PRIVACY, SECTION, SETTLED, STAMPS
 from linq_source.tables import RESOURCE_TABLES, SYNC_RUNS, TOMBSTONE
 
 DEFAULT_BASE_URL = "https://api.linqapp.com"
@@ -59,6 +60,7 @@ def linq_source(
     phones: str = "plain",
     text: str = "plain",
     privacy_key: TSecretStrValue | None = None,
+    accept_organisation: bool = False,
 ) -> Sequence[DltResource]:
     """Chat messages of the Linq Partner API, with attachments and reactions as child tables.
 
@@ -85,6 +87,8 @@ def linq_source(
         text: The same for what people wrote and sent: texts of messages, names of files and
             links to them.
         privacy_key: The key of the hashes (config: `sources.linq.privacy_key`, a secret).
+        accept_organisation: Load although the phone numbers, or most chats, are others than the
+            dataset was loaded from.
 
     Raises:
         ConfigurationError: A value that cannot be used, named in one line.
@@ -108,6 +112,7 @@ def linq_source(
         phones=phones,
         text=text,
         privacy_key=privacy_key,
+        accept_organisation=accept_organisation,
     )
     options = _options.get(None) or _Options()
     session = Session(settings, keep=options.keep, listener=options.listener)
@@ -205,6 +210,7 @@ class Session:
         self._entered.add(resource)
         self._open += 1
         try:
+            self._check_numbers(self.extraction)
             yield self.extraction
         finally:
             self._open -= 1
@@ -221,6 +227,20 @@ class Session:
                 f"phones={self.settings.phones}, text={self.settings.text} or the privacy_key is "
                 f"not what this dataset was loaded with ({was.split(':')[0]}), and old rows would "
                 "keep their form: put it back, or load into a new dataset with a new pipeline name"
+            )
+
+    def _check_numbers(self, extraction: Extraction) -> None:
+        """Raise `ConfigurationError` where the dataset holds another organisation's messages."""
+        known = dlt.current.source_state().get(LINES) or self.inheritance.lines
+        if not known or self.settings.accept_organisation:
+            return
+        lines = extraction.ask_for_lines()
+        if share_nothing(known, lines):
+            raise ConfigurationError(
+                f"none of the {len(lines)} phone numbers at {self.settings.base_url} is "
+                f"among the {len(known)} that this dataset was loaded from: this is another "
+                "organisation. Load it into another dataset with another pipeline name, or, if it "
+                "is right, accept it once with --accept-organisation (accept_organisation=True)"
             )
 
     def _phone_numbers(self) -> Iterator[Any]:
@@ -273,6 +293,7 @@ class Session:
         with self._joined("chat_messages") as extraction:
             state = dlt.current.resource_state("chat_messages")
             cursors: MutableMapping[str, str] = state.setdefault("cursors", {})
+            extraction.check_chats(cursors)
             self._take_over(extraction, cursors)
             extraction.fills_empty_tables = self.fills_empty_tables
             for found in extraction.messages(cursors, self._synced_at_us):
@@ -347,6 +368,9 @@ class Session:
                 state[SETTLED] = {str(self.settings.shard): self.settled_us}
         if self._privacy != PLAIN.fingerprint:
             state[PRIVACY] = self._privacy
+        lines = sorted(self.extraction.lines) if self.extraction is not None else []
+        if lines and lines != state.get(LINES):
+            state[LINES] = lines
 
 
 def _column_types(schema: dlt.Schema, names: Iterable[str]) -> ColumnTypes:

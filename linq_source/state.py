@@ -18,6 +18,8 @@ PRIVACY = "privacy"
 FORGOTTEN = "forgotten"
 # `synced_at` of the packages of the last day.
 STAMPS = "stamps_us"
+# Short digests of the organisation's phone numbers.
+LINES = "lines"
 # Chats and numbers that failed for long when others were answered.
 FAILING = "failing"
 # Up to which package the destination was settled when the newest was read, by shard.

@@ -166,6 +166,7 @@ def test_unknown_chat_is_reported_and_the_others_loaded(seeded: Loader, tmp_path
         (["--database", "linq.prod.duckdb"], ["linq.prod.duckdb", "--database"]),
         (["--database", "linq_staging.duckdb"], ["linq_staging.duckdb", "--database"]),
         (["--base-url", "http://api.example.com"], ["api.example.com", "https"]),
+        (["--chat-id", "1", "--phone-number", "+15550100001"], ["--chat-id", "--phone-number"]),
     ],
 )
 def test_bad_settings_exit_2_before_anything_is_asked(
@@ -176,6 +177,41 @@ def test_bad_settings_exit_2_before_anything_is_asked(
     assert_one_line(result, *words)
     assert seeded.sandbox.requests_log == []
     assert list(tmp_path.glob("*.duckdb")) == []
+
+
+@pytest.mark.parametrize("command", ["run", "audit"])
+def test_a_number_that_is_none_of_the_organisation_s_exits_2(
+    seeded: Loader, tmp_path: Path, command: str
+) -> None:
+    """Its last digits name it: a whole number is nowhere in what is printed."""
+    options = ["--base-url", seeded.sandbox.url, "--phone-number", "+15550109999"]
+    result = run_cli(tmp_path, command, *options)
+    assert result.returncode == 2, result.stderr
+    assert_one_line(result, "...9999", "it has 3 (...0001, ...0002, ...0003)", "--phone-number")
+    assert "+1555" not in result.stderr
+    assert seeded.sandbox.requests_log[-1].route == "phone_numbers"
+
+
+def test_a_number_is_found_however_it_is_written(seeded: Loader, tmp_path: Path) -> None:
+    result = run_cli(tmp_path, *loading(seeded, "--phone-number", "+1 (555) 010-0003", "--json"))
+    assert result.returncode == 0, result.stderr
+    seen = [c for c in seeded.world.chats.values() if 3 in c.phone_number_ids]
+    assert json.loads(result.stdout)["chats"] == len(seen) > 0
+    options = ["--base-url", seeded.sandbox.url, "--phone-number", "+15550100003"]
+    audit = json.loads(run_cli(tmp_path, "audit", *options, "--json").stdout)
+    messages = sum(chat.message_count for chat in seen)
+    assert (audit["chats"], audit["messages"], audit["differences"]) == (len(seen), messages, [])
+
+
+def test_an_audit_of_a_chat_that_does_not_exist_agrees_with_nothing(
+    seeded: Loader, tmp_path: Path
+) -> None:
+    run_cli(tmp_path, *loading(seeded))
+    options = ["--base-url", seeded.sandbox.url, "--chat-id", "99999"]
+    result = run_cli(tmp_path, "audit", *options)
+    assert result.returncode == 3
+    assert "not compared: chat 99999: HTTP 404" in " ".join(result.stdout.split())
+    assert "agrees" not in result.stdout
 
 
 def test_unknown_option_and_unreadable_number_exit_2(tmp_path: Path) -> None:

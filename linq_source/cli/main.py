@@ -22,6 +22,7 @@ from linq_source.cli.lake import lake_app
 from linq_source.cli.observing import observing
 from linq_source.cli.options import (
     SOURCE,
+    AcceptOrganisation,
     AllowPlainHttp,
     AsJson,
     BaseUrl,
@@ -125,6 +126,7 @@ def run(
     allow_plain_http: AllowPlainHttp = None,
     phones: Phones = None,
     text: Text = None,
+    accept_organisation: AcceptOrganisation = None,
     metrics_file: MetricsFile = None,
     json: AsJson = False,
     log_format: Logs = LogFormat.TEXT,
@@ -150,6 +152,7 @@ def run(
         allow_plain_http=allow_plain_http,
         phones=phones,
         text=text,
+        accept_organisation=accept_organisation,
     )
     with observing("run", target, shard=shard, metrics_file=metrics_file) as observed:
         _check_first(arguments)

@@ -93,6 +93,14 @@ AllowPlainHttp = Annotated[
         rich_help_panel=SOURCE,
     ),
 ]
+AcceptOrganisation = Annotated[
+    bool | None,
+    typer.Option(
+        "--accept-organisation",
+        help="Load although numbers or most chats are others than before.",
+        rich_help_panel=SOURCE,
+    ),
+]
 AsJson = Annotated[
     bool, typer.Option("--json", help="One JSON object on stdout.", rich_help_panel=OUTPUT)
 ]

@@ -76,14 +76,20 @@ def print_audit(console: Console, report: AuditReport) -> None:
             f"{report.repair.deleted:,} marked deleted",
             highlight=False,
         )
-    if not report.differences:
+    if report.differences:
+        _print_differences(console, report)
+    elif report.chats or not report.failures:
         console.print(
             f"{report.chats:,} chats, {report.messages:,} live messages: "
             "every count agrees with the API",
             highlight=False,
         )
-        _print_excused(console, report)
-        return
+    _print_excused(console, report)
+    for text in report.failures[:MAX_LISTED]:
+        console.print(f"[red]not compared[/red]: {text}", highlight=False, soft_wrap=True)
+
+
+def _print_differences(console: Console, report: AuditReport) -> None:
     rows = [
         (
             str(d.chat_id),
@@ -99,7 +105,6 @@ def print_audit(console: Console, report: AuditReport) -> None:
         "`linq-source audit --deep` reads them again and repairs",
         highlight=False,
     )
-    _print_excused(console, report)
 
 
 def _print_excused(console: Console, report: AuditReport) -> None:

@@ -30,7 +30,7 @@ class AuditReport:
     """The outcome of an audit. `repair` is what a deep audit loaded, before comparing again.
 
     `forgotten_in` are chats with fewer rows than the API counts because people in them were
-    forgotten: their counts prove nothing.
+    forgotten: their counts prove nothing. `failures` tell what could not be compared, and why.
     """
 
     chats: int
@@ -38,11 +38,12 @@ class AuditReport:
     differences: tuple[Difference, ...]
     repair: Report | None = None
     forgotten_in: tuple[int, ...] = ()
+    failures: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
-        """0 everything agrees, 3 there are differences."""
-        return 3 if self.differences else 0
+        """0 everything agrees, 3 there are differences, or chats that could not be asked for."""
+        return 3 if self.differences or self.failures else 0
 
     def to_dict(self) -> dict[str, Any]:
         """The outcome as plain values for JSON."""
@@ -51,6 +52,7 @@ class AuditReport:
             "messages": self.messages,
             "differences": [vars(difference) for difference in self.differences],
             "forgotten_in": list(self.forgotten_in),
+            "failures": list(self.failures),
             "repair": None if self.repair is None else self.repair.to_dict(),
         }
 
@@ -65,7 +67,7 @@ def audit(pipeline: dlt.Pipeline, *, deep: bool = False, **source_arguments: Any
     differing = [d.chat_id for d in report.differences if d.message_count is not None]
     if not deep or not differing:
         return report
-    repair_arguments = {**source_arguments, "chat_ids": differing, "phone_numbers": None}
+    repair_arguments = {**source_arguments, "chat_ids": differing, "phone_numbers": ()}
     repair = sync(pipeline, **{**repair_arguments, "end": _FOREVER})
     again = _compare(pipeline, source_arguments)
     return replace(again, repair=repair)
@@ -102,11 +104,14 @@ def _compare(pipeline: dlt.Pipeline, source_arguments: dict[str, Any]) -> AuditR
             if chat_id not in listing.counts and _in_scope(session.settings, chat_id):
                 differences.append(Difference(chat_id, rows, None))
     differences.sort(key=lambda difference: difference.chat_id)
+    compared = {*listing.counts, *(difference.chat_id for difference in differences)}
+    failed = extraction.counts.chats_failed
     return AuditReport(
         len(listing.counts),
-        sum(live.values()),
+        sum(rows for chat_id, rows in live.items() if chat_id in compared),
         tuple(differences),
         forgotten_in=tuple(sorted(excused)),
+        failures=(*extraction.counts.numbers_failed, *(failed[key] for key in sorted(failed))),
     )
 
 

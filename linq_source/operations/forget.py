@@ -24,6 +24,7 @@ from linq_source.destinations.quoting import literal
 from linq_source.destinations.remote import connected, restore
 from linq_source.destinations.table_formats import is_duckdb
 from linq_source.errors import ConfigurationError, DestinationError
+from linq_source.operations.exclusive import exclusive
 from linq_source.operations.inherit import pipelines_of
 from linq_source.operations.sync import finish_and_agree, load_pending
 from linq_source.privacy.forgotten import Forgotten, forgotten_from, sender_column
@@ -84,7 +85,7 @@ def forget(
     if not phone_numbers and not chat_ids:
         raise ConfigurationError("nothing to forget: name a phone number or a chat id")
     notes: list[str] = []
-    with plain_errors(pipeline):
+    with exclusive(pipeline), plain_errors(pipeline):
         _check_destination(pipeline)
         with connected(pipeline) as remote:
             finish_and_agree(pipeline, remote, notes)

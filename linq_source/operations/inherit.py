@@ -35,7 +35,7 @@ from linq_source.planning.takeover import (
 from linq_source.planning.windows import Window
 from linq_source.privacy.treatment import PLAIN
 from linq_source.settings import Shard
-from linq_source.state import CLOCK, FORGOTTEN, PRIVACY, STAMPS, source_state
+from linq_source.state import CLOCK, FORGOTTEN, LINES, PRIVACY, STAMPS, source_state
 from linq_source.tables import Table
 
 Rows = list[tuple[Any, ...]]
@@ -269,4 +269,5 @@ def _memory(name: str, state: Mapping[str, Any]) -> Memory:
         source.get("resources", {}).get("chat_messages", {}).get("cursors", {}),
         source.get(FORGOTTEN),
         source.get(PRIVACY, PLAIN.fingerprint),
+        frozenset(source.get(LINES, ())),
     )

@@ -27,6 +27,7 @@ from linq_source.destinations.remote import Remote, connected, restore
 from linq_source.destinations.settled import remembers_settled, settled_us
 from linq_source.destinations.table_formats import check_table_format, format_of, is_filesystem
 from linq_source.extraction import Extraction, Listener
+from linq_source.operations.exclusive import exclusive
 from linq_source.operations.inherit import find_inheritance
 from linq_source.operations.packages import drop, heal_packages
 from linq_source.operations.report import ChatFailure, Report
@@ -65,6 +66,7 @@ def sync(
 
     Raises:
         ConfigurationError: A setting cannot be used; nothing was asked.
+        AlreadyRunningError: Another run of the pipeline is under way; nothing was asked.
         AuthenticationError: The token is refused; nothing was loaded.
         ApiUnavailableError: The API did not answer before anything could be read.
         DestinationError: The destination cannot be opened, read or written.
@@ -81,7 +83,7 @@ def sync(
     shard = session.settings.shard
     settling = _Settling(pipeline, shard, lake_partition, settles)
     try:
-        with plain_errors(pipeline):
+        with exclusive(pipeline), plain_errors(pipeline):
             with connected(pipeline) as remote:
                 if is_filesystem(pipeline):
                     Bucket.of(remote).check_exists()

@@ -38,6 +38,7 @@ class Memory:
     cursors: Mapping[str, str] = field(default_factory=dict)
     forgotten: Mapping[str, Any] | None = None
     privacy: str | None = None
+    lines: frozenset[str] = frozenset()
 
     @property
     def since_us(self) -> int:
@@ -66,7 +67,8 @@ class Inheritance:
 
     `cursors` stand in for its own. Those of `siblings`, the shards of another division of the
     same pipeline, count although their chat is not listed: it vanished in between. Rows whose id
-    is in `rewritten` (per table) are loaded whatever their digest says.
+    is in `rewritten` (per table) are loaded whatever their digest says. `lines` are the numbers of
+    the organisation that the siblings loaded.
     """
 
     clock_us: int = 0
@@ -76,6 +78,7 @@ class Inheritance:
     rewritten: Mapping[str, frozenset[int]] = field(default_factory=dict)
     forgotten: Mapping[str, Any] | None = None
     privacy: str | None = None
+    lines: frozenset[str] = frozenset()
 
 
 NOTHING_INHERITED = Inheritance()
@@ -142,6 +145,7 @@ def inherit(
         siblings=frozenset(siblings),
         forgotten=max(forgetting, key=_size, default=None) if is_fresh else None,
         privacy=latest.privacy if is_fresh else None,
+        lines=_lines_of_siblings(own, others) if is_fresh else frozenset(),
     )
 
 
@@ -173,6 +177,13 @@ def _days(row: LoadedWindow, cursor: Cursor) -> Iterable[int]:
     # A digest beyond the newest message says nothing yet: those days are read anyway.
     end_us = min(row.window.end_us, cursor.newest_us + DAY_US)
     return range(floor_day(start_us), end_us, DAY_US)
+
+
+def _lines_of_siblings(own: Memory, others: Sequence[Memory]) -> frozenset[str]:
+    """Another pipeline may load another organisation, a shard of the same may not."""
+    base = _base(own.pipeline_name)
+    known = [memory.lines for memory in others if _base(memory.pipeline_name) == base]
+    return frozenset().union(*known)
 
 
 def _base(pipeline_name: str) -> str:

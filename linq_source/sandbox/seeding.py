@@ -32,9 +32,13 @@ def seeded_world(
     """
     rng = Random(seed)  # noqa: S311 - repeatable on purpose
     world = World(now_ms)
-    world.add_phone_number("+15550100001", response_rate=96)
-    world.add_phone_number("+15550100002", forwarding_number="+15550199002", response_rate=71)
-    world.add_phone_number("+15550100003")
+    # Another seed is another organisation, which has other numbers.
+    first = 15550100001 + (seed - 7) % 800 * 1000
+    world.add_phone_number(f"+{first}", response_rate=96)
+    world.add_phone_number(
+        f"+{first + 1}", forwarding_number=f"+{first + 99_001}", response_rate=71
+    )
+    world.add_phone_number(f"+{first + 2}")
     numbers = list(world.phone_numbers)
 
     sent: list[tuple[int, int]] = []
