@@ -14,7 +14,7 @@ JOBS ?= auto
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-airflow setup-dagster demo quick test test-all check format bench scale docs clean
+.PHONY: help setup setup-airflow setup-dagster demo quick test test-all soak check format bench scale docs clean
 
 help:  ## Explain every target
 	@echo "Targets (each sets up what it needs in $(VENV)):"
@@ -56,6 +56,9 @@ test: $(STAMP)  ## Run all that holds a guarantee on DuckDB, the lake and the cl
 
 test-all: test $(ORCHESTRATORS)  ## Run `test`, then every other destination and orchestrator (20 minutes)
 	@$(PYTEST) -m long || { echo "test-all failed"; exit 1; }
+
+soak: $(STAMP)  ## Random histories with killed runs for MINUTES (30), until a table differs
+	@$(BIN)/python -W error -m tests.soak $(or $(MINUTES),30) $(SEED) || { echo "soak failed"; exit 1; }
 
 check: $(STAMP)  ## Format, lint, types and layers
 	@$(BIN)/ruff format --check --quiet . || { echo "check failed: format (make format mends it)"; exit 1; }
