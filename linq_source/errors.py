@@ -73,3 +73,11 @@ class AlreadyRunningError(LinqError):
 
 class DestinationError(LinqError):
     """The destination cannot be opened, read or written."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ended by Ctrl-C or SIGTERM; `loads` are the packages that had been loaded by then."""
+
+    def __init__(self, loads: tuple[str, ...]) -> None:
+        super().__init__()
+        self.loads = loads

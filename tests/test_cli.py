@@ -227,30 +227,6 @@ def test_unreachable_host_ends_soon_in_one_line(tmp_path: Path) -> None:
     assert_one_line(result, "127.0.0.1:9", "no connection", "base_url")
 
 
-def test_locked_database(seeded: Loader, tmp_path: Path) -> None:
-    holder = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "import duckdb; c = duckdb.connect('linq_messages.duckdb'); print('held', flush=True);"
-            "input()",
-        ],
-        cwd=tmp_path,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
-        result = run_cli(tmp_path, *loading(seeded))
-    finally:
-        holder.communicate("\n")
-    assert result.returncode == 1
-    assert_one_line(result, "linq_messages.duckdb", "another program", "close it")
-    assert seeded.sandbox.requests_log == []
-
-
 def test_help_teaches_by_example(tmp_path: Path) -> None:
     for command in ("run", "audit", "sandbox"):
         result = run_cli(tmp_path, command, "--help")

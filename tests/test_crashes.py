@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -169,18 +170,39 @@ def _at_request(request_number: int, act: Callable[[], None]) -> Callable[[Excha
     return hook
 
 
-def test_interrupted_while_the_api_fails_ends_at_once(seeded: Loader, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_interrupted_while_the_api_fails_ends_at_once(
+    seeded: Loader, tmp_path: Path, number: signal.Signals
+) -> None:
     seeded.sandbox.faults.append(
         lambda exchange: Fault(status=503) if exchange.route == "chat_messages" else None
     )
-    arguments, environment = command(seeded, tmp_path)
+    arguments, environment = command(seeded, tmp_path, "--log-format", "json")
     process = processes.start(arguments, tmp_path, environment)
     while len(seeded.sandbox.requests_log) < 10:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     started_s = time.monotonic()
     _, errors = process.communicate()
     assert time.monotonic() - started_s < 60  # it would ask for 120
     assert process.returncode == 1
-    assert "Traceback" not in errors
-    assert "error: interrupted" in errors
+    *_, told, finished = [json.loads(line) for line in errors.splitlines()]
+    assert told["message"].startswith("interrupted; what was loaded stays")
+    assert (finished["message"], finished["exit_code"], finished["loads"]) == ("finished", 1, 0)
+
+
+@pytest.mark.parametrize(
+    "moment", ["before loading", "while appending or merging", "between loading and marking"]
+)
+def test_terminated_at_a_step_says_so_and_the_next_run_goes_on(
+    seeded: Loader, tmp_path: Path, moment: str
+) -> None:
+    arguments, environment = command(seeded, tmp_path)
+    dying = environment | {"DIE": MOMENTS[moment]}
+    ended = processes.run(arguments, tmp_path, dying, SUICIDE.replace("SIGKILL", "SIGTERM"))
+    assert ended.returncode == 1
+    errors = [line for line in ended.stderr.splitlines() if not line.endswith("/s")]
+    assert errors == ["error: interrupted; what was loaded stays, run again to go on"]
+    result = run_to_end(seeded, tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert_equal_world(tmp_path / "linq_messages.duckdb", seeded.world)

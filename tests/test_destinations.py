@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from linq_source.destinations import sql
+from linq_source.destinations.lake import Bucket
+from linq_source.destinations.remote import Remote, connected
 from linq_source.sandbox import World, grow, seeded_world
 from tests.conftest import DAY_MS, HOUR_MS, Loader
 from tests.destinations import KINDS, kinds
@@ -133,3 +136,30 @@ def test_a_field_of_the_future_becomes_a_column(loader: Loader) -> None:
     assert loader.place is not None
     moods = {row["id"]: row["mood"] for row in loader.place.rows("chat_messages") if row["mood"]}
     assert moods == {message.id: "calm"}
+
+
+@pytest.mark.parametrize("loader", kinds(), indirect=True)
+def test_states_of_old_runs_are_pruned(loader: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sql, "STATES_KEPT", 2)
+    monkeypatch.setenv("DESTINATION__FILESYSTEM__MAX_STATE_FILES", "2")
+    shard = Loader(loader.sandbox, loader.folder, "another", loader.place)
+    shard.sync(shard="0/2")
+    for number in range(6):
+        at_ms = loader.world.now_ms - (1 + number) * 60_000
+        loader.world.add_message(2, f"new {number}", sent_at_ms=at_ms)
+        loader.sync()
+    with connected(loader.pipeline) as remote:
+        assert states_of(remote, shard.name) == 1
+        assert 2 <= states_of(remote, loader.name) <= 4
+    shutil.rmtree(loader.folder / "pipelines")
+    assert loader.sync().messages == 0
+    loader.assert_equal_world()
+
+
+def states_of(remote: Remote, pipeline_name: str) -> int:
+    if hasattr(remote.client, "fs_client"):
+        files = Bucket.of(remote).list("_dlt_pipeline_state")
+        return sum(path.rpartition("/")[2].startswith(f"{pipeline_name}__") for path in files)
+    table = remote.sql.make_qualified_table_name("_dlt_pipeline_state")
+    count = f"SELECT count(*) FROM {table} WHERE pipeline_name = %s"
+    return int(remote.sql.execute_sql(count, pipeline_name)[0][0])

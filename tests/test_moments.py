@@ -2,19 +2,42 @@
 
 from __future__ import annotations
 
-import os
 import shutil
+import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from linq_source.sandbox import DEFAULT_TOKEN, World, grow, seeded_world
+from linq_source.sandbox import World, grow, seeded_world
+from tests import processes
 from tests.conftest import Loader
-from tests.killing import Runner
+from tests.test_crashes import command
 from tests.truth import assert_equal_world, query
 
-SIGKILL = -9
+# What changes a folder. CPython raises these events before it does what they say, so that to be
+# killed at one is to be killed between it and the one before.
+COUNTING = """
+import os, signal, sys
+from linq_source.cli import main
+
+CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.truncate"}
+kill_at = int(os.environ["KILL_AT"])
+counted = os.open("changes", os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
+seen = 0
+
+def count(event, values):
+    global seen
+    if event in CHANGES or (event == "open" and values[2] & os.O_CREAT):
+        seen += 1
+        if seen == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        os.write(counted, b".")
+
+sys.addaudithook(count)
+main()
+"""
 DOUBLED = "SELECT count(*) - count(DISTINCT id) FROM chat_messages"
 # `make test` tries every so many moments, `make test-all` the others.
 EVERY = 40
@@ -25,15 +48,9 @@ def loader(serve: Callable[[World], Loader]) -> Loader:
     return serve(seeded_world(chats=3, messages=40))
 
 
-def runner(loader: Loader, folder: Path) -> Runner:
-    folder.mkdir()
-    environment = dict(os.environ) | {
-        "SOURCES__LINQ__API_TOKEN": DEFAULT_TOKEN,
-        "DLT_DATA_DIR": str(folder / "dlt"),
-        "HOME": str(folder),
-        "RUNTIME__DLTHUB_TELEMETRY": "false",
-    }
-    return Runner(folder, ["run", "--base-url", loader.sandbox.url, "--json"], environment)
+def count_of(folder: Path) -> int:
+    """How many changes to files the last run in a folder made."""
+    return (folder / "changes").stat().st_size
 
 
 @pytest.mark.parametrize(
@@ -56,27 +73,33 @@ def test_killed_between_any_two_changes_to_files(
 ) -> None:
     folder, before = tmp_path / "run", tmp_path / "before"
     database = folder / "linq_messages.duckdb"
-    with runner(loader, folder) as command:
-        for _ in range(runs_before):
-            assert command.run().exit_code == 0
-            grow(loader.world)
-        shutil.copytree(folder, before)
-        whole = command.run()
-        assert whole.exit_code == 0, whole.output
-        # Not the same moments of the first run and of a later one.
-        moments = range(1 + (part + 5 * runs_before) % EVERY, whole.changes + 1, EVERY)
-        for moment in moments:
-            shutil.rmtree(folder)
-            shutil.copytree(before, folder)
-            assert command.run(kill_at=moment).exit_code == SIGKILL
-            again = command.run()
-            assert again.exit_code == 0, (moment, again.output)
-            assert_equal_world(database, loader.world)
-            assert query(database, DOUBLED) == [(0,)]
-            working = folder / "dlt" / "pipelines" / "linq_messages"
-            for waiting in ("normalize/extracted", "load/normalized", "load/new"):
-                assert not [path for path in (working / waiting).iterdir() if path.is_dir()]
-        record_property("summary", f"killed at {len(moments)} of {whole.changes} changes to files")
+    folder.mkdir()
+
+    def run(kill_at: int = 0) -> subprocess.CompletedProcess[str]:
+        arguments, environment = command(loader, folder)
+        return processes.run(arguments, folder, environment | {"KILL_AT": str(kill_at)}, COUNTING)
+
+    for _ in range(runs_before):
+        assert run().returncode == 0
+        grow(loader.world)
+    shutil.copytree(folder, before)
+    whole = run()
+    assert whole.returncode == 0, whole.stderr
+    changes = count_of(folder)
+    # Not the same moments of the first run and of a later one.
+    moments = range(1 + (part + 5 * runs_before) % EVERY, changes + 1, EVERY)
+    for moment in moments:
+        shutil.rmtree(folder)
+        shutil.copytree(before, folder)
+        assert run(kill_at=moment).returncode == -signal.SIGKILL
+        again = run()
+        assert again.returncode == 0, (moment, again.stderr)
+        assert_equal_world(database, loader.world)
+        assert query(database, DOUBLED) == [(0,)]
+        working = folder / "dlt" / "pipelines" / "linq_messages"
+        for waiting in ("normalize/extracted", "load/normalized", "load/new"):
+            assert not [path for path in (working / waiting).iterdir() if path.is_dir()]
+    record_property("summary", f"killed at {len(moments)} of {changes} changes to files")
 
 
 def in_two_places(normalize: Path, load: Path) -> None:

@@ -28,11 +28,18 @@ def configure(arguments: Sequence[str], environment: Mapping[str, str]) -> bool:
     """Turn standard error into JSON lines if that is asked for; tells whether it is."""
     global _lines
     if _asked_for(arguments, environment) != "json":
+        if "--debug" not in arguments:
+            logging.getLogger("dlt").addFilter(_is_news)
         return False
     from linq_source.cli.json_lines import install
 
     _lines = install(with_tracebacks="--debug" in arguments)
     return True
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Leave out what dlt says of a failing job at every attempt: the last line says why."""
+    return not record.exc_info and record.module not in ("client", "load", "pool_runner")
 
 
 def is_json() -> bool:

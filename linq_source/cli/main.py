@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import Annotated, Any
 
@@ -339,6 +340,9 @@ def print_line(text: str) -> None:
 def main() -> None:
     """Run the command; every failure ends in one line and its exit code."""
     os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
+    # As Ctrl-C. Without a handler it would print nothing, and be ignored as a container's first
+    # process.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if logs.configure(sys.argv[1:], os.environ):
         sys.exit(_run_with_json_lines())
     try:

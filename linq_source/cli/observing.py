@@ -15,6 +15,7 @@ from linq_source.cli import logs
 from linq_source.cli.destinations import Target
 from linq_source.cli.failing import INTERRUPTED, explain, print_error
 from linq_source.cli.settings_files import check_settings_files
+from linq_source.errors import Interrupted
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -73,7 +74,9 @@ def observing(
         check_settings_files()
         yield observed
         exit_code = observed.exit_code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        if isinstance(error, Interrupted):
+            observed.counts["loads"] = error.loads
         print_error(INTERRUPTED)
     except Exception as error:
         exit_code = explain(error)

@@ -1,13 +1,17 @@
-"""Errors of dlt and of destinations, told in one line that names the way out."""
+"""Errors of dlt and of destinations, told in one line: what it is, and the way out of it."""
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
 import dlt
 from dlt.common.configuration.exceptions import ConfigFieldMissingException
+from dlt.common.destination.exceptions import DestinationException
+from dlt.destinations.exceptions import DestinationConnectionError
 from dlt.pipeline.exceptions import PipelineStepFailed
 
 from linq_source.destinations.refusals import find_refusal
@@ -15,10 +19,47 @@ from linq_source.errors import ConfigurationError, DestinationError, LinqError
 
 E = TypeVar("E", bound=BaseException)
 
+DISK = "the disk is full: free some space, then run again"
+FILES = "too many files are open: raise the limit (ulimit -n), then run again"
+LOCKED = "another program has the file open: close it, then run again"
+RIGHTS = "reading or writing is not permitted there: grant it or choose another place, run again"
+MEMORY = "the memory does not suffice: give it more, or load smaller packages (--max-messages)"
+BUSY = "another transaction was in the way: run again"
+NETWORK = "it cannot be reached: check its address and the network, then run again"
+CREDENTIALS = "it does not accept the credentials: set others, then run again"
+NAME = "a table, a column or a statement is not what it expects (--debug shows more)"
+VALUE = "a value cannot be stored there (--debug shows it)"
+REFUSED = "check its address, credentials and rights, then run again"
+
+_BY_NUMBER = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), DISK),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), RIGHTS),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), FILES),
+    errno.ENOMEM: MEMORY,
+}
+# SQLSTATE: https://www.postgresql.org/docs/current/errcodes-appendix.html
+_BY_STATE = {
+    **{"08": NETWORK, "22": VALUE, "23": VALUE, "28": CREDENTIALS, "3D": NAME, "3F": NAME},
+    **{"40": BUSY, "42": NAME, "42501": RIGHTS, "53": BUSY, "53100": DISK, "53200": MEMORY},
+    **{"55": BUSY, "57": BUSY},
+}
+# Classes of the drivers, which are extras, by name: each says it of those that derive from it.
+_BY_CLASS = {
+    **dict.fromkeys(("MemoryError", "OutOfMemoryException"), MEMORY),
+    **dict.fromkeys(("TransactionException", "TooManyRequests", "ServiceUnavailable"), BUSY),
+    **dict.fromkeys(("ConnectionError", "TimeoutError", "gaierror", "HTTPException"), NETWORK),
+    **dict.fromkeys(("Timeout", "TransportError", "EndpointConnectionError"), NETWORK),
+    **dict.fromkeys(("NoCredentialsError", "Unauthorized"), CREDENTIALS),
+    **dict.fromkeys(("DataError", "IntegrityError", "InvalidInputException"), VALUE),
+    **dict.fromkeys(("ArrowInvalid", "ArrowTypeError", "UnicodeError"), VALUE),
+    **dict.fromkeys(("ProgrammingError", "NotFound", "DestinationUndefinedEntity"), NAME),
+    "Forbidden": REFUSED,
+}
+
 
 @contextmanager
 def plain_errors(pipeline: dlt.Pipeline) -> Iterator[None]:
-    """An error of ours as it is; one of the destination in one line."""
+    """An error of ours as it is; one of the destination in one line; a bug as it is."""
     try:
         yield
     except LinqError:
@@ -26,67 +67,96 @@ def plain_errors(pipeline: dlt.Pipeline) -> Iterator[None]:
     except Exception as error:
         if find_cause(error, KeyboardInterrupt) is not None:
             raise KeyboardInterrupt from error
-        ours = find_cause(error, LinqError)
-        if ours is not None:
-            raise ours from error
-        if isinstance(error, PipelineStepFailed) and error.step not in ("load", "sync"):
+        plain = find_cause(error, LinqError) or _plain(pipeline, error)
+        if plain is None:
             raise
-        if isinstance(root_cause(error), ImportError):
-            name = _destination_name(pipeline)
-            raise ConfigurationError(
-                f"{name} needs an extra: pip install 'linq-source[{name}]'"
-            ) from error
-        missing = find_cause(error, ConfigFieldMissingException)
-        if missing is not None:
-            raise ConfigurationError(_missing_line(pipeline, missing)) from error
-        refusal = find_refusal(error)
-        if refusal is not None:
-            raise ConfigurationError(
-                f"{_destination_name(pipeline)}: the credentials cannot be used, {refusal}; set "
-                "others, or grant them the roles that docs/bigquery.md lists"
-            ) from error
-        raise DestinationError(_destination_line(pipeline, error)) from error
+        raise plain from error
+
+
+def causes_of(error: BaseException) -> Iterator[BaseException]:
+    """An error, what it came from, and so on."""
+    current: BaseException | None = error
+    while current is not None:
+        yield current
+        current = current.__cause__ or current.__context__
 
 
 def find_cause(error: BaseException, kind: type[E]) -> E | None:
     """The first error of a kind in a chain of causes."""
-    current: BaseException | None = error
-    while current is not None:
-        if isinstance(current, kind):
-            return current
-        current = current.__cause__ or current.__context__
-    return None
+    return next((cause for cause in causes_of(error) if isinstance(cause, kind)), None)
 
 
 def root_cause(error: BaseException) -> BaseException:
     """What began a chain of errors."""
-    while (deeper := error.__cause__ or error.__context__) is not None:
-        error = deeper
-    return error
+    *_, root = causes_of(error)
+    return root
 
 
-def _destination_line(pipeline: dlt.Pipeline, error: BaseException) -> str:
-    root = root_cause(error)
-    text = " ".join(str(root).split())
-    if "lock" in text.lower():
-        return (
-            f"{_destination_name(pipeline)}: another program has the file open: close it, "
-            f"then run again ({text[:200]})"
+def is_locked(error: BaseException) -> bool:
+    """Whether a DuckDB file is held by another process."""
+    return _find_advice(error)[1] == LOCKED
+
+
+def _plain(pipeline: dlt.Pipeline, error: BaseException) -> LinqError | None:
+    name = pipeline.destination.destination_name if pipeline.destination else "destination"
+    if isinstance(root_cause(error), ImportError):
+        return ConfigurationError(f"{name} needs an extra: pip install 'linq-source[{name}]'")
+    missing = find_cause(error, ConfigFieldMissingException)
+    if missing is not None:
+        return ConfigurationError(_missing_line(name, missing))
+    refusal = find_refusal(causes_of(error))
+    if refusal is not None:
+        return ConfigurationError(
+            f"{name}: the credentials cannot be used, {refusal}; set "
+            "others, or grant them the roles that docs/bigquery.md lists"
         )
-    return (
-        f"{_destination_name(pipeline)}: {type(root).__name__}: {text[:300]}; "
-        "check its address, credentials and rights, then run again"
-    )
+    cause, advice = _find_advice(error)
+    # What is no destination's doing is a bug here or in dlt, and says where with --debug.
+    if advice is None and find_cause(error, DestinationException) is None:
+        return None
+    step = error.step if isinstance(error, PipelineStepFailed) else "load"
+    if step not in ("load", "sync"):
+        if advice not in (DISK, FILES, RIGHTS, MEMORY):
+            return None
+        name = f"working folder {pipeline.working_dir}"
+    # The text of an error about a value may quote it.
+    text = "" if advice == VALUE else f": {' '.join(str(cause).split())[:200]}"
+    if advice is None:
+        unreached = find_cause(error, DestinationConnectionError) is not None
+        advice = REFUSED if unreached else "--debug shows more"
+    return DestinationError(f"{name}: {advice} ({type(cause).__name__}{text})")
 
 
-def _missing_line(pipeline: dlt.Pipeline, error: ConfigFieldMissingException) -> str:
-    name = _destination_name(pipeline)
+def _find_advice(error: BaseException) -> tuple[BaseException, str | None]:
+    """The cause that says what is wrong, and what to do; the root where none of them says so."""
+    for cause in causes_of(error):
+        advice = _advice_of(cause)
+        if advice is not None:
+            return cause, advice
+    return root_cause(error), None
+
+
+def _advice_of(cause: BaseException) -> str | None:
+    kinds = [kind.__name__ for kind in type(cause).__mro__]
+    number = getattr(cause, "errno", None)
+    if number in _BY_NUMBER:
+        return _BY_NUMBER[number]
+    state = getattr(cause, "pgcode", None)
+    if state:
+        return _BY_STATE.get(state, _BY_STATE.get(state[:2]))
+    if "OperationalError" in kinds or (isinstance(cause, OSError) and number is None):
+        # DuckDB, Arrow and Delta pass on the system's own words and no number.
+        if "Could not set lock on file" in str(cause):
+            return LOCKED
+        for known, advice in _BY_NUMBER.items():
+            if os.strerror(known) in str(cause):
+                return advice
+    return next((_BY_CLASS[kind] for kind in kinds if kind in _BY_CLASS), None)
+
+
+def _missing_line(name: str, error: ConfigFieldMissingException) -> str:
     elsewhere = ", or GOOGLE_APPLICATION_CREDENTIALS" if name == "bigquery" else ""
     return (
         f"{name}: missing configuration: {', '.join(error.fields)}; set it under "
         f"[destination.{name}] in .dlt/secrets.toml{elsewhere}"
     )
-
-
-def _destination_name(pipeline: dlt.Pipeline) -> str:
-    return pipeline.destination.destination_name if pipeline.destination else "destination"

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from types import TracebackType
 
 _DENIED = {"accessDenied", "authError"}
 
 
-def find_refusal(error: BaseException) -> str | None:
+def find_refusal(causes: Iterable[BaseException]) -> str | None:
     """What is wrong with the credentials, in a few words; none when it is something else.
 
     Google's libraries are an extra, so their errors are known by their names.
     """
-    for cause in _causes(error):
+    for cause in causes:
         kind = type(cause)
         if kind.__module__.startswith("google.auth") and kind.__name__ != "TransportError":
             return f"Google does not accept them: {_short(cause)}"
@@ -24,13 +24,6 @@ def find_refusal(error: BaseException) -> str | None:
         if isinstance(cause, ValueError) and _came_through(cause.__traceback__, "google.oauth2"):
             return "their private key cannot be read"
     return None
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    current: BaseException | None = error
-    while current is not None:
-        yield current
-        current = current.__cause__ or current.__context__
 
 
 def _reason(error: BaseException) -> str:

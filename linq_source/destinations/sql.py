@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dlt
+from dlt.common.schema.typing import LOADS_TABLE_NAME, PIPELINE_STATE_TABLE_NAME
 from dlt.destinations.exceptions import DatabaseTransientException, DatabaseUndefinedRelation
 from tenacity import (
     retry,
@@ -24,6 +25,8 @@ from linq_source.instants import from_us, to_us
 from linq_source.settings import Shard
 from linq_source.tables import VANISHED
 
+# States of a pipeline that are kept when there are more than twice as many.
+STATES_KEPT = 10
 # Before every message.
 _EARLIEST = datetime(1, 1, 1, tzinfo=UTC)
 
@@ -45,6 +48,7 @@ def settle_sql(
         _prune(client, newest, ledger_retention_days, shard)
     except DatabaseUndefinedRelation:
         return 0
+    _prune_states(client, pipeline.pipeline_name)
     remember_settled(pipeline, newest, shard)
     return marked
 
@@ -128,6 +132,30 @@ def _prune(client: Any, newest: datetime, retention_days: int, shard: Shard | No
         f"DELETE FROM {_name(client, tables.SYNC_WINDOWS)} WHERE synced_at < %s{_of(shard)}",
         oldest_kept,
     )
+
+
+def _prune_states(client: Any, pipeline_name: str) -> None:
+    """Keep the newest states of a pipeline: dlt adds one with every run that changes it.
+
+    dlt goes on from the newest whose load is complete (`get_stored_state`), so states are counted
+    from there, and all that is newer stays as well. Buckets prune theirs (`max_state_files`).
+    """
+    states = client.make_qualified_table_name(PIPELINE_STATE_TABLE_NAME)
+    loads = client.make_qualified_table_name(LOADS_TABLE_NAME)
+    found = client.execute_sql(
+        f"SELECT DISTINCT s._dlt_load_id FROM {states} AS s"
+        f" JOIN {loads} AS l ON l.load_id = s._dlt_load_id"
+        " WHERE s.pipeline_name = %s AND l.status = 0",
+        pipeline_name,
+    )
+    complete = sorted((str(load_id) for (load_id,) in found), reverse=True)
+    if len(complete) > 2 * STATES_KEPT:
+        _change(
+            client,
+            f"DELETE FROM {states} WHERE pipeline_name = %s AND _dlt_load_id < %s",
+            pipeline_name,
+            complete[STATES_KEPT - 1],
+        )
 
 
 @retry(

@@ -26,6 +26,7 @@ from linq_source.destinations.open_tables.loading import merging_whole
 from linq_source.destinations.remote import Remote, connected, restore
 from linq_source.destinations.settled import remembers_settled, settled_us
 from linq_source.destinations.table_formats import check_table_format, format_of, is_filesystem
+from linq_source.errors import Interrupted
 from linq_source.extraction import Extraction, Listener
 from linq_source.operations.exclusive import exclusive
 from linq_source.operations.inherit import find_inheritance
@@ -100,6 +101,8 @@ def sync(
                 if _is_last(session.extraction):
                     deleted += settling.finish(remote)
         return _report(session.extraction, deleted, loads, notes, time.monotonic() - started_s)
+    except KeyboardInterrupt as error:
+        raise Interrupted(tuple(loads)) from error
     finally:
         session.close()
 

@@ -1,0 +1,153 @@
+"""What fails in the surroundings of a run: one line that says what it is, and the next goes on."""
+
+from __future__ import annotations
+
+import errno
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+import psycopg2.errors
+import pytest
+import requests
+
+from linq_source.destinations import failures, remote
+from linq_source.destinations.failures import plain_errors
+from linq_source.errors import DestinationError
+from linq_source.sandbox import grow
+from tests import processes
+from tests.conftest import Loader
+from tests.test_crashes import command, run_to_end
+from tests.truth import assert_equal_world
+
+HOLD = """
+import sys, duckdb
+connection = duckdb.connect(sys.argv[1], read_only=True)
+print("held", flush=True)
+sys.stdin.readline()
+"""
+# The files that the command writes may not grow over a size: like a full disk, on any machine.
+NARROW = """
+import os, resource
+size = int(os.environ["SIZE"])
+resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+from linq_source.cli import main
+main()
+"""
+
+
+def sql_error(state: str, text: str) -> psycopg2.Error:
+    """An error of Postgres as psycopg2 gives it."""
+    error = psycopg2.errors.lookup(state)(text)
+    error.__setstate__({"pgcode": state})
+    return error
+
+
+def from_duckdb(sql: str) -> duckdb.Error:
+    with duckdb.connect() as connection, pytest.raises(duckdb.Error) as caught:
+        connection.execute(sql)
+    return caught.value
+
+
+ERRORS: dict[str, tuple[Callable[[], Exception], str]] = {
+    "full disk": (lambda: OSError(errno.ENOSPC, "No space left on device", "f"), failures.DISK),
+    "full disk, said by DuckDB": (
+        lambda: duckdb.IOException("IO Error: Could not write file: No space left on device"),
+        failures.DISK,
+    ),
+    "full disk, said by Postgres": (
+        lambda: sql_error("53100", "could not write block 7 of relation"), failures.DISK,
+    ),
+    "read only": (lambda: OSError(errno.EROFS, "Read-only file system"), failures.RIGHTS),
+    "rights lost": (lambda: PermissionError(errno.EACCES, "Permission denied"), failures.RIGHTS),
+    "grant lost": (lambda: sql_error("42501", "permission denied for schema"), failures.RIGHTS),
+    "deadlock": (lambda: sql_error("40P01", "deadlock detected"), failures.BUSY),
+    "refused": (lambda: requests.ConnectionError("blocked by firewall"), failures.NETWORK),
+    "reset": (lambda: ConnectionResetError(errno.ECONNRESET, "reset"), failures.NETWORK),
+    "password": (lambda: sql_error("28P01", "password authentication failed"),
+                 failures.CREDENTIALS),
+    "table": (lambda: from_duckdb("SELECT * FROM block_list"), failures.NAME),
+    "column": (lambda: sql_error("42703", "column locked does not exist"), failures.NAME),
+    "value": (lambda: from_duckdb("SELECT CAST('a secret lock' AS INT)"), failures.VALUE),
+    "constraint": (lambda: sql_error("23505", "duplicate key (a secret lock)"), failures.VALUE),
+    "memory": (lambda: duckdb.OutOfMemoryException("could not allocate block"), failures.MEMORY),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+def test_what_a_destination_fails_for_is_told_by_its_kind(small: Loader, kind: str) -> None:
+    cause, advice = ERRORS[kind]
+    with pytest.raises(DestinationError) as caught, plain_errors(small.pipeline):
+        raise RuntimeError("a job failed") from cause()
+    text = str(caught.value)
+    assert text.startswith(f"duckdb: {advice} (")
+    assert "\n" not in text
+    assert "secret" not in text
+
+
+def test_a_bug_is_not_told_as_a_matter_of_the_destination(small: Loader) -> None:
+    with pytest.raises(KeyError), plain_errors(small.pipeline):
+        raise KeyError("lock")
+
+
+def hold(database: Path) -> subprocess.Popen[str]:
+    """Another program that has the file open, as readers do, until its input ends."""
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(database)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    return holder
+
+
+def test_a_file_that_another_has_open_is_waited_for(
+    small: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small.sync()
+    small.world.add_message(1, sent_at_ms=small.world.now_ms - 60_000)
+    holder = hold(small.database)
+    waits = threading.Event()
+    monkeypatch.setattr(remote, "_POLL_S", 0.05)
+    monkeypatch.setattr(remote._log, "warning", lambda _: waits.set())
+    closing = threading.Thread(target=lambda: waits.wait(60) and holder.communicate("\n"))
+    closing.start()
+    small.sync()
+    closing.join()
+    assert waits.is_set()
+    small.assert_equal_world()
+
+
+def test_a_file_that_stays_open_is_told(small: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
+    small.sync()
+    holder = hold(small.database)
+    monkeypatch.setattr(remote, "PATIENCE_S", 0.1)
+    try:
+        for call in (small.sync, small.audit, small.settle):
+            small.sandbox.requests_log.clear()
+            with pytest.raises(DestinationError, match=r"messages\.duckdb") as caught:
+                call()
+            assert failures.LOCKED in str(caught.value)
+    finally:
+        holder.communicate("\n")
+
+
+@pytest.mark.parametrize("size_bytes", [20_000, 60_000, 200_000])
+def test_a_full_disk_is_one_line_and_the_next_run_goes_on(
+    seeded: Loader, tmp_path: Path, size_bytes: int
+) -> None:
+    arguments, environment = command(seeded, tmp_path)
+    narrow = environment | {"SIZE": str(size_bytes)}
+    failed = processes.run(arguments, tmp_path, narrow, NARROW)
+    assert failed.returncode == 1
+    (line,) = [line for line in failed.stderr.splitlines() if not line.endswith("/s")]
+    assert line.startswith("error: ")
+    assert failures.DISK in line
+    result = run_to_end(seeded, tmp_path)
+    assert result.returncode == 0, result.stderr
+    grow(seeded.world)
+    assert run_to_end(seeded, tmp_path).returncode == 0
+    assert_equal_world(tmp_path / "linq_messages.duckdb", seeded.world)
