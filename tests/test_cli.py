@@ -159,6 +159,8 @@ def test_unknown_chat_is_reported_and_the_others_loaded(seeded: Loader, tmp_path
         (["--shard", "4/4"], ["shard", "'4/4'"]),
         (["--destination", "mars"], ["mars", "duckdb"]),
         (["--database", "no/such/folder/x.duckdb"], ["no/such/folder"]),
+        (["--database", ":memory:"], [":memory:", "name a file"]),
+        (["--database", "md:linq"], ["md:linq", "--destination motherduck"]),
         (["--dataset", "linq_messages"], ["linq_messages", "--dataset"]),
         (["--dataset", "linq-messages"], ["linq_messages", "--dataset"]),
         (["--dataset", "temp"], ["temp", "DuckDB", "--dataset"]),

@@ -97,6 +97,7 @@ def test_killed_between_any_two_changes_to_files(
         assert_equal_world(database, loader.world)
         assert query(database, DOUBLED) == [(0,)]
         working = folder / "dlt" / "pipelines" / "linq_messages"
+        assert [p.name for p in (working / "normalize").iterdir() if p.is_dir()] == ["extracted"]
         for waiting in ("normalize/extracted", "load/normalized", "load/new"):
             assert not [path for path in (working / waiting).iterdir() if path.is_dir()]
     record_property("summary", f"killed at {len(moments)} of {changes} changes to files")

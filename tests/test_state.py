@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from linq_source import source as source_module
@@ -15,6 +16,7 @@ from linq_source.instants import to_us
 from linq_source.sandbox import World, grow, seeded_world
 from tests.conftest import DAY_MS, NOW_MS, Loader
 from tests.destinations import DuckDB
+from tests.truth import LIVE_TABLES
 
 
 def test_a_lost_local_state_is_restored_from_the_destination(seeded: Loader) -> None:
@@ -164,3 +166,23 @@ def test_a_memory_of_another_version_is_no_memory(
     loader.pipeline.load()
     assert loader.sync().messages == 20
     loader.assert_equal_world()
+
+
+@pytest.mark.parametrize("table", [*LIVE_TABLES, "sync_windows", "sync_runs"])
+def test_a_table_dropped_by_hand_is_read_again(
+    serve: Callable[[World], Loader], table: str
+) -> None:
+    loader = serve(seeded_world(chats=3, messages=40))
+    shards = [Loader(loader.sandbox, loader.folder, f"shard_{i}") for i in range(2)]
+    for index, shard in enumerate(shards):
+        shard.sync(shard=f"{index}/2")
+    pipeline = shards[0].pipeline
+    grow(loader.world)
+    pipeline.extract(shards[0].source(shard="0/2"))
+    with duckdb.connect(str(loader.database)) as connection:
+        connection.execute(f"DROP TABLE linq.{table}")
+    reports = [shard.sync(shard=f"{index}/2") for index, shard in enumerate(shards)]
+    assert [report.exit_code for report in reports] == [0, 0]
+    assert reports[0].notes == (f"made again, and read again what was in them: {table}",)
+    loader.assert_equal_world()
+    assert [shard.sync(shard=f"{i}/2").messages for i, shard in enumerate(shards)] == [0, 0]

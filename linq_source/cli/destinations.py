@@ -148,6 +148,11 @@ def _is_configured(destination: str, setting: str) -> bool:
 def _duckdb(target: Target, **name: Any) -> Any:
     import dlt
 
+    if target.database == ":memory:" or target.database.startswith(("md:", "motherduck:")):
+        raise ConfigurationError(
+            f"--database {target.database}: name a file; what is in memory would be lost at the "
+            "end, and MotherDuck is the destination motherduck (--destination motherduck)"
+        )
     path = Path(target.database).absolute()
     if not path.parent.is_dir():
         raise ConfigurationError(

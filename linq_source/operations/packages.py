@@ -31,6 +31,10 @@ def heal_packages(pipeline: dlt.Pipeline) -> None:
     if load.is_dir():
         for part in (loaded, normalized, load / LoadStorage.NEW_PACKAGES_FOLDER):
             part.mkdir(exist_ok=True)
+    for left in _packages(extracted.parent):
+        # What an extraction that was killed had gathered.
+        if left != extracted:
+            shutil.rmtree(left)
     for package in _packages(normalized):
         if (package / PackageStorage.PACKAGE_COMPLETED_FILE_NAME).exists():
             # All of it is in the destination, which knows so.

@@ -30,6 +30,7 @@ from linq_source.errors import Interrupted
 from linq_source.extraction import Extraction, Listener
 from linq_source.operations.exclusive import exclusive
 from linq_source.operations.inherit import find_inheritance
+from linq_source.operations.lost_tables import heal_tables
 from linq_source.operations.packages import drop, heal_packages
 from linq_source.operations.report import ChatFailure, Report
 from linq_source.operations.settle import settle
@@ -237,6 +238,9 @@ def finish_and_agree(pipeline: dlt.Pipeline, remote: Remote, notes: list[str]) -
     """Bring pipeline and destination to one state; gives the ids of packages it had to load."""
     heal_packages(pipeline)
     _leave_other_places(pipeline, remote, notes)
+    lost = heal_tables(pipeline, remote, load_pending)
+    if lost:
+        _note(notes, f"made again, and read again what was in them: {', '.join(lost)}")
     loads = _finish_pending(pipeline, remote, notes)
     _agree_with_destination(pipeline, remote, notes)
     return loads
