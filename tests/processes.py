@@ -9,6 +9,7 @@ exit code is the kernel's.
 from __future__ import annotations
 
 import atexit
+import importlib
 import json
 import os
 import runpy
@@ -160,8 +161,9 @@ def _run(task: Mapping[str, Any]) -> None:
 def main() -> None:
     """Serve, and in each forked process do what was asked for."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    import dlt  # noqa: F401 - not DuckDB or Arrow: they start threads, which no fork takes along
-
+    # Not DuckDB, nor what imports it: it starts a thread, and a fork without that thread aborts.
+    for name in ("dlt", "fsspec", "pyarrow.json", "pyarrow.parquet", "sqlglot"):
+        importlib.import_module(name)
     content, *outputs = _fork_for_each(socket.socket(fileno=int(sys.argv[1])))
     for number, output in enumerate(outputs, start=1):
         os.dup2(output, number)
