@@ -18,8 +18,8 @@ from linq_source.cli.main import app
 from linq_source.sandbox import DEFAULT_TOKEN, Exchange, Fault, Sandbox, World, seeded_world
 from tests.conftest import Loader
 from tests.destinations import Lake
+from tests.searching import CONTENT, NUMBERS, TOKEN, small_world, told
 from tests.test_cli import run_cli
-from tests.test_secrets import CONTENT, NUMBERS, TOKEN, small_world, told
 
 # A process may begin before the clock of the test is read again.
 SLACK = timedelta(minutes=10)

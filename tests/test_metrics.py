@@ -18,8 +18,8 @@ from linq_source.operations.metrics import METRICS, newest_message, write_metric
 from linq_source.operations.report import ChatFailure
 from linq_source.sandbox import World, seeded_world
 from tests.conftest import Loader
+from tests.searching import small_world
 from tests.test_cli import assert_one_line, run_cli
-from tests.test_secrets import small_world
 
 Labels = tuple[str, str, str]
 RUN: Labels = ("linq_messages", "linq", "run")

@@ -15,7 +15,7 @@ from linq_source.cli.main import app
 from linq_source.operations.metrics import METRICS
 from linq_source.sandbox import World
 from tests.conftest import Loader
-from tests.test_secrets import CONTENT, small_world, told
+from tests.searching import CONTENT, small_world, told
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "operations.md").read_text()
 
