@@ -18,6 +18,7 @@ from dlt.common.storages.exceptions import CurrentLoadPackageStateNotAvailable
 from dlt.common.typing import TSecretStrValue
 from dlt.extract import DltResource
 
+from linq_source.destinations.columns import NO_COLUMNS, NewColumns, first_field
 from linq_source.destinations.dialects import in_the_dialect
 from linq_source.destinations.duckdb_file import check_dataset_name
 from linq_source.destinations.table_formats import is_duckdb
@@ -166,6 +167,8 @@ class Session:
         self._synced_at_us = 0
         # What other pipelines left in the same dataset; taken over once.
         self.inheritance = NOTHING_INHERITED
+        # What the destination has beyond the contract, whoever loaded it.
+        self.new_columns = NO_COLUMNS
         # Up to where the destination was settled when the reading began; 0: not known.
         self.settled_us = 0
         # Set where the destination holds no messages yet: then nothing has to be replaced.
@@ -350,7 +353,7 @@ class Session:
                 for table in RESOURCE_TABLES[resource]
                 if not schema.tables.get(table.name, {}).get("x-normalizer")
             }
-        types = _column_types(schema, found)
+        types = _column_types(schema, found, self.new_columns)
         if any(table.num_rows and name != SYNC_RUNS.name for name, table in found.items()):
             self._remember_package()
         for name, table in found.items():
@@ -373,14 +376,21 @@ class Session:
             state[LINES] = lines
 
 
-def _column_types(schema: dlt.Schema, names: Iterable[str]) -> ColumnTypes:
-    """What the schema says of columns the contract does not know."""
-    columns = {name: schema.tables.get(name, {}).get("columns", {}) for name in names}
+def _column_types(schema: dlt.Schema, names: Iterable[str], there: NewColumns) -> ColumnTypes:
+    """What schema and destination say of columns the contract does not know."""
+    types: dict[str, dict[str, str]] = {}
+    fields: dict[str, dict[str, str]] = {}
+    for name in names:
+        columns = schema.tables.get(name, {}).get("columns", {})
+        types[name] = _hints(columns, "data_type") | dict(there.types.get(name, {}))
+        fields[name] = _hints(columns, FIELD)
+        for column, owner in there.fields.get(name, {}).items():
+            fields[name][column] = first_field(column, fields[name].get(column), owner)
     naming = schema.naming
     return ColumnTypes(
-        {table: _hints(found, "data_type") for table, found in columns.items()},
+        types,
         type(naming)().normalize_identifier,
-        {table: _hints(found, FIELD) for table, found in columns.items()},
+        fields,
         naming.normalize_identifier,
         naming.max_length or LONGEST_NAME,
     )

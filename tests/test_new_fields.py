@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from dlt.common.normalizers.naming.snake_case import NamingConvention
 
+from linq_source import sync
 from linq_source.rows.column_types import ColumnTypes
 from linq_source.tables import CHAT_MESSAGES
 from tests.conftest import DAY_MS, NOW_MS, Loader
@@ -170,3 +171,65 @@ def test_what_one_column_holds_exactly_stays_in_it(two: Loader) -> None:
     two.sync()
     assert new_values(two, 1) == {"level": 7, "rate__v_bigint": 9007199254740993}
     assert new_values(two, 2) == {"level__v_double": 2.5, "rate": 3.0}
+
+
+def field_values(loader: Loader, name: str) -> dict[int, Any]:
+    """What each chat has in a field, whichever of its columns it stands in."""
+    found = {}
+    for chat_id in (1, 2):
+        (value,) = (v for c, v in new_values(loader, chat_id).items() if c.split("__v_")[0] == name)
+        found[chat_id] = value
+    return found
+
+
+@pytest.mark.parametrize(
+    ("place", "one", "other"),
+    [*((kind, "high", 5) for kind in KINDS), ("duckdb", 5, "high"), ("postgres", 0.5, True)],
+    indirect=["place"],
+)
+def test_shards_that_meet_a_new_field_one_after_the_other(
+    two: Loader, one: Any, other: Any
+) -> None:
+    two.sync_shards(2)
+    extend(two, 2, level=one)
+    extend(two, 1, level=other)
+    for _ in range(2):
+        assert [report.exit_code for report in two.sync_shards(2)] == [0, 0]
+    # The chat with an even id is the first shard's.
+    assert field_values(two, "level") == {2: one, 1: str(other) if one == "high" else other}
+
+
+@pytest.mark.parametrize(
+    ("place", "one", "other"),
+    [
+        ("duckdb", "high", 5),
+        ("duckdb", 0.5, 7),
+        ("postgres", "high", 5),
+        ("postgres", 5, "high"),
+        ("bigquery", "high", 5),
+        ("bigquery", 5, "high"),
+    ],
+    indirect=["place"],
+)
+def test_shards_that_meet_a_new_field_at_the_same_time(
+    two: Loader, tmp_path: Path, one: Any, other: Any
+) -> None:
+    """Both have read it before either loads."""
+    folders = {shard: tmp_path / shard[0] for shard in ("0/2", "1/2")}
+    for shard, folder in folders.items():
+        sync(two.open_shard(shard, folder), **two.arguments(shard=shard))
+    extend(two, 2, level=one)
+    extend(two, 1, level=other)
+    for shard, folder in folders.items():
+        two.open_shard(shard, folder).extract(two.source(shard=shard), **two.options)
+    for _ in range(2):
+        for shard, folder in folders.items():
+            report = sync(two.open_shard(shard, folder), **two.arguments(shard=shard))
+            assert report.exit_code == 0
+    stored = field_values(two, "level")
+    assert stored[2] == one
+    assert stored[1] in (other, str(other))
+    (message,) = two.world.messages_of(1)
+    message.extra["level"] = 9
+    shard = "1/2"
+    assert sync(two.open_shard(shard, folders[shard]), **two.arguments(shard=shard)).messages == 1

@@ -18,6 +18,7 @@ from dlt.common.pipeline import LoadInfo
 
 from linq_source.destinations.appending import appending, holds_no_messages
 from linq_source.destinations.bigquery import merging_by_day
+from linq_source.destinations.columns import find_columns, fit_packages
 from linq_source.destinations.dialects import without_format_warnings
 from linq_source.destinations.failures import plain_errors
 from linq_source.destinations.lake import Bucket
@@ -96,6 +97,7 @@ def sync(
                 deleted = settling.catch_up(remote, bool(loads))
                 session.settled_us = settled_us(pipeline, shard)
                 session.inheritance = find_inheritance(pipeline, remote, shard, table_format)
+                session.new_columns = find_columns(pipeline, remote)
                 session.fills_empty_tables = holds_no_messages(pipeline, remote)
             for remote, package in _load_packages(pipeline, source, session, table_format):
                 loads += package
@@ -187,6 +189,7 @@ def _normalize(pipeline: dlt.Pipeline) -> None:
 
 
 def _load(pipeline: dlt.Pipeline, remote: Remote) -> list[str]:
+    fit_packages(pipeline, remote)
     with (
         _without_copies(),
         appending(pipeline, remote),

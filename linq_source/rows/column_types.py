@@ -89,17 +89,22 @@ class ColumnTypes:
     def _add(self, table_name: str, rows: pa.Table, name: str, column: pa.ChunkedArray) -> pa.Table:
         known = self._known[table_name]
         type_name = _TYPE_NAMES[column.type]
-        fitting, rest = _divide(column, known.setdefault(name, type_name))
+        fitting, rest = divide(column, known.setdefault(name, type_name))
         if fitting is not None:
             rows = rows.append_column(name, fitting)
         if rest is not None:
-            variant = f"{name}__v_{type_name}"
+            variant = variant_of(name, type_name)
             known.setdefault(variant, type_name)
             rows = rows.append_column(variant, rest)
         return rows
 
 
-def _divide(
+def variant_of(column: str, type_name: str) -> str:
+    """The column for values of another type than a column has."""
+    return f"{column}__v_{type_name}"
+
+
+def divide(
     column: pa.ChunkedArray, wanted: str
 ) -> tuple[pa.ChunkedArray | None, pa.ChunkedArray | None]:
     """The values that another type holds exactly, in that type, and those it does not.
