@@ -15,10 +15,10 @@ from linq_source import sync
 from linq_source.rows.column_types import ColumnTypes
 from linq_source.tables import CHAT_MESSAGES
 from tests.conftest import DAY_MS, NOW_MS, Loader
-from tests.destinations import KINDS
+from tests.destinations import FAST, KINDS, kinds
 from tests.truth import Row
 
-EVERYWHERE = pytest.mark.parametrize("place", list(KINDS), indirect=True)
+EVERYWHERE = pytest.mark.parametrize("place", kinds(), indirect=True)
 DATABASES = pytest.mark.parametrize("place", ["duckdb", "parquet"], indirect=True)
 
 snake_case = NamingConvention().normalize_identifier
@@ -184,7 +184,14 @@ def field_values(loader: Loader, name: str) -> dict[int, Any]:
 
 @pytest.mark.parametrize(
     ("place", "one", "other"),
-    [*((kind, "high", 5) for kind in KINDS), ("duckdb", 5, "high"), ("postgres", 0.5, True)],
+    [
+        ("duckdb", 5, "high"),
+        pytest.param("postgres", 0.5, True, marks=pytest.mark.long),
+        *(
+            pytest.param(kind, "high", 5, marks=[pytest.mark.long] if kind not in FAST else [])
+            for kind in KINDS
+        ),
+    ],
     indirect=["place"],
 )
 def test_shards_that_meet_a_new_field_one_after_the_other(
@@ -204,10 +211,10 @@ def test_shards_that_meet_a_new_field_one_after_the_other(
     [
         ("duckdb", "high", 5),
         ("duckdb", 0.5, 7),
-        ("postgres", "high", 5),
-        ("postgres", 5, "high"),
-        ("bigquery", "high", 5),
-        ("bigquery", 5, "high"),
+        pytest.param("postgres", "high", 5, marks=pytest.mark.long),
+        pytest.param("postgres", 5, "high", marks=pytest.mark.long),
+        pytest.param("bigquery", "high", 5, marks=pytest.mark.long),
+        pytest.param("bigquery", 5, "high", marks=pytest.mark.long),
     ],
     indirect=["place"],
 )
