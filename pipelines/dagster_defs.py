@@ -121,13 +121,15 @@ def column_schema(table: Table) -> dg.TableSchema:
 
 
 # Building the source asks nobody; the token comes with the resource, when a run needs it.
-table_specs = [
+found_specs = [
     spec
     for resource in linq.linq_source(api_token="later").resources.values()  # noqa: S106
     for spec in LinqTranslator().table_specs(
         DltResourceTranslatorData(resource=resource, pipeline=None)
     )
 ]
+# A table that several resources fill is one asset.
+table_specs = list({spec.key: spec for spec in found_specs}.values())
 TABLE_NAMES = [spec.key.path[-1] for spec in table_specs]
 
 reading_checks = [
