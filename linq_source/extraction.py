@@ -66,6 +66,7 @@ class Counts:
     chats_failed: dict[int, str] = field(default_factory=dict)
     numbers_failed: list[str] = field(default_factory=list)
     chats_unlisted: int = 0
+    cursors_unknown: int = 0
     windows_read: int = 0
     windows_unchanged: int = 0
     windows_unverified: int = 0
@@ -105,6 +106,8 @@ class Extraction:
         self.privacy = privacy_of(self.settings)
         self.started_s = time.monotonic()
         self.bound_us: int | None = None
+        # How much further than the API's clock this machine's went since the last package.
+        self.clock_ahead_us = 0
         self._phone_numbers: Records | None = None
         self._chats: listings.ChatList | None = None
         self.outage: LinqError | None = None
@@ -210,6 +213,16 @@ class Extraction:
     def lines(self) -> frozenset[str]:
         """Short digests of the organisation's numbers, if they were asked for."""
         return frozenset() if self._phone_numbers is None else self.ask_for_lines()
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether anything was asked yet."""
+        return self.bound_us is not None
+
+    def ask_for_clock(self) -> int:
+        """The API's clock."""
+        self.phone_numbers()
+        return self._bound()
 
     def ask_for_lines(self) -> frozenset[str]:
         """Short digests of the organisation's numbers."""
@@ -413,7 +426,9 @@ class Extraction:
         return found
 
     def _is_settled(self, chat_id: int, listed: int | None, cursors: Any) -> bool:
-        cursor = remembered(cursors.get(str(chat_id)))
+        text = cursors.get(str(chat_id))
+        cursor = remembered(text)
+        self.counts.cursors_unknown += bool(text) and cursor is None
         if cursor is None or self.settings.is_stateless:
             return False
         settings = self.settings

@@ -24,7 +24,7 @@ from linq_source.destinations.duckdb_file import check_dataset_name
 from linq_source.destinations.table_formats import is_duckdb
 from linq_source.errors import ConfigurationError
 from linq_source.extraction import Extraction, Listener
-from linq_source.instants import to_us
+from linq_source.instants import SECOND_US, to_us
 from linq_source.planning import listings
 from linq_source.planning.organisations import share_nothing
 from linq_source.planning.takeover import NOTHING_INHERITED, kept_stamps
@@ -35,10 +35,22 @@ from linq_source.rows.column_names import LONGEST_NAME
 from linq_source.rows.column_types import ColumnTypes
 from linq_source.rows.hints import FIELD, table_hints
 from linq_source.settings import Settings, check_settings
-from linq_source.state import CLOCK, FAILING, FORGOTTEN, LINES, PRIVACY, SECTION, SETTLED, STAMPS
+from linq_source.state import (
+    BOUND,
+    CLOCK,
+    FAILING,
+    FORGOTTEN,
+    LINES,
+    PRIVACY,
+    SECTION,
+    SETTLED,
+    STAMPS,
+)
 from linq_source.tables import RESOURCE_TABLES, SYNC_RUNS, TOMBSTONE
 
 DEFAULT_BASE_URL = "https://api.linqapp.com"
+# This machine's clock is believed where it is no further ahead of the API's.
+MOST_CLOCK_DRIFT_US = 3600 * SECOND_US
 
 
 @dlt.source(name="linq", section=SECTION)
@@ -192,12 +204,13 @@ class Session:
         """The extraction of the load package under way."""
         package = _load_id()
         self._check_privacy()
-        if package != self._package or resource in self._entered or self.extraction is None:
+        is_new = package != self._package or resource in self._entered
+        if is_new or self.extraction is None:
+            is_new = True
             if package is not None and not self._keep:
                 _check_destination()
             self._package = package
             self._entered = set()
-            self._synced_at_us = _next_instant(self.inheritance.clock_us)
             if self.inheritance.forgotten is not None:
                 dlt.current.source_state().setdefault(FORGOTTEN, dict(self.inheritance.forgotten))
             if self.extraction is None or not self._keep:
@@ -213,12 +226,31 @@ class Session:
         self._entered.add(resource)
         self._open += 1
         try:
+            if is_new:
+                self._synced_at_us = self._next_instant(self.extraction)
             self._check_numbers(self.extraction)
             yield self.extraction
         finally:
             self._open -= 1
             if self._open == 0 and not self._keep and self.extraction is not None:
                 self.extraction.release()
+
+    def _next_instant(self, extraction: Extraction) -> int:
+        """`synced_at` of a package: now, but always later than every one before it.
+
+        Where this machine's clock went further since the newest package than the API's did, the
+        API's counts: a clock that is wrong for one run would leave all later ones in the future.
+        """
+        state = dlt.current.source_state()
+        own_us = int(state.get(CLOCK, 0))
+        now_us = _now_us() - extraction.clock_ahead_us
+        if BOUND in state and now_us - own_us > MOST_CLOCK_DRIFT_US and not extraction.is_begun:
+            elapsed_us = max(extraction.ask_for_clock() - int(state[BOUND]), 0)
+            ahead_us = now_us - own_us - elapsed_us
+            if ahead_us > MOST_CLOCK_DRIFT_US:
+                extraction.clock_ahead_us = ahead_us
+                now_us -= ahead_us
+        return max(now_us, own_us + 1, self.inheritance.clock_us + 1)
 
     def _check_privacy(self) -> None:
         """Raise `ConfigurationError` where rows of another treatment are loaded already."""
@@ -366,6 +398,8 @@ class Session:
         state = dlt.current.source_state()
         if state.get(CLOCK) != self._synced_at_us:
             state[CLOCK] = self._synced_at_us
+            if self.extraction is not None and self.extraction.bound_us is not None:
+                state[BOUND] = self.extraction.bound_us
             self._remember_stamps([self._synced_at_us])
             if self.settled_us:
                 state[SETTLED] = {str(self.settings.shard): self.settled_us}
@@ -478,9 +512,3 @@ def _check_destination() -> None:
 
 def _now_us() -> int:
     return to_us(datetime.now(UTC))
-
-
-def _next_instant(after_us: int = 0) -> int:
-    """`synced_at` of a package: now, but always later than every one before it."""
-    own_us = int(dlt.current.source_state().get(CLOCK, 0))
-    return max(_now_us(), own_us + 1, after_us + 1)

@@ -12,6 +12,8 @@ from typing import Any
 SECTION = "linq"
 # `synced_at` of the newest package, in microseconds UTC.
 CLOCK = "synced_at_us"
+# The API's clock when the newest package was read.
+BOUND = "bound_us"
 # How private data is treated, with a fingerprint of the key.
 PRIVACY = "privacy"
 # Who must not be loaded again.

@@ -49,8 +49,8 @@ def test_every_query_runs_and_finds_what_it_is_for(serve: Callable[[World], Load
         assert (chat_id, runs, last_time) == (99999, 1, last_load)
         assert "404" in error
         assert rows("3") == []
-        ((_, records, first_time, _),) = rows("4")
-        assert (records, first_time) == (1, last_load)
+        ((table, _, records, first_time, _),) = rows("4")
+        assert (table, records, first_time) == ("chat_messages", 1, last_load)
         assert told({"what is shared": repr([rows(n) for n in "12345"])}, CONTENT) == []
         ((_, runs, messages, *_, chats_failed, unverified),) = rows("5")
         assert (runs, messages, chats_failed, unverified) == (1, 29, 1, 0)

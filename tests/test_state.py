@@ -164,8 +164,12 @@ def test_a_memory_of_another_version_is_no_memory(
         cursors.update(dict.fromkeys(cursors, "1|2|of another version"))
     loader.pipeline.normalize()
     loader.pipeline.load()
-    assert loader.sync().messages == 20
+    report = loader.sync()
+    assert report.messages == 20
+    (note,) = report.notes
+    assert note.startswith("the cursors of 3 chats were written by another version")
     loader.assert_equal_world()
+    assert loader.sync().notes == ()
 
 
 @pytest.mark.parametrize("table", [*LIVE_TABLES, "sync_windows", "sync_runs"])

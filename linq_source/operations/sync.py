@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dlt
@@ -29,6 +30,7 @@ from linq_source.destinations.settled import remembers_settled, settled_us
 from linq_source.destinations.table_formats import check_table_format, format_of, is_filesystem
 from linq_source.errors import Interrupted
 from linq_source.extraction import Extraction, Listener
+from linq_source.instants import from_us, to_us
 from linq_source.operations.exclusive import exclusive
 from linq_source.operations.inherit import find_inheritance
 from linq_source.operations.lost_tables import heal_tables
@@ -36,7 +38,7 @@ from linq_source.operations.packages import drop, heal_packages
 from linq_source.operations.report import ChatFailure, Report
 from linq_source.operations.settle import settle
 from linq_source.settings import Shard
-from linq_source.source import Session, linq_source, session_options
+from linq_source.source import MOST_CLOCK_DRIFT_US, Session, linq_source, session_options
 from linq_source.state import CLOCK, SECTION, source_state
 
 PACKAGE_MESSAGES = 500_000
@@ -93,6 +95,7 @@ def sync(
                 if pipeline.has_pending_data:
                     _check_layout(pipeline, remote, table_format)
                 loads += finish_and_agree(pipeline, remote, notes)
+                _note_future(pipeline, notes)
                 _check_layout(pipeline, remote, table_format)
                 deleted = settling.catch_up(remote, bool(loads))
                 session.settled_us = settled_us(pipeline, shard)
@@ -103,6 +106,7 @@ def sync(
                 loads += package
                 if _is_last(session.extraction):
                     deleted += settling.finish(remote)
+        _note_oddities(session.extraction, notes)
         return _report(session.extraction, deleted, loads, notes, time.monotonic() - started_s)
     except KeyboardInterrupt as error:
         raise Interrupted(tuple(loads)) from error
@@ -330,6 +334,38 @@ def _remember_arrived(pipeline: dlt.Pipeline, version: int) -> None:
 def _note(notes: list[str], text: str) -> None:
     _log.warning(text)
     notes.append(text)
+
+
+def _note_future(pipeline: dlt.Pipeline, notes: list[str]) -> None:
+    """Say that rows bear an instant that has not come: what looks at it sees a run just now."""
+    newest_us = int(source_state(pipeline.state).get(CLOCK, 0))
+    now = datetime.now(UTC)
+    if newest_us > to_us(now) + MOST_CLOCK_DRIFT_US:
+        _note(
+            notes,
+            f"the newest synced_at, {from_us(newest_us):%Y-%m-%d %H:%M}, is ahead of this "
+            "machine's clock: it, or the one that loaded those rows, is wrong; bound in sync_runs "
+            "tells when runs were",
+        )
+
+
+def _note_oddities(extraction: Extraction | None, notes: list[str]) -> None:
+    if extraction is None:
+        return
+    if extraction.clock_ahead_us:
+        _note(
+            notes,
+            "since the last load this machine's clock went "
+            f"{timedelta(seconds=extraction.clock_ahead_us // 1_000_000)} further than the API's, "
+            "which synced_at follows: set the clock",
+        )
+    if extraction.counts.cursors_unknown:
+        _note(
+            notes,
+            f"the cursors of {extraction.counts.cursors_unknown} chats were written by another "
+            "version of linq-source and are not understood: these chats are read from their "
+            "beginning",
+        )
 
 
 def _report(
