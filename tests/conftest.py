@@ -19,7 +19,7 @@ from linq_source.sandbox import DEFAULT_TOKEN, Sandbox, World, seeded_world
 from tests.destinations import DuckDB, Place
 from tests.dlt_types import remember_types
 from tests.files import FileHost, file_host
-from tests.truth import assert_equal_tables, live_tables, query
+from tests.truth import Tables, assert_equal_tables, live_tables, query
 
 DAY_MS = 86_400_000
 HOUR_MS = 3_600_000
@@ -101,8 +101,11 @@ class Loader:
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         return query(self.database, sql)
 
+    def live_tables(self) -> Tables:
+        return live_tables(self._place.rows)
+
     def assert_equal_world(self) -> None:
-        assert_equal_tables(live_tables(self._place.rows), self.world)
+        assert_equal_tables(self.live_tables(), self.world)
 
     def requests_of(self, call: Callable[[], Any]) -> list[tuple[str, dict[str, str]]]:
         """The requests that a call makes, as route and parameters."""
