@@ -211,6 +211,8 @@ def test_shards_that_meet_a_new_field_one_after_the_other(
     [
         ("duckdb", "high", 5),
         ("duckdb", 0.5, 7),
+        ("parquet", "high", 5),
+        ("parquet", 5, "high"),
         pytest.param("postgres", "high", 5, marks=pytest.mark.long),
         pytest.param("postgres", 5, "high", marks=pytest.mark.long),
         pytest.param("bigquery", "high", 5, marks=pytest.mark.long),

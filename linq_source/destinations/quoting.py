@@ -15,6 +15,20 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def identifier(name: str) -> str:
+    """A name as an identifier of SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def parquet_columns(paths: Sequence[str]) -> str:
+    """A query for each file's columns: the file, the column, and what Parquet calls its type."""
+    files = ", ".join(literal(_unpatterned(path)) for path in paths)
+    return (
+        f"SELECT file_name, name, type FROM parquet_schema([{files}])"
+        " WHERE type IS NOT NULL AND COALESCE(num_children, 0) = 0"
+    )
+
+
 def parquet_files(paths: Sequence[str], *options: str) -> str:
     """A table function that reads the Parquet files at exactly these paths or addresses.
 

@@ -13,6 +13,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from linq_source import tables
 from linq_source.destinations.lake.bucket import Bucket
+from linq_source.destinations.lake.columns import LakeColumns
 from linq_source.destinations.lake.layout import (
     CURRENT,
     PARTITIONINGS,
@@ -30,7 +31,7 @@ from linq_source.destinations.lake.settling import (
     is_visible,
     read_marker,
 )
-from linq_source.destinations.quoting import UNION, parquet_files
+from linq_source.destinations.quoting import UNION, identifier, parquet_files
 from linq_source.errors import DestinationError
 
 
@@ -81,10 +82,11 @@ def rebuild_lake(bucket: Bucket, partitioning: Partitioning | None = None) -> in
         with Settler(bucket, partitioning, lock) as settler:
             settler.read_log(loads)
             settler.settle(current, from_nothing=True)
+            columns = settler.columns.entry()
         for path in others:
             lock.check()
             bucket.remove(path)
-        bucket.write_json(*Marker(partitioning).with_loads(loads).entry())
+        bucket.write_json(*Marker(partitioning, columns=columns).with_loads(loads).entry())
         return len(current_files(bucket, partitioning))
 
 
@@ -135,7 +137,10 @@ def check_lake(bucket: Bucket) -> LakeReport:
                 current.append(file)
     with tempfile.TemporaryDirectory(prefix="linq-lake-") as folder:
         made = Bucket(LocalFileSystem(), folder)
-        with Settler(bucket, marker.partitioning, None, target=made) as settler:
+        columns = LakeColumns(marker.columns)
+        with Settler(bucket, marker.partitioning, None, target=made, columns=columns) as settler:
+            if marker.columns is None:
+                settler.learn_columns(current)
             settler.read_log(settled)
             settler.settle((), from_nothing=True)
         expected = current_files(made, marker.partitioning)
@@ -202,10 +207,13 @@ def _compare(
             return f"has {count - keys} rows whose key another row has", count
         if expected is None:
             return ("the log has nothing for it" if count else None), count
-        names = sorted(_columns(connection, path))
-        if names != sorted(_columns(connection, expected)):
+        names = sorted(_columns(connection, expected))
+        if not set(_columns(connection, path)).issubset(names):
             return "has other columns than the log", count
-        (here,), (there,) = (_row(connection, _sum(each, names)) for each in (path, expected))
+        # A file written before a column was known lacks it, and has none of its values.
+        (here,), (there,) = (
+            _row(connection, _sum(each, names, expected)) for each in (path, expected)
+        )
         if here == there:
             return None, count
         (missing,), (surplus,) = (
@@ -235,10 +243,10 @@ def _columns(connection: duckdb.DuckDBPyConnection, path: str) -> list[str]:
     ]
 
 
-def _sum(path: str, names: Sequence[str]) -> str:
-    """A number that is the same for the same rows in any order."""
-    columns = ", ".join(f'"{name}"' for name in names)
-    return f"SELECT SUM(hash({columns})::HUGEINT) FROM {_file(path)}"
+def _sum(path: str, names: Sequence[str], columns_of: str) -> str:
+    """A number that is the same for the same rows in any order; null what a file lacks."""
+    rows = f"SELECT * FROM {_file(columns_of)} WHERE false UNION ALL BY NAME FROM {_file(path)}"
+    return f"SELECT SUM(hash({', '.join(map(identifier, names))})::HUGEINT) FROM ({rows})"
 
 
 def _file(path: str) -> str:

@@ -16,14 +16,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from linq_source import tables
-from linq_source.destinations.quoting import UNION, literal, parquet_files
+from linq_source.destinations.lake.columns import LogFiles
+from linq_source.destinations.quoting import UNION, identifier, literal, parquet_files
 from linq_source.tables import SYNCED_AT, TOMBSTONE, VANISHED, Table
 
 RANK = "_rank"
 _FILE, _ROW = "_file", "file_row_number"
 
 
-def log_view(table: Table, files: Sequence[str], condition: str) -> str:
+def log_view(table: Table, files: Sequence[LogFiles], condition: str) -> str:
     """The view `new_<table>`: rows of log files, and no row of the empty table `empty_<table>`.
 
     The rank orders versions of a key by `synced_at`, then by file and place: any order does
@@ -34,11 +35,10 @@ def log_view(table: Table, files: Sequence[str], condition: str) -> str:
         f" + ((hash({_FILE}) >> 32)::HUGEINT * 4294967296) + {_ROW}"
     )
     parts = [f"SELECT *, NULL::HUGEINT AS {RANK} FROM empty_{table.name}"]
-    if files:
-        parts.append(
-            f"SELECT * EXCLUDE ({_FILE}, {_ROW}), {rank} AS {RANK}"
-            f" FROM {parquet_files(files, UNION, f'filename = {literal(_FILE)}', f'{_ROW} = true')}"
-        )
+    for group in files:
+        read = parquet_files(group.paths, UNION, f"filename = {literal(_FILE)}", f"{_ROW} = true")
+        left_out = ", ".join([_FILE, _ROW, *map(identifier, group.misfits)])
+        parts.append(f"SELECT * EXCLUDE ({left_out}){group.select}, {rank} AS {RANK} FROM {read}")
     union = " UNION ALL BY NAME ".join(parts)
     return f"CREATE OR REPLACE VIEW new_{table.name} AS SELECT * FROM ({union}) WHERE {condition}"
 

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from linq_source import tables
 from linq_source.destinations.lake import merging
 from linq_source.destinations.lake.bucket import Bucket
+from linq_source.destinations.lake.columns import FileColumn, LakeColumns, LogFiles
 from linq_source.destinations.lake.layout import (
     FAMILIES,
     SETTLED_TABLES,
@@ -26,7 +27,7 @@ from linq_source.destinations.lake.layout import (
 )
 from linq_source.destinations.lake.locking import Lock
 from linq_source.destinations.lake.naming import FEW_LOADS, Log
-from linq_source.destinations.quoting import literal
+from linq_source.destinations.quoting import literal, parquet_columns
 from linq_source.errors import DestinationError
 from linq_source.tables import Table
 
@@ -98,18 +99,21 @@ class Settler:
         lock: Lock | None,
         *,
         target: Bucket | None = None,
+        columns: LakeColumns | None = None,
     ) -> None:
-        """`target` is where partitions are written, if not in the bucket itself."""
+        """`target` is where partitions are written, if not in the bucket itself.
+
+        Without `columns`, they are those of the log.
+        """
         self._bucket = bucket
         self._target = target or bucket
         self._partitioning = partitioning
         self._lock = lock
-        self._log: dict[str, list[str]] = {}
+        self._log: dict[str, list[LogFiles]] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="linq-lake-")
         self._connection = connect(self._folder.name)
+        self.columns = columns or LakeColumns()
         bucket.reading(self._connection)
-        for table in (*SETTLED_TABLES, *_LEDGER):
-            self._connection.register(f"empty_{table.name}", table.schema.empty_table())
 
     def __enter__(self) -> Settler:
         return self
@@ -131,10 +135,14 @@ class Settler:
             files = log.files_of(table, loads)
             missing -= set(files.values())
             # The log of a run or two is small and read several times; that of years is neither.
-            self._log[table.name] = [
+            addresses = [
                 self._fetch(path) if len(loads) <= FEW_LOADS else self._bucket.address(path)
                 for path in files
             ]
+            found = self._columns_of(addresses)
+            self._log[table.name] = self.columns.read(table, addresses, found)
+            empty = self.columns.schema(table).empty_table()
+            self._connection.register(f"empty_{table.name}", empty)
         # A run that found nothing new leaves but a note of itself.
         missing -= set(log.files_of(tables.SYNC_RUNS, loads).values()) if missing else set()
         log.check_found(missing)
@@ -142,6 +150,21 @@ class Settler:
             with self._reading("the log"):
                 self._run(merging.log_view(table, self._log[table.name], "true"))
                 self._run(f"CREATE OR REPLACE TEMP TABLE {view} AS SELECT * FROM new_{table.name}")
+
+    def learn_columns(self, current: Sequence[CurrentFile]) -> None:
+        """Take the columns from the current state: one from before they were remembered."""
+        for table in SETTLED_TABLES:
+            keys = sorted((f.key for f in current if f.table is table), key=str)
+            paths = [current_file(table, self._partitioning, key) for key in keys]
+            addresses = [self._bucket.address(path) for path in paths]
+            self.columns.learn(table, addresses, self._columns_of(addresses))
+
+    def _columns_of(self, addresses: Sequence[str]) -> list[FileColumn]:
+        if not addresses:
+            return []
+        with self._reading("the files' columns"):
+            rows = self._rows(parquet_columns(addresses))
+        return [(str(path), str(name), str(type_name)) for path, name, type_name in rows]
 
     def _fetch(self, path: str) -> str:
         return self._bucket.fetch(path, self._folder.name)
@@ -162,11 +185,30 @@ class Settler:
                 )
                 written |= files
                 marked += gone if root is tables.CHAT_MESSAGES else 0
+            family = () if from_nothing else (root, *children)
+            for key in self._keys_to_widen(family, known | written, written):
+                files, _ = self._settle_family(root, children, key, known, is_widened=True)
+                written |= files
         if from_nothing:
             for name, key in sorted(known - written, key=str):
                 self._check_lock()
                 self._target.remove(current_file(tables.TABLES[name], self._partitioning, key))
         return marked
+
+    def _keys_to_widen(
+        self,
+        family: Sequence[Table],
+        there: set[tuple[str, str | None]],
+        written: set[tuple[str, str | None]],
+    ) -> list[str | None]:
+        """First partitions that lack a new column: many readers look at no other for columns."""
+        firsts = {
+            min((file for file in there if file[0] == table.name), key=str, default=None)
+            for table in family
+            if table.name in self.columns.widened
+        }
+        keys = {file[1] for file in firsts if file is not None and file not in written}
+        return sorted(keys, key=str)
 
     def _check_lock(self) -> None:
         if self._lock is not None:
@@ -203,8 +245,13 @@ class Settler:
         children: Sequence[Table],
         key: str | None,
         known: set[tuple[str, str | None]],
+        *,
+        is_widened: bool = False,
     ) -> tuple[set[tuple[str, str | None]], int]:
-        """Settle a root table's partition with its children; gives what was written."""
+        """Settle a root table's partition with its children; gives what was written.
+
+        One that `is_widened` is written though no row changes.
+        """
         family = [
             _Part(
                 table,
@@ -218,9 +265,9 @@ class Settler:
         for condition in slices:
             counts = self._merge(family, key, condition)
             won, gone = won + counts[0], gone + counts[1]
-        if not won and not gone:
+        if not won and not gone and not is_widened:
             return set(), 0
-        changing = family if won else family[:1]
+        changing = family if won or is_widened else family[:1]
         fetched, merged = family, len(slices) == 1
         if not self._bucket.is_local:
             fetched = [replace(p, address=self._fetch(p.path)) if p.address else p for p in family]

@@ -7,11 +7,12 @@ left to do. Killed anywhere, the same settling is repeated by the next run, with
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from linq_source.destinations.lake.bucket import Bucket
+from linq_source.destinations.lake.columns import LakeColumns
 from linq_source.destinations.lake.layout import (
     CURRENT,
     LOADS,
@@ -39,6 +40,8 @@ class Marker:
     partitioning: Partitioning = MONTH
     loads: set[str] = field(default_factory=set)
     before: float = 0.0
+    # Of what the contract does not know, by table and column; none: not remembered yet.
+    columns: Mapping[str, Mapping[str, str]] | None = None
 
     def has(self, load: str) -> bool:
         """Whether a load is settled."""
@@ -49,7 +52,8 @@ class Marker:
         known = self.loads | set(loads)
         newest = max((float(load) for load in known), default=0.0)
         before = max(self.before, newest - HORIZON_DAYS * 86_400)
-        return Marker(self.partitioning, {i for i in known if float(i) >= before}, before)
+        kept = {i for i in known if float(i) >= before}
+        return Marker(self.partitioning, kept, before, self.columns)
 
     def entry(self) -> tuple[str, dict[str, Any]]:
         """Where it stands in the bucket, and what."""
@@ -57,6 +61,7 @@ class Marker:
             "lake_partition": self.partitioning.name,
             "settled_before": self.before,
             "settled_loads": sorted(self.loads),
+            "columns": self.columns or {},
         }
 
 
@@ -68,7 +73,7 @@ def read_marker(bucket: Bucket) -> Marker | None:
             return None
         loads = {load for load in found["settled_loads"] if float(load) >= 0}
         partitioning = partitioning_of(found["lake_partition"])
-        return Marker(partitioning, loads, float(found["settled_before"]))
+        return Marker(partitioning, loads, float(found["settled_before"]), found.get("columns"))
     except (ValueError, KeyError, TypeError) as error:
         raise DestinationError(f"{bucket.root}/{MARKER}: cannot be read: {EPILOGUE}") from error
 
@@ -97,9 +102,14 @@ def settle_lake(bucket: Bucket, lake_partition: str | None = None) -> int:
         loads = _unsettled(bucket, marker)
         if not loads:
             return 0
-        with Settler(bucket, marker.partitioning, lock) as settler:
+        columns = LakeColumns(marker.columns)
+        with Settler(bucket, marker.partitioning, lock, columns=columns) as settler:
+            current = current_files(bucket, marker.partitioning)
+            if marker.columns is None:
+                settler.learn_columns(current)
             settler.read_log(loads)
-            marked = settler.settle(current_files(bucket, marker.partitioning))
+            marked = settler.settle(current)
+        marker.columns = columns.entry()
         lock.check()
         bucket.write_json(*marker.with_loads(loads).entry())
     return marked
