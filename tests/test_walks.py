@@ -16,8 +16,6 @@ from linq_source.sandbox import Exchange, Fault, Sandbox, World
 from linq_source.sandbox.answers import answer_to
 from tests.conftest import DAY_MS, HOUR_MS, NOW_MS, Loader
 
-pytestmark = pytest.mark.quick
-
 ABSURD = 2**52
 PAGE_SIZE = 5
 MAX_PAGES = 12
