@@ -57,7 +57,7 @@ def test_a_named_destination_is_what_it_is_configured_as(
     to_it = ["--destination", "warehouse"]
     assert run_cli(tmp_path, *loading(seeded, *to_it)).returncode == 0
     assert_equal_world(tmp_path / "linq_messages.duckdb", seeded.world)
-    monkeypatch.setenv("DESTINATION__WAREHOUSE__CREDENTIALS", str(tmp_path / "other.duckdb"))
+    monkeypatch.setenv("DESTINATION__WAREHOUSE__CREDENTIALS", "duckdb:///other.duckdb")
     missing = run_cli(tmp_path, "forget", "--chat-id", "1", *to_it)
     assert missing.returncode == 2
     assert_one_line(missing, "other.duckdb", "no such file")

@@ -94,7 +94,7 @@ def _destination(target: Target) -> Any:
     name = (
         {} if target.destination in ("parquet", kind) else {"destination_name": target.destination}
     )
-    if kind == "duckdb" and not (name and _is_configured(target.destination, "credentials")):
+    if kind == "duckdb":
         return _duckdb(target, **name)
     if kind == "filesystem":
         return _filesystem(target, **name)
@@ -137,27 +137,27 @@ def _kind_of(destination: str) -> str:
     )
 
 
-def _is_configured(destination: str, setting: str) -> bool:
-    """Whether dlt's configuration has a setting, or one within it, for a named destination."""
-    import dlt
-
-    key = f"destination.{destination}.{setting}"
-    return any(dlt.secrets.get(found) is not None for found in (key, f"{key}.database"))
-
-
 def _duckdb(target: Target, **name: Any) -> Any:
+    """The file of --database; for a named destination the one that is configured for it, if any."""
     import dlt
 
-    if target.database == ":memory:" or target.database.startswith(("md:", "motherduck:")):
+    database, told = target.database, "--database"
+    if name:
+        key = f"destination.{target.destination}.credentials"
+        found: Any = dlt.secrets.get(key)
+        is_detailed = isinstance(found, dict) or dlt.secrets.get(f"{key}.database") is not None
+        if is_detailed or str(found).startswith(":"):
+            return dlt.destinations.duckdb(**name)
+        if found is not None:
+            database, told = str(found).removeprefix("duckdb:///"), key
+    if database == ":memory:" or database.startswith(("md:", "motherduck:")):
         raise ConfigurationError(
-            f"--database {target.database}: name a file; what is in memory would be lost at the "
+            f"{told} {database}: name a file; what is in memory would be lost at the "
             "end, and MotherDuck is the destination motherduck (--destination motherduck)"
         )
-    path = Path(target.database).absolute()
+    path = Path(database).absolute()
     if not path.parent.is_dir():
-        raise ConfigurationError(
-            f"--database {target.database}: the folder {path.parent} does not exist"
-        )
+        raise ConfigurationError(f"{told} {database}: the folder {path.parent} does not exist")
     # dlt would take a relative path from where the pipeline once ran first.
     return dlt.destinations.duckdb(str(path), **name)
 
