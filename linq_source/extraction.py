@@ -114,6 +114,8 @@ class Extraction:
         self._todo: dict[int, int | None] | None = None
         self._stuck: set[int] = set()
         self._vanished: list[int] = []
+        # What broke the reading of chats, other than the API's refusals.
+        self._broken: list[Exception] = []
         self._loaded_messages = 0
         # Whether the destination held no messages when the reading began.
         self.fills_empty_tables = False
@@ -329,6 +331,8 @@ class Extraction:
                 chat_id = item.key
                 if isinstance(item, Failed):
                     text = self._note_failure(chat_id, item.error)
+                    if not isinstance(item.error, LinqError):
+                        self._broken.append(item.error)
                     buffer.ledger.extend(self._failed_windows({chat_id: text}))
                 elif isinstance(item, Output):
                     self._take(item.value, buffer)
@@ -350,8 +354,18 @@ class Extraction:
         except LinqError as error:
             # What was read until here is whole; whoever owns the package decides about it.
             self.outage = error
+        self._raise_if_all_broke()
         self._leave_out_repeats(buffer, owners)
         yield from _hand_out(buffer, cursors)
+
+    def _raise_if_all_broke(self) -> None:
+        """Raise what broke the reading of several chats where none at all could be read.
+
+        That is no chat's own: it is a fault of this program, or of its surroundings.
+        """
+        done = self.counts.chats_skipped + self.counts.chats_done
+        if len(self._broken) > 1 and len(self._broken) == done:
+            raise self._broken[0]
 
     def _settle_todo(self, item: Any, moved: set[int]) -> None:
         if isinstance(item, Output) or self._todo is None:

@@ -295,14 +295,14 @@ CASES: dict[str, Case] = {
     "no server": Case(gone, ApiUnavailableError),
     "no list": Case(answers("/chats", status=503), ApiUnavailableError),
     "no server in mid-run": Case(gone_in_mid_run, 1),
-    "an echo": Case(echo, 1),
+    "an echo": Case(echo, 3),
     "a redirect": Case(
         answers("/chats", action="redirect", location="http://127.0.0.1:9"), ApiContractError
     ),
     "too large": Case(answers("/chats", status=200, body=b" " * 50_000), ApiContractError),
     "no chat": Case(answers("2/chat_messages", status=404), 3),
     "bad records": Case(bad_records, 3),
-    "wrong bytes": Case(wrong_bytes, 1),
+    "wrong bytes": Case(wrong_bytes, 3),
     "a wrong setting": Case(setting(page_size=0), ConfigurationError),
     "a wrong number": Case(setting(phone_numbers=NUMBERS[0]), ConfigurationError),
     "a crash while reading": Case(

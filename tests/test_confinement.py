@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from dlt.pipeline.exceptions import PipelineStepFailed
 
 from linq_source import ApiContractError, ApiUnavailableError
 from linq_source.planning import walking
@@ -152,6 +153,20 @@ def test_every_chat_failing_is_an_outage(many: Loader, answers: Answers) -> None
     asked = answers.asked
     assert many.sync(workers=2, request_deadline_s=0.6).retries > 0
     assert answers.asked > asked + 2
+
+
+def test_what_breaks_the_reading_of_every_chat_is_no_chat_s_own(
+    many: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def judge(*_: Any) -> Any:
+        raise ZeroDivisionError("inside")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(walking, "_judge", judge)
+        with pytest.raises(PipelineStepFailed, match="inside"):
+            many.sync()
+    assert many.sync().exit_code == 0
+    many.assert_equal_world()
 
 
 def test_what_breaks_the_reading_of_one_chat_stops_no_other(
