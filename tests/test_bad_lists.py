@@ -280,12 +280,14 @@ def test_every_field_wrong_in_every_way_disturbs_nothing_and_is_said(small: Load
         record["phone_number"] = f"+1555{number}"
         raw = enter("phone_numbers", record, faithful, record.get("id") != number)
         world.phone_numbers[number].raw = raw
+    # Its list is empty, too.
+    chat = CHAT | {"message_count": 0}
     handles = [
-        (CHAT | {"chat_handles": [HANDLE, record]}, faithful)
+        (chat | {"chat_handles": [HANDLE, record]}, faithful)
         for record, faithful in broken("chat_handles", HANDLE | {"id": 8})
     ]
-    for number, (record, faithful) in enumerate([*broken("chat", CHAT), *handles], start=100):
-        record = {k: number if k == "id" and v == CHAT["id"] else v for k, v in record.items()}
+    for number, (record, faithful) in enumerate([*broken("chat", chat), *handles], start=100):
+        record = {k: number if k == "id" and v == chat["id"] else v for k, v in record.items()}
         world.add_chat(chat_id=number)
         raw = enter("chats", record, faithful, record.get("id") != number)
         world.chats[number].raw = raw
