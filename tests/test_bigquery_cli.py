@@ -157,6 +157,8 @@ def test_missing_credentials_are_named(serve: Callable[[World], Loader], project
     arguments = cli_arguments(serve(World(NOW_MS)))
     result = run_cli(project, None, arguments)
     assert_one_line(result, "missing configuration: credentials", "GOOGLE_APPLICATION_CREDENTIALS")
+    lost = run_cli(project, None, arguments, GOOGLE_APPLICATION_CREDENTIALS="/no/key.json")
+    assert_one_line(lost, "GOOGLE_APPLICATION_CREDENTIALS is /no/key.json: there is no such file")
 
 
 @pytest.mark.parametrize("fault", ["refused", "project", "key", "text"])

@@ -1,20 +1,28 @@
-"""The Parquet lake, however dlt's `layout` names and scatters the files of its log."""
+"""The Parquet lake's files: wherever dlt's `layout` puts the log, and what is always there."""
 
 from __future__ import annotations
 
+import errno
+import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import duckdb
+import pandas as pd  # type: ignore[import-untyped]
+import polars as pl
+import pyarrow.dataset as pds
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
-from linq_source.destinations.lake import Bucket, check_lake, rebuild_lake
-from linq_source.destinations.lake.layout import MARKER
+from linq_source.destinations.lake import Bucket, check_lake, locking, rebuild_lake
+from linq_source.destinations.lake.layout import LOCK, MARKER, SETTLED_TABLES
 from linq_source.destinations.lake.naming import DEFAULT_LAYOUT
 from linq_source.errors import ConfigurationError
 from linq_source.sandbox import World, grow, seeded_world
-from tests.conftest import Loader
+from linq_source.tables import TOMBSTONE
+from tests.conftest import DAY_MS, NOW_MS, Loader
 from tests.destinations import Lake, LakeOnS3, parquet_lake_on_s3
 from tests.test_cli import assert_one_line, run_cli
 
@@ -176,3 +184,69 @@ def test_layouts_in_an_object_store(serve: Callable[[World], Loader], tmp_path: 
         rebuild_lake(bucket)
         loader.sync()
         loader.assert_equal_world()
+
+
+def documented_columns(bucket: Bucket, table: str) -> set[frozenset[str]]:
+    """What each reader of docs/lake.md takes for a table's columns."""
+    folder = f"{bucket.root}/current/{table}"
+    by_duckdb = duckdb.sql(f"SELECT * FROM read_parquet('{folder}/**/*.parquet')").columns
+    by_polars = pl.read_parquet(f"{folder}/**/*.parquet", hive_partitioning=True).columns
+    found = (
+        by_duckdb,
+        by_polars,
+        pd.read_parquet(folder).columns,
+        pds.dataset(folder, partitioning="hive").to_table().column_names,
+    )
+    return {frozenset(columns) - {"sent_month"} for columns in found}
+
+
+def test_every_table_can_be_read_though_it_never_had_a_row(small: Loader) -> None:
+    bucket = lake_of(small)
+    for step in ("no message", "no reaction", "rebuilt", "reacted", "taken back", "rebuilt"):
+        if step == "no reaction":
+            message = small.world.add_message(1, "hello", sent_at_ms=NOW_MS - DAY_MS)
+        elif step == "reacted":
+            reaction = small.world.add_reaction(message.id, "love")
+        elif step == "taken back":
+            small.world.remove_reaction(message.id, reaction.id)
+        if step == "rebuilt":
+            rebuild_lake(bucket)
+        else:
+            small.sync()
+        small.assert_equal_world()
+        for table in SETTLED_TABLES:
+            expected = frozenset(table.schema.names) - {TOMBSTONE}
+            assert documented_columns(bucket, table.name) == {expected}, (step, table.name)
+        assert check_lake(bucket).findings == (), step
+
+
+def test_a_mount_without_hard_links(
+    serve: Callable[[World], Loader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def link(*_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", link)
+    loader = serve(seeded_world(chats=3, messages=60))
+    bucket = lake_of(loader)
+    loader.sync()
+    loader.assert_equal_world()
+    # One alone gets the lock, and one that was killed while taking it is not waited for.
+    won: list[bool] = []
+    threads = [
+        threading.Thread(target=lambda: won.append(bucket.create_json("current/x", {"owner": 1})))
+        for _ in range(6)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(won) == [False] * 5 + [True]
+    bucket.remove("current/x")
+    Path(bucket.root, LOCK).touch()
+    monkeypatch.setattr(locking, "LEASE_S", 0.0)
+    grow(loader.world)
+    loader.sync()
+    loader.assert_equal_world()
+    assert check_lake(bucket).findings == ()
+    assert not Path(bucket.root, LOCK).exists()

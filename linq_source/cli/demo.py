@@ -19,23 +19,23 @@ from linq_source.sandbox import DEFAULT_TOKEN, Sandbox, grow, seeded_world
 QUESTIONS: tuple[tuple[str, str], ...] = (
     (
         "How many messages are there, and how many were deleted upstream?",
-        """SELECT count(*) FILTER (deleted_at IS NULL) AS live,
-       count(*) FILTER (deleted_at IS NOT NULL) AS deleted
-FROM linq.chat_messages""",
+        """SELECT count(*) FILTER (coalesce(m.deleted_at, c.deleted_at) IS NULL) AS live,
+       count(*) FILTER (coalesce(m.deleted_at, c.deleted_at) IS NOT NULL) AS deleted
+FROM linq.chat_messages m LEFT JOIN linq.chats c ON c.id = m.chat_id""",
     ),
     (
         "Which chats are the busiest?",
         """SELECT c.display_name, c.service, count(*) AS messages
 FROM linq.chat_messages m JOIN linq.chats c ON c.id = m.chat_id
-WHERE m.deleted_at IS NULL
+WHERE m.deleted_at IS NULL AND c.deleted_at IS NULL
 GROUP BY ALL ORDER BY messages DESC, c.display_name LIMIT 5""",
     ),
     (
-        "How many messages a month, and how many were delivered?",
+        "How many messages a month did we send, and how many were delivered?",
         """SELECT strftime(sent_at AT TIME ZONE 'UTC', '%Y-%m') AS month, count(*) AS messages,
        count(*) FILTER (delivery_status = 'delivered') AS delivered
 FROM linq.chat_messages
-WHERE deleted_at IS NULL
+WHERE deleted_at IS NULL AND sent_from IN (SELECT phone_number FROM linq.phone_numbers)
 GROUP BY month ORDER BY month""",
     ),
     (

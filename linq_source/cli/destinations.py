@@ -156,6 +156,10 @@ def _duckdb(target: Target, **name: Any) -> Any:
             "end, and MotherDuck is the destination motherduck (--destination motherduck)"
         )
     path = Path(database).absolute()
+    if "?" in str(path):
+        raise ConfigurationError(
+            f"{told} {database}: DuckDB takes no path with a question mark: choose another"
+        )
     if not path.parent.is_dir():
         raise ConfigurationError(f"{told} {database}: the folder {path.parent} does not exist")
     # dlt would take a relative path from where the pipeline once ran first.
@@ -192,6 +196,8 @@ def _bucket_url(target: Target) -> str:
     """The folder or bucket, given or configured; a folder must be one that can be written."""
     import dlt
 
+    from linq_source.destinations.quoting import local_path
+
     given = target.bucket_url
     section = "filesystem" if target.destination == "parquet" else target.destination
     url = given or dlt.config.get(f"destination.{section}.bucket_url", str)
@@ -202,7 +208,7 @@ def _bucket_url(target: Target) -> str:
         )
     if "://" in url and not url.startswith("file://"):
         return url
-    asked = folder = Path(url.removeprefix("file://")).absolute()
+    asked = folder = Path(local_path(url)).absolute()
     while not folder.exists():
         folder = folder.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):

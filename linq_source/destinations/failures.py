@@ -155,6 +155,9 @@ def _advice_of(cause: BaseException) -> str | None:
 
 
 def _missing_line(name: str, error: ConfigFieldMissingException) -> str:
+    key_file = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
+    if name == "bigquery" and key_file and not os.path.isfile(key_file):
+        return f"GOOGLE_APPLICATION_CREDENTIALS is {key_file}: there is no such file"
     elsewhere = ", or GOOGLE_APPLICATION_CREDENTIALS" if name == "bigquery" else ""
     return (
         f"{name}: missing configuration: {', '.join(error.fields)}; set it under "

@@ -1,8 +1,9 @@
-"""Texts and paths as DuckDB's SQL takes them: whatever characters a folder's name has."""
+"""Texts, paths and addresses that keep their meaning whatever characters a name has."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from urllib.parse import unquote
 
 # In the names of files DuckDB, and fsspec for it, takes these for patterns.
 _PATTERNS = "*?["
@@ -36,6 +37,12 @@ def parquet_files(paths: Sequence[str], *options: str) -> str:
     """
     files = ", ".join(literal(_unpatterned(path)) for path in paths)
     return f"read_parquet({', '.join((f'[{files}]', 'hive_partitioning = false', *options))})"
+
+
+def local_path(url: str) -> str:
+    """The path of a folder that is given as such, or as `file://...`, where `%20` is a blank."""
+    scheme = "file://"
+    return unquote(url.removeprefix(scheme)) if url.startswith(scheme) else url
 
 
 def _unpatterned(path: str) -> str:

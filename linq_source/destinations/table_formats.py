@@ -6,7 +6,10 @@ every other destination has its own tables and none of this applies.
 
 from __future__ import annotations
 
+import os
+import re
 from importlib.util import find_spec
+from urllib.parse import quote
 
 import dlt
 
@@ -34,6 +37,27 @@ def check_table_format(pipeline: dlt.Pipeline, table_format: str | None) -> None
         raise ConfigurationError(
             f"table format {table_format} needs an extra: pip install 'linq-source[{table_format}]'"
         )
+
+
+def check_folder(table_format: str | None, folder: str, *, is_local: bool) -> None:
+    """Raise `ConfigurationError` for a folder whose name the format's library cannot take.
+
+    Both make an address of it: delta-rs (1.6) then panics, or looks for another folder; pyiceberg
+    (0.12) writes into a folder that is called like the address, with `%20` for a blank.
+    """
+    if table_format == "delta" and re.search(r"[\[\]^|\\]|%[0-9A-Fa-f]{2}", folder):
+        raise ConfigurationError(
+            f"{folder}: Delta tables cannot be in a folder whose name has one of [ ] ^ | \\ or a "
+            "percent sign before two digits: choose another bucket or dataset name"
+        )
+    if table_format == "iceberg" and is_local:
+        encoded = quote(folder)
+        # Where an earlier run began so, it is found there.
+        if encoded != folder and not os.path.isdir(encoded):
+            raise ConfigurationError(
+                f"{folder}: Iceberg tables can only be in a folder whose name is of letters, "
+                "digits and . _ - ~ without accents: choose another bucket or dataset name"
+            )
 
 
 def is_filesystem(pipeline: dlt.Pipeline) -> bool:

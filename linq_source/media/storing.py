@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +16,8 @@ from dlt.common.configuration.specs import known_sections
 from dlt.common.storages.configuration import FilesystemConfiguration
 from dlt.common.storages.fsspec_filesystem import fsspec_from_config
 
+from linq_source.destinations.quoting import local_path
+from linq_source.destinations.scratch import ScratchFolder
 from linq_source.errors import ConfigurationError, DestinationError
 
 _READ_BYTES = 1_048_576
@@ -83,13 +84,14 @@ class Bucket:
                 ) from error
             self._remove_left_behind()
         else:
-            self._incoming = Path(tempfile.mkdtemp(prefix="linq-source-media-"))
+            self._scratch = ScratchFolder()
+            self._incoming = Path(self._scratch.name)
 
     def close(self) -> None:
         """Remove what this run wrote on its way."""
         if not self._is_local:
-            for path in self._incoming.iterdir():
-                path.unlink()
+            self._scratch.cleanup()
+            return
         with suppress(OSError):
             self._incoming.rmdir()
 
@@ -159,10 +161,14 @@ def _open(bucket_url: str) -> tuple[Any, str]:
         raise ConfigurationError("--bucket-url is empty: name a folder, s3://... or gs://...")
     try:
         configuration = resolve_configuration(
-            FilesystemConfiguration(bucket_url=bucket_url),
+            FilesystemConfiguration(bucket_url=local_path(bucket_url)),
             sections=(known_sections.DESTINATION, "filesystem"),
         )
-        return fsspec_from_config(configuration)
+        filesystem, path = fsspec_from_config(configuration)
+        if configuration.is_local_filesystem:
+            # A path, not the address that it was made to, where a blank is `%20`.
+            path = configuration.make_local_path(configuration.bucket_url)
+        return filesystem, path
     except ImportError as error:
         extra = bucket_url.partition(":")[0]
         raise ConfigurationError(

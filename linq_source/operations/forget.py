@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from linq_source import tables
 from linq_source.destinations.failures import plain_errors
 from linq_source.destinations.quoting import literal
 from linq_source.destinations.remote import connected, restore
+from linq_source.destinations.scratch import ScratchFolder
 from linq_source.destinations.table_formats import is_duckdb
 from linq_source.errors import ConfigurationError, DestinationError
 from linq_source.operations.exclusive import exclusive
@@ -182,7 +182,7 @@ def _tell(
 
     Its own worker finds the newer state in the destination when it runs next.
     """
-    with tempfile.TemporaryDirectory(prefix="linq-forgetting-") as folder:
+    with ScratchFolder() as folder:
         other = dlt.pipeline(
             other_name,
             destination=pipeline.destination,

@@ -27,7 +27,12 @@ from linq_source.destinations.lake.layout import partitioning_of
 from linq_source.destinations.open_tables.loading import merging_whole
 from linq_source.destinations.remote import Remote, connected, restore
 from linq_source.destinations.settled import remembers_settled, settled_us
-from linq_source.destinations.table_formats import check_table_format, format_of, is_filesystem
+from linq_source.destinations.table_formats import (
+    check_folder,
+    check_table_format,
+    format_of,
+    is_filesystem,
+)
 from linq_source.errors import Interrupted
 from linq_source.extraction import Extraction, Listener
 from linq_source.instants import from_us, to_us
@@ -115,9 +120,13 @@ def sync(
 
 
 def _check_layout(pipeline: dlt.Pipeline, remote: Remote, table_format: str | None) -> None:
-    """Raise `ConfigurationError` where files of a lake could not be found again."""
-    if is_filesystem(pipeline) and (table_format or format_of(pipeline)) is None:
-        Bucket.of(remote).check_layout()
+    """Raise `ConfigurationError` where the destination's files could not be found again."""
+    if is_filesystem(pipeline):
+        bucket = Bucket.of(remote)
+        kept_as = table_format or format_of(pipeline)
+        check_folder(kept_as, bucket.root, is_local=bucket.is_local)
+        if kept_as is None:
+            bucket.check_layout()
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from linq_source.destinations.lake.settling import (
     read_marker,
 )
 from linq_source.destinations.quoting import UNION, identifier, parquet_files
+from linq_source.destinations.scratch import ScratchFolder
 from linq_source.errors import DestinationError
 
 
@@ -135,7 +135,7 @@ def check_lake(bucket: Bucket) -> LakeReport:
                 findings.append(Finding(path, "is not a file of the lake; readers take it for one"))
             else:
                 current.append(file)
-    with tempfile.TemporaryDirectory(prefix="linq-lake-") as folder:
+    with ScratchFolder() as folder:
         made = Bucket(LocalFileSystem(), folder)
         columns = LakeColumns(marker.columns)
         with Settler(bucket, marker.partitioning, None, target=made, columns=columns) as settler:
@@ -146,10 +146,13 @@ def check_lake(bucket: Bucket) -> LakeReport:
         expected = current_files(made, marker.partitioning)
         with _connected(bucket, folder) as connection:
             rows: dict[str, int] = {}
+            # One file without rows is as good as another.
+            tables_there = {file.table for file in current}
             for file in sorted({*current, *expected}, key=lambda f: (f.table.name, f.key or "")):
                 path = current_file(file.table, marker.partitioning, file.key)
                 if file not in current:
-                    findings.append(Finding(path, "is missing"))
+                    if file.table not in tables_there or _rows(connection, made.address(path)):
+                        findings.append(Finding(path, "is missing"))
                     continue
                 there = made.address(path) if file in expected else None
                 problem, count = _compare(connection, file, bucket.fetch(path, folder), there)
@@ -175,7 +178,7 @@ def count_lake(bucket: Bucket) -> list[tuple[int, int]]:
     }
     if not all(path_of.values()):
         return []
-    with tempfile.TemporaryDirectory(prefix="linq-lake-") as folder:
+    with ScratchFolder() as folder:
         with _connected(bucket, folder) as connection:
             messages, chats = (parquet_files(paths, UNION) for paths in path_of.values())
             return connection.execute(
@@ -230,6 +233,11 @@ def _compare(
         ), count
     except duckdb.Error as error:
         return f"cannot be read: {' '.join(str(error).split())[:200]}", 0
+
+
+def _rows(connection: duckdb.DuckDBPyConnection, path: str) -> int:
+    (count,) = _row(connection, f"SELECT COUNT(*) FROM {_file(path)}")
+    return int(count)
 
 
 def _row(connection: duckdb.DuckDBPyConnection, sql: str) -> tuple[Any, ...]:

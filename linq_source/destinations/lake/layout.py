@@ -42,6 +42,11 @@ class Partitioning:
     column: str
     format: str
 
+    @property
+    def first_key(self) -> str:
+        """Where a table lies that has no rows."""
+        return datetime(1970, 1, 1, tzinfo=UTC).strftime(self.format)
+
     def key_sql(self, instant: str) -> str:
         """SQL for the partition's key of an instant."""
         return f"strftime({instant} AT TIME ZONE 'UTC', '{self.format}')"

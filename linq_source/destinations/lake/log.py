@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from linq_source.destinations.lake.naming import Log
 from linq_source.destinations.lake.settler import connect
 from linq_source.destinations.lake.settling import complete_loads
 from linq_source.destinations.quoting import UNION, parquet_files
+from linq_source.destinations.scratch import ScratchFolder
 from linq_source.instants import SECOND_US, from_us
 from linq_source.tables import SYNCED_AT, Table
 
@@ -31,7 +31,7 @@ def rows_since(
     paths = Log(bucket).files_of(table, loads)
     if not paths:
         return []
-    with tempfile.TemporaryDirectory(prefix="linq-lake-") as folder, connect(folder) as database:
+    with ScratchFolder() as folder, connect(folder) as database:
         files = [bucket.fetch(path, folder) for path in paths]
         with told(f"{bucket.root}/{table.name}"):
             return database.execute(

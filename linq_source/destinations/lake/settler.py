@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -28,8 +27,9 @@ from linq_source.destinations.lake.layout import (
 from linq_source.destinations.lake.locking import Lock
 from linq_source.destinations.lake.naming import FEW_LOADS, Log
 from linq_source.destinations.quoting import literal, parquet_columns
+from linq_source.destinations.scratch import ScratchFolder
 from linq_source.errors import DestinationError
-from linq_source.tables import Table
+from linq_source.tables import TOMBSTONE, Table
 
 MEMORY_LIMIT = "512MB"
 # Rows merged at once, and rows of a row group.
@@ -110,7 +110,7 @@ class Settler:
         self._partitioning = partitioning
         self._lock = lock
         self._log: dict[str, list[LogFiles]] = {}
-        self._folder = tempfile.TemporaryDirectory(prefix="linq-lake-")
+        self._folder = ScratchFolder()
         self._connection = connect(self._folder.name)
         self.columns = columns or LakeColumns()
         bucket.reading(self._connection)
@@ -193,7 +193,24 @@ class Settler:
             for name, key in sorted(known - written, key=str):
                 self._check_lock()
                 self._target.remove(current_file(tables.TABLES[name], self._partitioning, key))
+        there = {name for name, _ in (written if from_nothing else known | written)}
+        for table in SETTLED_TABLES:
+            if table.name not in there:
+                self._write_empty(table)
         return marked
+
+    def _write_empty(self, table: Table) -> None:
+        """A file without rows, so that readers find the columns of a table that never had any."""
+        key = self._partitioning.first_key if is_partitioned(table) else None
+        local = Path(self._folder.name, "empty.parquet")
+        schema = self.columns.schema(table)
+        if TOMBSTONE in schema.names:
+            schema = schema.remove(schema.get_field_index(TOMBSTONE))
+        pq.write_table(schema.empty_table(), local)
+        self._check_lock()
+        self._target.publish(local, current_file(table, self._partitioning, key))
+        # It may have become the published one: the next is another file.
+        local.unlink()
 
     def _keys_to_widen(
         self,

@@ -7,7 +7,6 @@ undone by a crash is found again, because the instant up to which all is settled
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -22,6 +21,7 @@ from linq_source.destinations.conditions import Condition, one_of
 from linq_source.destinations.open_tables.delta import DeltaTables
 from linq_source.destinations.open_tables.iceberg import IcebergTables
 from linq_source.destinations.quoting import literal
+from linq_source.destinations.scratch import ScratchFolder
 from linq_source.destinations.settled import remember_settled, settled_us
 from linq_source.destinations.table_formats import format_of, schema_of_messages
 from linq_source.instants import from_us
@@ -271,7 +271,7 @@ def _chained(first: pa.RecordBatch, rest: pa.RecordBatchReader) -> Iterator[pa.R
 @contextmanager
 def _database() -> Iterator[Any]:
     """A DuckDB in memory that writes to a folder of its own what does not fit."""
-    with tempfile.TemporaryDirectory(prefix="linq-settling-") as folder, duckdb.connect() as found:
+    with ScratchFolder() as folder, duckdb.connect() as found:
         found.execute("SET TimeZone = 'UTC'")
         found.execute(f"SET memory_limit = '{_MEMORY}'")
         found.execute(f"SET temp_directory = {literal(folder)}")
