@@ -12,6 +12,7 @@ import pytest
 
 from linq_source import linq_source
 from linq_source.sandbox import DEFAULT_TOKEN, Sandbox, World, grow
+from linq_source.tables import TABLES
 from tests.conftest import NOW_MS, Loader
 from tests.truth import query, world_tables
 
@@ -216,3 +217,23 @@ def _all_rows(loader: Loader) -> dict[str, Any]:
             "rejected_records",
         )
     }
+
+
+def test_duckdb_says_what_tables_and_columns_mean(seeded: Loader) -> None:
+    seeded.sync()
+    columns = seeded.query(
+        "SELECT table_name, column_name, comment FROM duckdb_columns() WHERE schema_name = 'linq'"
+    )
+    found = {(table, column): comment for table, column, comment in columns}
+    expected = {
+        (table.name, column.name): column.description
+        for table in TABLES.values()
+        for column in table.columns
+        if (table.name, column.name) in found
+    }
+    assert len(expected) > 60
+    assert {place: found[place] for place in expected} == expected
+    named = dict(
+        seeded.query("SELECT table_name, comment FROM duckdb_tables() WHERE schema_name = 'linq'")
+    )
+    assert named["chat_messages"] == TABLES["chat_messages"].description

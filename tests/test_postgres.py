@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from linq_source import ConfigurationError, DestinationError, forget
 from linq_source.destinations.storable import with_nul, without_nul
 from linq_source.sandbox import DEFAULT_TOKEN
+from linq_source.tables import TABLES
 from tests import processes
 from tests.conftest import DAY_MS, NOW_MS, Loader
 from tests.destinations import DuckDB
@@ -223,3 +224,40 @@ def test_the_server_ends_with_the_tests_however_they_end() -> None:
     while Path(folder).exists():
         assert time.monotonic() < end_s
         time.sleep(0.05)
+
+
+COMMENTS = """
+    SELECT c.relname AS name, a.attname AS column, col_description(c.oid, a.attnum) AS comment,
+           obj_description(c.oid) AS of_table
+    FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0
+    WHERE c.relnamespace = 'linq'::regnamespace AND c.relkind = 'r'"""
+
+
+def test_keys_have_indexes_and_columns_have_comments_in_an_older_dataset_too(
+    loader: Loader, place: Postgres
+) -> None:
+    loader.world.add_message(1, "one", sent_at_ms=AT_MS)
+    # What an earlier version left, that made neither.
+    loader.pipeline.run(loader.source())
+    indexes = "SELECT indexname FROM pg_indexes WHERE schemaname = 'linq' AND indexname LIKE '%id'"
+    assert place.query(indexes) == []
+    own = "COMMENT ON COLUMN linq.chats.service IS 'ours'; SELECT 1"
+    place.query(own)
+    for _ in range(2):
+        loader.world.add_message(1, "more", sent_at_ms=AT_MS)
+        loader.sync()
+    loader.assert_equal_world()
+    found = {row["indexname"] for row in place.query(indexes)}
+    assert {
+        "phone_numbers__id", "chats__id", "chats__chat_handles__chat_id__id", "chat_messages__id",
+        "chat_messages__reactions__chat_message_id__id",
+    } <= found  # fmt: skip
+    comments = {(row["name"], row["column"]): row for row in place.query(COMMENTS)}
+    for table in TABLES.values():
+        for column in table.columns:
+            row = comments.get((table.name, column.name))
+            if row is not None:
+                expected = "ours" if column.name == "service" and table.name == "chats" else None
+                assert row["comment"] == (expected or column.description)
+                assert row["of_table"] == table.description
+    assert len(comments) > 60

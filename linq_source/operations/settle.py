@@ -6,6 +6,7 @@ from contextlib import nullcontext
 
 import dlt
 
+from linq_source.destinations.describing import describe
 from linq_source.destinations.failures import plain_errors
 from linq_source.destinations.lake import Bucket, settle_lake
 from linq_source.destinations.open_tables.ledger import settle_open_tables
@@ -44,4 +45,6 @@ def settle(
         with nullcontext(remote) if remote is not None else connected(pipeline) as remote:
             if is_filesystem(pipeline):
                 return settle_lake(Bucket.of(remote), lake_partition)
-            return settle_sql(pipeline, remote.sql, ledger_retention_days, chats)
+            marked = settle_sql(pipeline, remote.sql, ledger_retention_days, chats)
+            describe(pipeline, remote.sql)
+            return marked
