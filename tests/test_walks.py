@@ -203,8 +203,8 @@ def known(fresh: Loader, loaded: Path) -> Loader:
     return fresh
 
 
-def sync(loader: Loader) -> Any:
-    return loader.sync(page_size=PAGE_SIZE, workers=2)
+def sync(loader: Loader, **options: Any) -> Any:
+    return loader.sync(page_size=PAGE_SIZE, workers=2, **options)
 
 
 def live(loader: Loader, table: str) -> set[int]:
@@ -220,8 +220,8 @@ def run_with(loader: Loader, route: str, edit: Edit) -> tuple[Any, int]:
     return report, editor.count
 
 
-def assert_next_run_mends_everything(loader: Loader) -> None:
-    assert sync(loader).exit_code == 0
+def assert_next_run_mends_everything(loader: Loader, **options: Any) -> None:
+    assert sync(loader, **options).exit_code == 0
     loader.assert_equal_world()
 
 
@@ -272,7 +272,8 @@ def test_a_walk_through_the_list_of_chats_ends(known: Loader, name: str) -> None
         assert requests <= 12
         assert report.exit_code == 0
         known.assert_equal_world()
-    assert_next_run_mends_everything(known)
+    # Where most of the chats were invented, their end looks like another organisation.
+    assert_next_run_mends_everything(known, accept_organisation="invented" in name)
 
 
 def test_the_limits_themselves_are_small_enough(small: Loader) -> None:
