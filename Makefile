@@ -1,4 +1,4 @@
-# Everything a fresh machine needs is Python 3.11 (or later) and make: `make demo`, `make test`.
+# Everything a fresh machine needs is Python 3.11 (or later) and make: `make demo`, `make quick`.
 # Tests are of three tiers, by the marks of pyproject.toml: `quick`, none, `long`.
 PYTHON ?= python3
 VENV := .venv
@@ -48,13 +48,13 @@ setup-dagster: .venv-dagster/.installed  ## Make the environment of Dagster, whi
 demo: $(STAMP)  ## Load an invented world twice into linq_messages.duckdb and ask five questions
 	@$(BIN)/linq-source demo || { echo "demo failed"; exit 1; }
 
-quick: $(STAMP)  ## Run what a change is likely to break: pure parts, a few loads (half a minute)
+quick: $(STAMP)  ## Run what a change is likely to break: pure parts, a few loads (a minute)
 	@$(PYTEST) -m quick || { echo "quick failed"; exit 1; }
 
-test: $(STAMP)  ## Run all that holds a guarantee on DuckDB, the lake and the client (five minutes)
+test: $(STAMP)  ## Run all that holds a guarantee on DuckDB, the lake and the client (half an hour)
 	@$(PYTEST) -m "not long" || { echo "test failed"; exit 1; }
 
-test-all: test $(ORCHESTRATORS)  ## Run `test`, then every other destination and orchestrator (20 minutes)
+test-all: test $(ORCHESTRATORS)  ## Run `test`, then every other destination and orchestrator (an hour)
 	@$(PYTEST) -m long || { echo "test-all failed"; exit 1; }
 
 soak: $(STAMP)  ## Random histories with killed runs for MINUTES (30), until a table differs
