@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from typing import Any
 
@@ -193,7 +194,7 @@ def test_a_crash_in_the_middle_is_mended_by_asking_again(
     people.sync()
 
     def crash(*_: object) -> None:
-        raise OSError("the disk is gone")
+        raise OSError(errno.ENOSPC, "the disk is gone")
 
     with monkeypatch.context() as patched:
         patched.setattr("linq_source.operations.forget._Store.erase_people", crash)
