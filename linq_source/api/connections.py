@@ -36,7 +36,7 @@ class ClosedError(Exception):
 
 @dataclass
 class _Exchange:
-    """A request under way in a thread of ours."""
+    """A request under way in one thread."""
 
     ends_s: float | None
     connection: Any = None
