@@ -48,7 +48,8 @@ def test_a_clock_that_is_ahead_for_one_run_is_not_followed(small: Loader, clock:
     small.world.advance(5_000)
     report, third = load(small)
     assert (before.notes, report.notes) == ((), ())
-    assert second < third < datetime.now(UTC)
+    # The API's clock went ten seconds, this machine's perhaps fewer.
+    assert second < third < datetime.now(UTC) + timedelta(minutes=1)
     small.assert_equal_world()
 
 

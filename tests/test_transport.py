@@ -18,9 +18,9 @@ from linq_source.planning.listings import PHONE_NUMBERS_PATH, decode_phone_numbe
 from linq_source.sandbox import DEFAULT_TOKEN, Fault
 from linq_source.settings import check_settings
 from tests.conftest import Loader
-from tests.networks import ENVIRONMENT, PASSWORD, Network, bundle, network, pages
+from tests.networks import ENVIRONMENT, PASSWORD, Network, authority, bundle, network, pages
 
-__all__ = ["bundle", "network", "pages"]
+__all__ = ["authority", "bundle", "network", "pages"]
 
 
 @pytest.fixture(autouse=True)

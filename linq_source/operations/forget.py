@@ -26,6 +26,7 @@ from linq_source.destinations.table_formats import is_duckdb
 from linq_source.errors import ConfigurationError, DestinationError
 from linq_source.operations.exclusive import exclusive
 from linq_source.operations.inherit import pipelines_of
+from linq_source.operations.packages import heal_packages
 from linq_source.operations.sync import finish_and_agree, load_pending
 from linq_source.privacy.forgotten import Forgotten, forgotten_from, sender_column
 from linq_source.privacy.treatment import PLAIN, Privacy
@@ -87,6 +88,7 @@ def forget(
     notes: list[str] = []
     with exclusive(pipeline), plain_errors(pipeline):
         _check_destination(pipeline)
+        heal_packages(pipeline)
         with connected(pipeline) as remote:
             finish_and_agree(pipeline, remote, notes)
             holds_something = remote.state() is not None

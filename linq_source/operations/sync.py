@@ -94,6 +94,7 @@ def sync(
     settling = _Settling(pipeline, shard, lake_partition, settles)
     try:
         with exclusive(pipeline), plain_errors(pipeline):
+            heal_packages(pipeline)
             with connected(pipeline) as remote:
                 if is_filesystem(pipeline):
                     Bucket.of(remote).check_exists()
@@ -252,7 +253,6 @@ class _Defaults(BaseDocProvider):
 
 def finish_and_agree(pipeline: dlt.Pipeline, remote: Remote, notes: list[str]) -> list[str]:
     """Bring pipeline and destination to one state; gives the ids of packages it had to load."""
-    heal_packages(pipeline)
     _leave_other_places(pipeline, remote, notes)
     lost = heal_tables(pipeline, remote, load_pending)
     if lost:
