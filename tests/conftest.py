@@ -16,7 +16,7 @@ import pytest
 from linq_source import Report, audit, linq_source, open_shard, plan_shards, settle, sync
 from linq_source.operations.audit import AuditReport
 from linq_source.sandbox import DEFAULT_TOKEN, Sandbox, World, seeded_world
-from tests.destinations import DuckDB, Place
+from tests.destinations import KINDS, DuckDB, Place
 from tests.dlt_types import remember_types
 from tests.files import FileHost, file_host
 from tests.truth import Tables, assert_equal_tables, live_tables, query
@@ -153,6 +153,23 @@ def host() -> Iterator[FileHost]:
     """A host of files."""
     with file_host() as running:
         yield running
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of a test's variants that load something, `make test` runs one for each destination."""
+    seen = set()
+    for item in items:
+        assert isinstance(item, pytest.Function)
+        marks = {mark.name for mark in item.iter_markers()}
+        if "serve" not in item.fixturenames or marks & {"quick", "long"}:
+            continue
+        values = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        place = next((value for value in values if isinstance(value, str) and value in KINDS), None)
+        test = (item.path, item.originalname, place)
+        if test in seen:
+            item.add_marker(pytest.mark.long)
+        seen.add(test)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

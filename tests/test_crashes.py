@@ -112,6 +112,7 @@ def test_killed_at_a_step_of_the_first_and_of_a_later_run(
         grow(seeded.world)
 
 
+@pytest.mark.long
 def test_killed_while_fetching_at_many_requests(seeded: Loader, tmp_path: Path) -> None:
     database = tmp_path / "linq_messages.duckdb"
     for request_number in (1, 3, 9, 20):
@@ -126,6 +127,7 @@ def test_killed_while_fetching_at_many_requests(seeded: Loader, tmp_path: Path) 
     assert_equal_world(database, seeded.world)
 
 
+@pytest.mark.long
 def test_killed_at_random_moments_of_a_backfill_in_packages(small: Loader, tmp_path: Path) -> None:
     for number in range(2000):
         small.world.add_message(

@@ -40,7 +40,7 @@ main()
 """
 DOUBLED = "SELECT count(*) - count(DISTINCT id) FROM chat_messages"
 # `make test` tries every so many moments, `make test-all` ten times as many.
-EVERY = 40
+EVERY = 100
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def count_of(folder: Path) -> int:
         0,
         *(
             pytest.param(n, marks=[pytest.mark.long, pytest.mark.timeout(900)])
-            for n in range(4, EVERY, 4)
+            for n in range(10, EVERY, 10)
         ),
     ],
 )

@@ -30,6 +30,7 @@ def unpacked(tmp_path: Path) -> Path:
     return next(tmp_path.glob("linq_source-*"))
 
 
+@pytest.mark.long
 def test_the_source_distribution_has_all_that_its_tests_need(unpacked: Path) -> None:
     for folder in ("tests", "pipelines", "linq_source", "benchmarks", "docs"):
         here = {p.relative_to(ROOT) for p in (ROOT / folder).rglob("*") if p.is_file()}

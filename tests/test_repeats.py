@@ -18,7 +18,7 @@ from linq_source.planning.windows import Window
 from linq_source.sandbox import World
 from linq_source.tables import TABLES
 from tests.conftest import DAY_MS, NOW_MS, Loader
-from tests.destinations import KINDS
+from tests.destinations import KINDS, kinds
 from tests.test_decoding import SENT_AT, body, decode, message
 
 AT_MS = NOW_MS - 2 * DAY_MS
@@ -93,7 +93,7 @@ def world() -> World:
     return world
 
 
-@pytest.fixture(params=[kind for kind in KINDS if kind != "parquet on s3"])
+@pytest.fixture(params=kinds(*(kind for kind in KINDS if kind != "parquet on s3")))
 def loader(
     request: pytest.FixtureRequest,
     serve: Callable[[World], Loader],

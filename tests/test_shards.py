@@ -268,6 +268,7 @@ def test_a_chat_that_vanished_while_shards_were_divided_otherwise_is_marked(
     assert loader.query("SELECT id FROM linq.chats WHERE deleted_at IS NOT NULL") == [(3,)]
 
 
+@pytest.mark.long
 def test_what_one_pipeline_forgot_no_other_loads(loader: Loader) -> None:
     loader.sync()
     forget(loader.pipeline, chat_ids=[3])
@@ -367,6 +368,7 @@ def test_shards_at_the_same_time(
         }  # fmt: skip
 
 
+@pytest.mark.long
 def test_statements_that_bigquery_refuses_for_another_s_are_repeated(
     loader: Loader, project: BigQuery
 ) -> None:

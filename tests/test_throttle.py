@@ -76,6 +76,7 @@ def assert_held(log: list[RequestRecord], at_s: float) -> None:
 ATTEMPTS = 3
 
 
+@pytest.mark.long
 def test_a_limited_server_is_asked_as_fast_as_it_allows(
     sandbox: Sandbox, connect: Callable[..., Client]
 ) -> None:

@@ -316,14 +316,14 @@ def at_request(number: int, change: Callable[[], None]) -> Callable[[Exchange], 
 
 # Some histories for everybody, more for those who have time.
 @pytest.mark.parametrize(
-    "histories", [0, *(pytest.param(n, marks=pytest.mark.long) for n in (1, 2))]
+    "histories", [0, *(pytest.param(n, marks=pytest.mark.long) for n in (1, 2, 3))]
 )
 @pytest.mark.parametrize(
     ("place", "divides", "max_pages", "inclusive", "examples"),
     [
-        ("duckdb", False, 12, False, 3),
-        ("duckdb", True, 30, True, 3),
-        ("parquet", True, 20, False, 2),
+        ("duckdb", False, 12, False, 2),
+        ("duckdb", True, 30, True, 1),
+        ("parquet", True, 20, False, 1),
     ],
 )
 def test_the_tables_equal_the_world(
