@@ -127,7 +127,6 @@ def test_killed_while_fetching_at_many_requests(seeded: Loader, tmp_path: Path) 
     assert_equal_world(database, seeded.world)
 
 
-@pytest.mark.long
 def test_killed_at_random_moments_of_a_backfill_in_packages(small: Loader, tmp_path: Path) -> None:
     for number in range(2000):
         small.world.add_message(

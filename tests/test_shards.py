@@ -268,7 +268,6 @@ def test_a_chat_that_vanished_while_shards_were_divided_otherwise_is_marked(
     assert loader.query("SELECT id FROM linq.chats WHERE deleted_at IS NOT NULL") == [(3,)]
 
 
-@pytest.mark.long
 def test_what_one_pipeline_forgot_no_other_loads(loader: Loader) -> None:
     loader.sync()
     forget(loader.pipeline, chat_ids=[3])
