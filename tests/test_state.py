@@ -91,7 +91,6 @@ def test_an_idle_run_writes_no_state(seeded: Loader) -> None:
     assert seeded.query("SELECT count(*) FROM _dlt_pipeline_state") == before
 
 
-@pytest.mark.long
 def test_shards_together_equal_the_world_though_their_clocks_differ(
     seeded: Loader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,7 +115,6 @@ def test_shards_together_equal_the_world_though_their_clocks_differ(
         seeded.assert_equal_world()
 
 
-@pytest.mark.long
 def test_rows_written_by_hourly_runs_with_and_without_the_filter(small: Loader) -> None:
     """A chat with ten messages a day: what half a day of hourly runs writes, against re-loading."""
     for day in range(8, 0, -1):
