@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from tests.truth import Tables, assert_equal_tables, live_tables, query
 
 DAY_MS = 86_400_000
 HOUR_MS = 3_600_000
+DOCS = Path(__file__).parent.parent / "docs"
 # Midday, so that days before and after are whole.
 NOW_MS = 20_500 * DAY_MS + 12 * HOUR_MS
 
@@ -157,7 +159,11 @@ def host() -> Iterator[FileHost]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of a test's variants that load something, `make test` runs one for each destination."""
+    """Mark as `long` what loads something and holds no guarantee that the docs name it for.
+
+    Of the variants of a test that does, one for each destination is enough for `make test`.
+    """
+    named = tests_named_in("guarantees.md", "security.md")
     seen = set()
     for item in items:
         assert isinstance(item, pytest.Function)
@@ -166,10 +172,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             continue
         values = item.callspec.params.values() if hasattr(item, "callspec") else ()
         place = next((value for value in values if isinstance(value, str) and value in KINDS), None)
-        test = (item.path, item.originalname, place)
-        if test in seen:
+        test = (item.path.name, item.originalname)
+        if test not in named or (test, place) in seen:
             item.add_marker(pytest.mark.long)
-        seen.add(test)
+        seen.add((test, place))
+
+
+def tests_named_in(*pages: str) -> set[tuple[str, str]]:
+    """File and name of the tests that pages of the docs name."""
+    text = "".join((DOCS / page).read_text() for page in pages)
+    return set(re.findall(r"`(test_\w+\.py)::(\w+)`", text))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

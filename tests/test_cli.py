@@ -237,7 +237,6 @@ def test_help_teaches_by_example(tmp_path: Path) -> None:
     assert "3 loaded but" in " ".join(run_cli(tmp_path, "--help").stdout.split())
 
 
-@pytest.mark.long
 def test_demo_twice_in_one_place_but_never_over_a_foreign_file(
     seeded: Loader, tmp_path: Path
 ) -> None:

@@ -50,7 +50,6 @@ def test_a_settings_file_that_cannot_be_read_is_named(
     assert "sesame" not in result.stderr + result.stdout
 
 
-@pytest.mark.long
 def test_a_named_destination_is_what_it_is_configured_as(
     seeded: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

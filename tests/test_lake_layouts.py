@@ -172,7 +172,6 @@ def test_a_lake_is_parquet_whatever_format_a_run_asks_for(
     assert [path for path in bucket.list("chat_messages") if not path.endswith(".parquet")] == []
 
 
-@pytest.mark.long
 def test_layouts_in_an_object_store(serve: Callable[[World], Loader], tmp_path: Path) -> None:
     loader = serve(seeded_world(chats=2, messages=30))
     with parquet_lake_on_s3(tmp_path) as place:

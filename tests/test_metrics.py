@@ -42,7 +42,6 @@ def parsed(path: Path) -> dict[Labels, dict[str, float]]:
     return found
 
 
-@pytest.mark.long
 def test_runs_and_audits_that_go_well_and_fail(
     serve: Callable[[World], Loader], tmp_path: Path
 ) -> None:

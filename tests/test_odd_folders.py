@@ -56,7 +56,6 @@ def test_a_lake_in_any_folder(
     assert list(scratch.iterdir()) == []
 
 
-@pytest.mark.long
 def test_a_lake_in_a_folder_of_an_object_store_whose_name_has_brackets(
     serve: Callable[[World], Loader], tmp_path: Path
 ) -> None:
@@ -66,7 +65,6 @@ def test_a_lake_in_a_folder_of_an_object_store_whose_name_has_brackets(
         assert_loads_what_changed_and_no_more(loader)
 
 
-@pytest.mark.long
 def test_delta_tables_in_a_folder_with_an_odd_name(serve: Callable[[World], Loader]) -> None:
     loader = serve(seeded_world(chats=3, messages=60))
     loader.place = OpenFormat(loader.folder / "it's {a,b} a*b?c 100% #1 ü", "delta")

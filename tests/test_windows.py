@@ -191,7 +191,6 @@ def test_backfill_in_packages_keeps_progress_and_ends(small: Loader) -> None:
     assert small.sync(page_size=2).messages == 0
 
 
-@pytest.mark.long
 def test_plain_runs_with_max_messages_go_on_where_the_last_one_stopped(small: Loader) -> None:
     for number in range(300):
         small.world.add_message(
