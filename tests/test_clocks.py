@@ -8,8 +8,8 @@ from typing import Any
 import duckdb
 import pytest
 
-from linq_source import source as source_module
 from linq_source.instants import to_us
+from linq_source.source import session
 from tests.conftest import DAY_MS, NOW_MS, Loader
 from tests.test_operations import queries
 
@@ -19,7 +19,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.ahead = timedelta(0)
-        monkeypatch.setattr(source_module, "_now_us", lambda: to_us(datetime.now(UTC) + self.ahead))
+        monkeypatch.setattr(session, "_now_us", lambda: to_us(datetime.now(UTC) + self.ahead))
 
 
 @pytest.fixture

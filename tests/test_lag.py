@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from linq_source import extraction
+from linq_source.extraction import extraction
 from linq_source.sandbox import Fault, World, lagging
 from tests.conftest import DAY_MS, HOUR_MS, NOW_MS, Loader
 

@@ -293,7 +293,7 @@ def test_a_pipeline_s_clock_is_never_behind_what_others_loaded(
     """A deletion is proved by what was stamped later."""
     with monkeypatch.context() as patch:
         ahead_us = time.time_ns() // 1000 + 3_600_000_000
-        patch.setattr("linq_source.source._now_us", lambda: ahead_us)
+        patch.setattr("linq_source.source.session._now_us", lambda: ahead_us)
         loader.sync()
     loader.world.delete_message(newest(loader, 1))
     loader.world.advance(HOUR_MS)

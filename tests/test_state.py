@@ -10,10 +10,10 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from linq_source import source as source_module
 from linq_source import sync
 from linq_source.instants import to_us
 from linq_source.sandbox import World, grow, seeded_world
+from linq_source.source import session
 from tests.conftest import DAY_MS, NOW_MS, Loader
 from tests.destinations import DuckDB
 from tests.truth import LIVE_TABLES
@@ -95,7 +95,7 @@ def test_shards_together_equal_the_world_though_their_clocks_differ(
     seeded: Loader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ahead = timedelta(0)
-    monkeypatch.setattr(source_module, "_now_us", lambda: to_us(datetime.now(UTC) + ahead))
+    monkeypatch.setattr(session, "_now_us", lambda: to_us(datetime.now(UTC) + ahead))
     shards = [Loader(seeded.sandbox, seeded.folder, f"shard_{i}") for i in range(3)]
 
     def run() -> int:

@@ -43,7 +43,8 @@ from linq_source.operations.packages import drop, heal_packages
 from linq_source.operations.report import ChatFailure, Report
 from linq_source.operations.settle import settle
 from linq_source.settings import Shard
-from linq_source.source import MOST_CLOCK_DRIFT_US, Session, linq_source, session_options
+from linq_source.source import linq_source, session_options
+from linq_source.source.session import MOST_CLOCK_DRIFT_US, Session
 from linq_source.state import CLOCK, SECTION, source_state
 
 PACKAGE_MESSAGES = 500_000

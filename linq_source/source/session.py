@@ -1,24 +1,19 @@
-"""The dlt source: resources over one `Extraction` per load package."""
+"""The session of a source: what its resources share, and what they remember in dlt's state."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import dlt
 import pyarrow as pa
-import pyarrow.compute as pc
-from dlt.common.configuration.container import Container
-from dlt.common.destination import DestinationCapabilitiesContext
 from dlt.common.storages.exceptions import CurrentLoadPackageStateNotAvailable
-from dlt.common.typing import TSecretStrValue
 from dlt.extract import DltResource
 
-from linq_source.destinations.columns import NO_COLUMNS, NewColumns, first_field
+from linq_source.destinations.columns import NO_COLUMNS
 from linq_source.destinations.dialects import in_the_dialect
 from linq_source.destinations.duckdb_file import check_dataset_name
 from linq_source.destinations.table_formats import is_duckdb
@@ -31,131 +26,19 @@ from linq_source.planning.takeover import NOTHING_INHERITED, kept_stamps
 from linq_source.privacy.forgotten import forgotten_from
 from linq_source.privacy.treatment import PLAIN, privacy_of
 from linq_source.rows import building
-from linq_source.rows.column_names import LONGEST_NAME
-from linq_source.rows.column_types import ColumnTypes
-from linq_source.rows.hints import FIELD, table_hints
-from linq_source.settings import Settings, check_settings
-from linq_source.state import (
-    BOUND,
-    CLOCK,
-    FAILING,
-    FORGOTTEN,
-    LINES,
-    PRIVACY,
-    SECTION,
-    SETTLED,
-    STAMPS,
+from linq_source.settings import Settings
+from linq_source.source.schema import (
+    column_types,
+    make_resource,
+    note_fields,
+    table_format,
+    without_tombstones,
 )
-from linq_source.tables import RESOURCE_TABLES, SYNC_RUNS, TOMBSTONE
+from linq_source.state import BOUND, CLOCK, FAILING, FORGOTTEN, LINES, PRIVACY, SETTLED, STAMPS
+from linq_source.tables import RESOURCE_TABLES, SYNC_RUNS
 
-DEFAULT_BASE_URL = "https://api.linqapp.com"
 # This machine's clock is believed where it is no further ahead of the API's.
 MOST_CLOCK_DRIFT_US = 3600 * SECOND_US
-
-
-@dlt.source(name="linq", section=SECTION)
-def linq_source(
-    api_token: str = dlt.secrets.value,
-    base_url: str = DEFAULT_BASE_URL,
-    chat_ids: Sequence[int] | None = None,
-    phone_numbers: Sequence[str] | None = None,
-    start: str | datetime | date | None = None,
-    end: str | datetime | date | None = None,
-    lookback_days: float = 7.0,
-    page_size: int = 100,
-    workers: int = 8,
-    max_messages: int | None = None,
-    shard: str | None = None,
-    timeout_s: float = 30.0,
-    request_deadline_s: float = 120.0,
-    max_requests_per_second: float | None = None,
-    allow_plain_http: bool = False,
-    phones: str = "plain",
-    text: str = "plain",
-    privacy_key: TSecretStrValue | None = None,
-    accept_organisation: bool = False,
-) -> Sequence[DltResource]:
-    """Chat messages of the Linq Partner API, with attachments and reactions as child tables.
-
-    Building the source touches no network. Resources: `phone_numbers`, `chats`, `chat_messages`.
-
-    Args:
-        api_token: The integration token (config: `sources.linq.api_token`, a secret).
-        base_url: The API's address; https, or http on this machine.
-        chat_ids: These chats; none: every chat of `phone_numbers`.
-        phone_numbers: These numbers' chats; none: all numbers of the organisation.
-        start: ISO 8601 or datetime; where history begins.
-        end: With it, `start <= sent_at < end` is read as it is, and no cursor read or moved.
-        lookback_days: How far before a chat's newest message every run reads again.
-        page_size: Messages per page, 1 to 100.
-        workers: Threads, and so requests in flight at the most.
-        max_messages: Start no new window past this many messages in one extract.
-        shard: `"i/n"`: the chats with `id % n == i`.
-        timeout_s: Seconds to wait for a connection, and for each part of an answer.
-        request_deadline_s: Seconds after which a request that keeps failing is given up.
-        max_requests_per_second: Never ask faster; none: as fast as the server lets us.
-        allow_plain_http: Take an http `base_url` that is not this machine.
-        phones: `plain`, `hash` (HMAC-SHA-256 with `privacy_key`) or `drop`: phone numbers and
-            e-mail addresses of people, in every table.
-        text: The same for what people wrote and sent: texts of messages, names of files and
-            links to them.
-        privacy_key: The key of the hashes (config: `sources.linq.privacy_key`, a secret).
-        accept_organisation: Load although the phone numbers, or most chats, are others than the
-            dataset was loaded from.
-
-    Raises:
-        ConfigurationError: A value that cannot be used, named in one line.
-    """
-    settings = check_settings(
-        api_token=api_token,
-        base_url=base_url,
-        chat_ids=chat_ids,
-        phone_numbers=phone_numbers,
-        start=start,
-        end=end,
-        lookback_days=lookback_days,
-        page_size=page_size,
-        workers=workers,
-        max_messages=max_messages,
-        shard=shard,
-        timeout_s=timeout_s,
-        request_deadline_s=request_deadline_s,
-        max_requests_per_second=max_requests_per_second,
-        allow_plain_http=allow_plain_http,
-        phones=phones,
-        text=text,
-        privacy_key=privacy_key,
-        accept_organisation=accept_organisation,
-    )
-    options = _options.get(None) or _Options()
-    session = Session(settings, keep=options.keep, listener=options.listener)
-    options.sessions.append(session)
-    return session.resources()
-
-
-@dataclass
-class _Options:
-    keep: bool = False
-    listener: Listener | None = None
-    sessions: list[Session] = field(default_factory=list)
-
-
-_options: ContextVar[_Options] = ContextVar("linq_source_session_options")
-
-
-@contextmanager
-def session_options(*, keep: bool, listener: Listener | None) -> Iterator[list[Session]]:
-    """How `linq_source` builds its sessions in this context; gives those it builds.
-
-    dlt resolves the configuration of a decorated function's own arguments, so what is not
-    configuration comes in this way.
-    """
-    options = _Options(keep, listener)
-    token = _options.set(options)
-    try:
-        yield options.sessions
-    finally:
-        _options.reset(token)
 
 
 class Session:
@@ -189,9 +72,9 @@ class Session:
     def resources(self) -> list[DltResource]:
         """The three resources, every table of theirs with its own hints."""
         return [
-            _resource("phone_numbers", self._phone_numbers),
-            _resource("chats", self._chats),
-            _resource("chat_messages", self._chat_messages),
+            make_resource("phone_numbers", self._phone_numbers),
+            make_resource("chats", self._chats),
+            make_resource("chat_messages", self._chat_messages),
         ]
 
     def close(self) -> None:
@@ -376,21 +259,21 @@ class Session:
     def _mark(self, resource: str, found: Mapping[str, pa.Table]) -> Iterator[Any]:
         """Rows for dlt, each for its table; without any, the tables that never had rows."""
         schema = dlt.current.source_schema()
-        if _table_format(resource) is not None:
+        if table_format(resource) is not None:
             # Children are merged by their own keys: there is nothing a tombstone would remove.
-            found = {name: _without_tombstones(table) for name, table in found.items()}
+            found = {name: without_tombstones(table) for name, table in found.items()}
         if not found:
             found = {
                 table.name: table.schema.empty_table()
                 for table in RESOURCE_TABLES[resource]
                 if not schema.tables.get(table.name, {}).get("x-normalizer")
             }
-        types = _column_types(schema, found, self.new_columns)
+        types = column_types(schema, found, self.new_columns)
         if any(table.num_rows and name != SYNC_RUNS.name for name, table in found.items()):
             self._remember_package()
         for name, table in found.items():
             rows = types.settle(name, table)
-            _note_fields(name, types.fields(name), rows.column_names)
+            note_fields(name, types.fields(name), rows.column_names)
             yield in_the_dialect(rows, name)
 
     def _remember_package(self) -> None:
@@ -408,91 +291,6 @@ class Session:
         lines = sorted(self.extraction.lines) if self.extraction is not None else []
         if lines and lines != state.get(LINES):
             state[LINES] = lines
-
-
-def _column_types(schema: dlt.Schema, names: Iterable[str], there: NewColumns) -> ColumnTypes:
-    """What schema and destination say of columns the contract does not know."""
-    types: dict[str, dict[str, str]] = {}
-    fields: dict[str, dict[str, str]] = {}
-    for name in names:
-        columns = schema.tables.get(name, {}).get("columns", {})
-        types[name] = _hints(columns, "data_type") | dict(there.types.get(name, {}))
-        fields[name] = _hints(columns, FIELD)
-        for column, owner in there.fields.get(name, {}).items():
-            fields[name][column] = first_field(column, fields[name].get(column), owner)
-    naming = schema.naming
-    return ColumnTypes(
-        types,
-        type(naming)().normalize_identifier,
-        fields,
-        naming.normalize_identifier,
-        naming.max_length or LONGEST_NAME,
-    )
-
-
-def _hints(columns: Mapping[str, Mapping[str, Any]], hint: str) -> dict[str, Any]:
-    return {name: column[hint] for name, column in columns.items() if hint in column}
-
-
-def _note_fields(table: str, fields: Mapping[str, str], columns: Iterable[str]) -> None:
-    """Have the schema say which field of the API a column holds."""
-    hints: Any = {name: {"name": name, FIELD: fields[name]} for name in columns if name in fields}
-    if hints:
-        dlt.current.resource().apply_hints(table, columns=hints, create_table_variant=True)
-
-
-def _table_format(resource_name: str) -> str | None:
-    """The open table format that the resource's tables are kept in, and hints to match.
-
-    It comes with the run (`pipeline.run(..., table_format=...)`); a dataset stays with the one it
-    began with. Raises `ConfigurationError` for another.
-    """
-    resource = dlt.current.resource()
-    asked = resource.table_format
-    known = dlt.current.source_schema().tables
-    for table in RESOURCE_TABLES[resource_name]:
-        stored = known.get(table.name, {})
-        if not stored.get("x-normalizer"):
-            continue
-        kept = stored.get("table_format")
-        if asked and asked != kept:
-            raise ConfigurationError(
-                f"table format {asked}: the dataset is kept as {kept or 'files of no format'}; "
-                "leave the format out, or load into a new dataset with a new pipeline name"
-            )
-        asked = kept
-    if _replaces_children():
-        return None
-    for table in RESOURCE_TABLES[resource_name]:
-        hints = table_hints(table, merging="never" if asked is None else "by key")
-        resource.apply_hints(create_table_variant=True, table_format=asked, **hints)
-    return None if asked is None else str(asked)
-
-
-def _replaces_children() -> bool:
-    """Whether the destination can replace all rows of a parent at once."""
-    container = Container()
-    if DestinationCapabilitiesContext not in container:
-        return True
-    strategies = container[DestinationCapabilitiesContext].supported_merge_strategies
-    return "delete-insert" in (strategies or ())
-
-
-def _without_tombstones(table: pa.Table) -> pa.Table:
-    if TOMBSTONE not in table.column_names:
-        return table
-    return table.filter(pc.is_null(table[TOMBSTONE]))
-
-
-def _resource(name: str, generator: Callable[[], Iterator[Any]]) -> DltResource:
-    def generate() -> Iterator[Any]:  # dlt marks its functions, which a method does not allow
-        yield from generator()
-
-    resource = dlt.resource(generate, name=name)
-    # A variant would inherit the columns of the resource itself, so every table is a variant.
-    for table in RESOURCE_TABLES[name]:
-        resource.apply_hints(create_table_variant=True, **table_hints(table))
-    return resource
 
 
 def _load_id() -> str | None:

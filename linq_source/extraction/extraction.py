@@ -28,11 +28,13 @@ from linq_source.errors import (
     ConfigurationError,
     LinqError,
 )
+from linq_source.extraction.counts import Counts
+from linq_source.extraction.gathering import Buffer, hand_out
 from linq_source.instants import SECOND_US, from_us, parse_http_date
 from linq_source.planning import listings
-from linq_source.planning.changes import Part, days_of
+from linq_source.planning.changes import Part
 from linq_source.planning.chats import read_chat
-from linq_source.planning.cursors import doubt, encode, is_settled, remembered
+from linq_source.planning.cursors import encode, is_settled, remembered
 from linq_source.planning.organisations import lines_of, most_vanished
 from linq_source.planning.readings import ChatTask, LedgerWindow, Loaded, Reading
 from linq_source.planning.repeats import Owners
@@ -47,42 +49,10 @@ from linq_source.tables import VANISHED
 # Known chats that a complete listing lacks are asked for one by one, so many in a run.
 MAX_ASKED = 1_000
 GONE = (404, 410)
-# Rows gathered before they are handed on: few, large Arrow tables cost dlt least.
-FLUSH_ROWS = 100_000
-FLUSH_PARTS = 2_000
 # Of how many other chats, or numbers, one is to be asked when one fails.
 _OTHERS = 10
 
 T = TypeVar("T")
-
-
-@dataclass
-class Counts:
-    """What a run did so far; also its row of `sync_runs`."""
-
-    chats: int = 0
-    chats_skipped: int = 0
-    chats_done: int = 0
-    chats_failed: dict[int, str] = field(default_factory=dict)
-    numbers_failed: list[str] = field(default_factory=list)
-    chats_unlisted: int = 0
-    cursors_unknown: int = 0
-    windows_read: int = 0
-    windows_unchanged: int = 0
-    windows_unverified: int = 0
-    windows_loaded: int = 0
-    messages: int = 0
-    attachments: int = 0
-    reactions: int = 0
-    rejected: int = 0
-
-    def add(self, parts: Sequence[Part], times: int) -> None:
-        """Count what parts bring, or with -1 take it back."""
-        for part in parts:
-            self.messages += times * len(part.records)
-            self.rejected += times * len(part.records.rejected)
-            self.attachments += times * part.records.children["attachments"].num_rows
-            self.reactions += times * part.records.children["reactions"].num_rows
 
 
 Listener = Callable[["Extraction"], None]
@@ -308,7 +278,7 @@ class Extraction:
         that they must be loaded again: who takes the rows may stop at any of them.
         """
         todo = self._plan(cursors)
-        buffer = _Buffer(synced_at_us)
+        buffer = Buffer(synced_at_us)
         owners = Owners()
         loaded_before = frozenset(self._loaded_chats)
         buffer.ledger.extend(self._failed_windows(self.counts.chats_failed))
@@ -350,13 +320,13 @@ class Extraction:
                     self.listener(self)
                 if buffer.is_full:
                     self._leave_out_repeats(buffer, owners)
-                    yield from _hand_out(buffer, cursors)
+                    yield from hand_out(buffer, cursors)
         except LinqError as error:
             # What was read until here is whole; whoever owns the package decides about it.
             self.outage = error
         self._raise_if_all_broke()
         self._leave_out_repeats(buffer, owners)
-        yield from _hand_out(buffer, cursors)
+        yield from hand_out(buffer, cursors)
 
     def _raise_if_all_broke(self) -> None:
         """Raise what broke the reading of several chats where none at all could be read.
@@ -490,7 +460,7 @@ class Extraction:
         limit = self.settings.max_messages
         return limit is None or self._loaded_messages < limit
 
-    def _take(self, loaded: Loaded, buffer: _Buffer) -> None:
+    def _take(self, loaded: Loaded, buffer: Buffer) -> None:
         counts = self.counts
         counts.windows_read += 1
         counts.windows_unchanged += loaded.unchanged
@@ -502,7 +472,7 @@ class Extraction:
         buffer.parts.extend(parts)
         buffer.ledger.extend(ledger)
 
-    def _leave_out_repeats(self, buffer: _Buffer, owners: Owners) -> None:
+    def _leave_out_repeats(self, buffer: Buffer, owners: Owners) -> None:
         """Load no message that another chat has, too: a key has one row."""
         parts = owners.leave_out_repeats(buffer.parts)
         self.counts.add(buffer.parts, -1)
@@ -581,49 +551,3 @@ def _told(error: Exception) -> str:
     frames = extract_tb(error.__traceback__)
     where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
     return f"its answers could not be read ({type(error).__name__}{where})"
-
-
-@dataclass
-class _Buffer:
-    """Parts and ledger rows waiting to be handed on together."""
-
-    synced_at_us: int
-    tombstones: bool = False
-    parts: list[Part] = field(default_factory=list)
-    ledger: list[LedgerWindow] = field(default_factory=list)
-    # What is known of chats once these rows were taken; none: nothing any more.
-    cursors: dict[str, str | None] = field(default_factory=dict)
-    rows: int = 0
-
-    @property
-    def is_full(self) -> bool:
-        return self.rows >= FLUSH_ROWS or len(self.parts) >= FLUSH_PARTS
-
-    def flush(self) -> dict[str, pa.Table]:
-        """Everything gathered, as rows; empty tables left out."""
-        result = {}
-        if self.parts:
-            result.update(
-                building.message_rows(self.parts, self.synced_at_us, tombstones=self.tombstones)
-            )
-        if self.ledger:
-            result.update(building.ledger_rows(self.ledger, self.synced_at_us))
-        self.parts, self.ledger, self.cursors = [], [], {}
-        self.rows, self.tombstones = 0, False
-        return {name: table for name, table in result.items() if table.num_rows}
-
-
-def _hand_out(buffer: _Buffer, cursors: MutableMapping[str, str]) -> Iterator[dict[str, pa.Table]]:
-    """Give out what was gathered, and enter what it proves when it was taken."""
-    for part in buffer.parts:
-        key = str(part.window.chat_id)
-        known = remembered(cursors.get(key))
-        if known is not None:
-            cursors[key] = encode(doubt(known, part.window, days_of(part.records)))
-    proved = buffer.cursors
-    yield buffer.flush()
-    for key, text in proved.items():
-        if text is None:
-            cursors.pop(key, None)
-        else:
-            cursors[key] = text
