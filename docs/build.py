@@ -1,16 +1,14 @@
 """Writes what the documentation quotes from the code: `make docs`.
 
 The README's table of tables, `docs/tables.md` and the columns in `docs/security.md` come from
-`linq_source.tables`; the README's questions and answers from the demo, and its comparison from
-`docs/benchmarks.json`. A test compares, so that none of them goes stale.
+`linq_source.tables`, questions and answers from the demo. A test compares, so that none of them
+goes stale.
 """
 
 from __future__ import annotations
 
 import io
-import json
 import re
-import statistics
 import sys
 import tempfile
 from pathlib import Path
@@ -19,36 +17,40 @@ from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.cases import TITLES
 from linq_source.cli.demo import QUESTIONS, run_demo
 from linq_source.tables import TABLES, Table
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 TABLES_PAGE = ROOT / "docs" / "tables.md"
-MEASURED = ROOT / "docs" / "benchmarks.json"
 SECURITY_PAGE = ROOT / "docs" / "security.md"
 
 
 def tables_overview() -> str:
-    """The README's table of tables."""
-    lines = ["| table | one row per | key |", "|---|---|---|"]
-    for table in TABLES.values():
-        key = ", ".join(table.key) if table.key else "(append only)"
-        lines.append(f"| `{table.name}` | {table.description} | {key} |")
-    return "\n".join(lines)
+    """The README's table of tables; the logs are told beside it."""
+    kept = [table for table in TABLES.values() if not table.is_appended]
+    rows = [f"| `{table.name}` | {table.description} |" for table in kept]
+    return "\n".join(["| table | rows |", "|---|---|", *rows])
 
 
 def tables_page() -> str:
-    """`docs/tables.md`: every column of every table."""
+    """`docs/tables.md`: every column of every table, and what to ask them."""
     parts = [
         "# Tables",
         "",
         "All instants are UTC with microseconds. Columns that begin with `_` are technical.",
-        "Made from `linq_source/tables.py` by `make docs`.",
+        "Made from `linq_source/tables.py` by `make docs`. Below: [questions](#five-questions).",
     ]
     for table in TABLES.values():
         parts += ["", *_columns(table)]
+    parts += [
+        "",
+        "## Five questions",
+        "",
+        "As `make demo` prints them.",
+        "",
+        questions_and_answers(),
+    ]
     return "\n".join(parts) + "\n"
 
 
@@ -84,18 +86,6 @@ def private_columns() -> str:
     )
 
 
-def comparison() -> str:
-    """The README's table of contenders, from the last measurement (`make bench`)."""
-    case = json.loads(MEASURED.read_text())["cases"]["first-load"]["measurements"]
-    lines = ["| | seconds | peak memory |", "|---|---|---|"]
-    for name, title in TITLES.items():
-        if name in case:
-            seconds = statistics.median(each["seconds"] for each in case[name])
-            peak_mb = statistics.median(each["peak_mb"] for each in case[name])
-            lines.append(f"| {title} | {seconds:.1f} | {peak_mb:.0f} MB |")
-    return "\n".join(lines)
-
-
 def questions_and_answers() -> str:
     """The demo's questions, their SQL and the answers it prints."""
     with tempfile.TemporaryDirectory() as folder:
@@ -120,10 +110,7 @@ def with_block(text: str, name: str, content: str) -> str:
 
 def built() -> dict[Path, str]:
     """Every file this script writes, with its content."""
-    readme = README.read_text()
-    readme = with_block(readme, "tables", tables_overview())
-    readme = with_block(readme, "questions", questions_and_answers())
-    readme = with_block(readme, "comparison", comparison())
+    readme = with_block(README.read_text(), "tables", tables_overview())
     security = with_block(SECURITY_PAGE.read_text(), "private columns", private_columns())
     return {README: readme, TABLES_PAGE: tables_page(), SECURITY_PAGE: security}
 
