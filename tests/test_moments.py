@@ -91,7 +91,10 @@ def test_killed_between_any_two_changes_to_files(
     for moment in moments:
         shutil.rmtree(folder)
         shutil.copytree(before, folder)
-        assert run(kill_at=moment).returncode == -signal.SIGKILL
+        killed = run(kill_at=moment)
+        if killed.returncode != -signal.SIGKILL:
+            # Not every run makes as many changes.
+            assert (killed.returncode, count_of(folder) < moment) == (0, True), killed.stderr
         again = run()
         assert again.returncode == 0, (moment, again.stderr)
         assert_equal_world(database, loader.world)
