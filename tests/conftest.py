@@ -163,7 +163,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     Of the variants of a test that does, one for each destination is enough for `make test`.
     """
-    named = tests_named_in("guarantees.md", "security.md")
+    named = named_in("guarantees.md", "security.md")
     seen = set()
     for item in items:
         assert isinstance(item, pytest.Function)
@@ -178,7 +178,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         seen.add((test, place))
 
 
-def tests_named_in(*pages: str) -> set[tuple[str, str]]:
+def named_in(*pages: str) -> set[tuple[str, str]]:
     """File and name of the tests that pages of the docs name."""
     text = "".join((DOCS / page).read_text() for page in pages)
     return set(re.findall(r"`(test_\w+\.py)::(\w+)`", text))
