@@ -143,7 +143,7 @@ def test_the_command_loads_with_dlts_credentials(loader: Loader, tmp_path: Path)
     place = loader.place
     assert isinstance(place, Postgres)
     result = run_into_postgres(loader, tmp_path, place.url)
-    assert (result.returncode, result.stderr) == (0, "")
+    assert result.returncode == 0, result.stderr
     assert texts_of(loader) == {1: "hello"}
 
 
@@ -174,21 +174,22 @@ def test_a_database_that_does_not_exist_is_one_line(loader: Loader, tmp_path: Pa
 
 
 def test_a_missing_extra_is_one_line(small: Loader, tmp_path: Path) -> None:
-    hiding = tmp_path / "hiding"
-    hiding.mkdir()
-    (hiding / "psycopg2.py").write_text("raise ImportError('no psycopg2', name=__name__)\n")
     url = "postgresql://me:hidden-word@127.0.0.1:1/x"
-    result = run_into_postgres(small, tmp_path, url, PYTHONPATH=f"{hiding}:{_python_path()}")
+    result = run_into_postgres(small, tmp_path, url, WITHOUT_PSYCOPG2)
     assert result.returncode == ConfigurationError.exit_code
     assert_one_line(result, "pip install 'linq-source[postgres]'")
 
 
-def _python_path() -> str:
-    return os.environ.get("PYTHONPATH", "")
+WITHOUT_PSYCOPG2 = """
+import sys
+from linq_source.cli import main
+sys.modules["psycopg2"] = None
+main()
+"""
 
 
 def run_into_postgres(
-    loader: Loader, folder: Path, url: str | None, **more: str
+    loader: Loader, folder: Path, url: str | None, *code: str
 ) -> subprocess.CompletedProcess[str]:
     environment = {
         **os.environ,
@@ -196,12 +197,11 @@ def run_into_postgres(
         "HOME": str(folder),
         "DLT_DATA_DIR": str(folder / "dlt"),
         "SOURCES__LINQ__API_TOKEN": DEFAULT_TOKEN,
-        **more,
     }
     if url is not None:
         environment["DESTINATION__POSTGRES__CREDENTIALS"] = url
     command = ["run", "--destination", "postgres", "--base-url", loader.sandbox.url]
-    return processes.run(command, folder, environment)
+    return processes.run(command, folder, environment, *code)
 
 
 _KILLED = """

@@ -151,6 +151,9 @@ def _advice_of(cause: BaseException) -> str | None:
         for known, advice in _BY_NUMBER.items():
             if os.strerror(known) in str(cause):
                 return advice
+        if type(cause).__module__ == "psycopg2":
+            # Without a state, for there was no session: of all that prevents one, only words tell.
+            return REFUSED
     return next((_BY_CLASS[kind] for kind in kinds if kind in _BY_CLASS), None)
 
 
