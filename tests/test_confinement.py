@@ -116,6 +116,15 @@ def test_every_chat_refused_ends_cleanly(many: Loader, answers: Answers) -> None
     many.assert_equal_world()
 
 
+def test_the_only_chats_wanted_are_refused_and_nothing_else_is_listed(many: Loader) -> None:
+    """The bound is the API's clock all the same."""
+    many.pipeline.run(many.source(chat_ids=[998, 999]).with_resources("chat_messages"))
+    assert many.query(
+        "SELECT chat_id, w.error[:18], window_end > '2020-01-01', bound = window_end"
+        " FROM sync_windows w, sync_runs ORDER BY 1"
+    ) == [(998, "chat 998: HTTP 404", True, True), (999, "chat 999: HTTP 404", True, True)]
+
+
 @pytest.mark.parametrize("name", list(AT_LAST))
 def test_a_chat_that_fails_for_ever_is_asked_once_in_later_runs(
     many: Loader, answers: Answers, name: str

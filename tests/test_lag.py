@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from linq_source.extraction import extraction
+from linq_source.extraction import listing
 from linq_source.sandbox import Fault, World, lagging
 from tests.conftest import DAY_MS, HOUR_MS, NOW_MS, Loader
 
@@ -290,7 +290,7 @@ def test_a_listing_that_lags_marks_no_chat(chat: Loader, gone: tuple[int, ...]) 
 def test_more_unlisted_chats_than_are_asked_for_in_a_run_wait_for_the_next(
     chat: Loader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(extraction, "MAX_ASKED", 2)
+    monkeypatch.setattr(listing, "MAX_ASKED", 2)
     for chat_id in range(2, 7):
         chat.world.add_chat(display_name="Other", chat_id=chat_id)
     chat.sync()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from traceback import extract_tb
 
+from linq_source.errors import LinqError
 from linq_source.planning.changes import Part
 
 
@@ -35,3 +38,19 @@ class Counts:
             self.rejected += times * len(part.records.rejected)
             self.attachments += times * part.records.children["attachments"].num_rows
             self.reactions += times * part.records.children["reactions"].num_rows
+
+    def add_failure(self, chat_id: int, error: Exception) -> None:
+        """Count a chat that could not be read."""
+        text = describe_error(error)
+        self.chats_failed[chat_id] = (
+            text if isinstance(error, LinqError) else (f"chat {chat_id}: {text}")
+        )
+
+
+def describe_error(error: Exception) -> str:
+    """An error in words that quote nothing of what was answered."""
+    if isinstance(error, LinqError):
+        return str(error)
+    frames = extract_tb(error.__traceback__)
+    where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return f"its answers could not be read ({type(error).__name__}{where})"

@@ -1,4 +1,4 @@
-"""One reading of the API: listings, the bound, and every chat's changes as rows.
+"""One reading of the API: every chat's changes as rows, and what is left to read.
 
 An `Extraction` knows the API and the pure planning; it does not know dlt. State comes in as
 dictionaries of texts and is changed in place, so that whoever owns it can commit or drop it
@@ -8,52 +8,29 @@ together with the rows.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from random import sample
-from traceback import extract_tb
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 
-from linq_source.api.asking import Asker, Request, chats_of
+from linq_source.api.asking import Request, chats_of
 from linq_source.api.client import Client
-from linq_source.api.pool import Failed, Finished, Output, Pool
-from linq_source.decoding.records import Records
-from linq_source.errors import (
-    ApiContractError,
-    ApiUnavailableError,
-    ChatUnavailableError,
-    ConfigurationError,
-    LinqError,
-)
+from linq_source.api.pool import Failed, Output, Pool
+from linq_source.errors import LinqError
 from linq_source.extraction.counts import Counts
-from linq_source.extraction.gathering import Buffer, hand_out
-from linq_source.instants import SECOND_US, from_us, parse_http_date
-from linq_source.planning import listings
-from linq_source.planning.changes import Part
+from linq_source.extraction.gathering import RowBuffer
+from linq_source.extraction.listing import Listing, choose_some
+from linq_source.instants import from_us
 from linq_source.planning.chats import read_chat
 from linq_source.planning.cursors import encode, is_settled, remembered
-from linq_source.planning.organisations import lines_of, most_vanished
 from linq_source.planning.readings import ChatTask, LedgerWindow, Loaded, Reading
-from linq_source.planning.repeats import Owners
 from linq_source.planning.windows import PageRequest, Window
 from linq_source.privacy.forgotten import NOTHING, Forgotten
-from linq_source.privacy.numbers import normalize_phone
 from linq_source.privacy.treatment import privacy_of
 from linq_source.rows import building
 from linq_source.settings import Settings
 from linq_source.tables import VANISHED
-
-# Known chats that a complete listing lacks are asked for one by one, so many in a run.
-MAX_ASKED = 1_000
-GONE = (404, 410)
-# Of how many other chats, or numbers, one is to be asked when one fails.
-_OTHERS = 10
-
-T = TypeVar("T")
-
 
 Listener = Callable[["Extraction"], None]
 
@@ -72,14 +49,14 @@ class Extraction:
 
     def __post_init__(self) -> None:
         self.client = Client(self.settings)
-        self.asker = Asker(self.client, self._believe_date, set(self.failing))
+        self.listing = Listing(
+            self.settings, self.client, self.counts, self.forgotten, self.now, self.failing
+        )
+        self.asker = self.listing.asker
         self.privacy = privacy_of(self.settings)
         self.started_s = time.monotonic()
-        self.bound_us: int | None = None
         # How much further than the API's clock this machine's went since the last package.
         self.clock_ahead_us = 0
-        self._phone_numbers: Records | None = None
-        self._chats: listings.ChatList | None = None
         self.outage: LinqError | None = None
         self._todo: dict[int, int | None] | None = None
         self._stuck: set[int] = set()
@@ -106,168 +83,6 @@ class Extraction:
         """Whether every chat has been read to the bound."""
         return self._todo is not None and not self._todo
 
-    def phone_numbers(self) -> Records:
-        """The organisation's numbers, asked for once."""
-        if self._phone_numbers is None:
-            answer, records = self.client.get(
-                listings.PHONE_NUMBERS_PATH, {}, listings.decode_phone_numbers
-            )
-            self._believe_date(answer.date)
-            self._phone_numbers = records
-            if self.settings.shard is None or self.settings.shard.index == 0:
-                self.counts.rejected += len(records.rejected)
-        return self._phone_numbers
-
-    def chats(self) -> listings.ChatList:
-        """The chats this run is about, each once, asked for once."""
-        if self._chats is None:
-            self._chats = self._list_chats()
-            self.counts.chats = len(self._chats.records)
-            self.counts.rejected += len(self._chats.records.rejected)
-        return self._chats
-
-    def _list_chats(self) -> listings.ChatList:
-        settings = self.settings
-        per_page = min(settings.page_size, 100)
-        readings: dict[Any, Any]
-        if settings.chat_ids is not None:
-            wanted = [i for i in settings.chat_ids if settings.shard is None or i in settings.shard]
-            self.asker.others = lambda: map(listings.ChatRequest, _some(wanted))
-            readings = {i: listings.read_one_chat(i) for i in wanted}
-        else:
-            numbers = self._numbers()
-            self.asker.others = lambda: (listings.ListRequest(n, 1, 1) for n in _some(numbers))
-            readings = {n: listings.read_chat_list(n, per_page) for n in numbers}
-        found = []
-        failed: dict[Any, Exception] = {}
-        pool: Pool[Any] = Pool(
-            iter(readings.items()),
-            self.asker.fetch,
-            lambda _: None,
-            settings.workers,
-            self.close,
-        )
-        for item in pool.run():
-            if isinstance(item, Failed):
-                failed[item.key] = item.error
-            else:
-                found.append((str(item.key), item.value))
-        if settings.chat_ids is not None:
-            for chat_id, error in failed.items():
-                self._note_failure(chat_id, error)
-        else:
-            self._note_failed_numbers(failed, is_all=not found)
-        found.sort(key=lambda pair: pair[0])
-        joined = listings.join_lists([chat_list for _, chat_list in found])
-        records = self._without_forgotten(listings.of_shard(joined.records, settings.shard))
-        complete = joined.complete and settings.lists_everything and self._knows_all_numbers()
-        return listings.ChatList(records, complete and not failed)
-
-    def _numbers(self) -> tuple[str, ...]:
-        """The numbers whose chats are to be listed, as the API writes them.
-
-        Raises `ConfigurationError` for one that the organisation does not have.
-        """
-        known = tuple(filter(None, listings.numbers_of(self.phone_numbers())))
-        asked = self.settings.phone_numbers
-        if asked is None:
-            return known
-        by_form = {normalize_phone(number): number for number in known}
-        unknown = [number for number in asked if normalize_phone(number) not in by_form]
-        if unknown and self._knows_all_numbers():
-            raise ConfigurationError(
-                f"phone number {_masked(unknown[:1])} is not one of the organisation's: it has "
-                f"{len(known)} ({_masked(known)}); check --phone-number"
-            )
-        return tuple(dict.fromkeys(by_form.get(normalize_phone(n), n) for n in asked))
-
-    @property
-    def lines(self) -> frozenset[str]:
-        """Short digests of the organisation's numbers, if they were asked for."""
-        return frozenset() if self._phone_numbers is None else self.ask_for_lines()
-
-    @property
-    def is_begun(self) -> bool:
-        """Whether anything was asked yet."""
-        return self.bound_us is not None
-
-    def ask_for_clock(self) -> int:
-        """The API's clock."""
-        self.phone_numbers()
-        return self._bound()
-
-    def ask_for_lines(self) -> frozenset[str]:
-        """Short digests of the organisation's numbers."""
-        return lines_of(listings.numbers_of(self.phone_numbers()))
-
-    def check_chats(self, known: Iterable[str]) -> None:
-        """Raise `ConfigurationError` where the chats listed are certainly of others than `known`.
-
-        That is where most of them are neither listed nor found by their ids.
-        """
-        chats = self.chats()
-        if not chats.complete or self.settings.accept_organisation:
-            return
-        shard = self.settings.shard
-        own = [int(key) for key in known if shard is None or int(key) in shard]
-        vanished = most_vanished(own, chats.counts.keys())
-        if vanished and not any(map(self._exists, sample(vanished, 3))):
-            raise ConfigurationError(
-                f"{len(vanished)} of the {len(own)} chats in this dataset no longer exist at "
-                f"{self.settings.base_url}: these seem to be another organisation's. Load them "
-                "into another dataset with another pipeline name, or, if they are right, accept "
-                "them once with --accept-organisation (accept_organisation=True)"
-            )
-
-    def _exists(self, chat_id: int) -> bool:
-        try:
-            request = listings.ChatRequest(chat_id)
-            self.client.get(request.path, request.parameters, listings.decode_chat, once=True)
-        except ApiContractError as error:
-            return error.status not in (403, 404, 410)
-        except ApiUnavailableError:
-            return True  # as far as anybody can tell
-        return True
-
-    def _note_failed_numbers(self, failed: Mapping[str, Exception], *, is_all: bool) -> None:
-        """Note the numbers whose chats could not be listed; if no other could be, raise."""
-        for error in failed.values():
-            if is_all:
-                raise (isinstance(error, LinqError) and error.__cause__) or error
-        numbers = listings.numbers_of(self.phone_numbers())
-        loaded = self.phone_numbers().root
-        columns = (loaded["phone_number"].to_pylist(), loaded["id"].to_pylist())
-        ids = dict(zip(*columns, strict=True))
-        for number, error in failed.items():
-            which = ""
-            if number in numbers:
-                which = f" {numbers.index(number) + 1} of {len(numbers)} (id {ids.get(number)})"
-            text = f"phone number{which}: {_told(error)}; its chats count as they were"
-            self.counts.numbers_failed.append(text)
-
-    def _without_forgotten(self, chats: Records) -> Records:
-        if not self.forgotten:
-            return chats
-        gone = self.forgotten.chats_of(self.privacy.protect(chats))
-        return self.forgotten.without_chats(chats, gone)
-
-    def _knows_all_numbers(self) -> bool:
-        """Whether every number in the answer could be read."""
-        return None not in listings.numbers_of(self.phone_numbers())
-
-    def _believe_date(self, text: str) -> None:
-        """The bound is the server's clock at the last listing answer, or ours if it tells none."""
-        try:
-            at_us = parse_http_date(text)
-        except (ValueError, TypeError):
-            at_us = self.now()
-        self.bound_us = max(at_us, self.bound_us or at_us)
-
-    def _note_failure(self, chat_id: int, error: Exception) -> str:
-        text = str(error) if isinstance(error, LinqError) else f"chat {chat_id}: {_told(error)}"
-        self.counts.chats_failed[chat_id] = text
-        return text
-
     def messages(
         self, cursors: MutableMapping[str, str], synced_at_us: int
     ) -> Iterator[dict[str, pa.Table]]:
@@ -278,14 +93,15 @@ class Extraction:
         that they must be loaded again: who takes the rows may stop at any of them.
         """
         todo = self._plan(cursors)
-        buffer = Buffer(synced_at_us)
-        owners = Owners()
+        buffer = RowBuffer(synced_at_us, self.counts, self.forgotten, self.partly_forgotten)
         loaded_before = frozenset(self._loaded_chats)
-        buffer.ledger.extend(self._failed_windows(self.counts.chats_failed))
+        for chat_id, error in self.counts.chats_failed.items():
+            buffer.ledger.append(self._unread(chat_id, error))
         if not self.settings.is_stateless:
-            for window in self._vanished_windows(cursors):
-                buffer.ledger.append(window)
-                buffer.cursors[str(window.window.chat_id)] = None
+            for chat_id in sorted(self._vanished):
+                buffer.ledger.append(self._unread(chat_id, VANISHED))
+                buffer.cursors[str(chat_id)] = None
+            self._vanished = []
         self._loaded_messages = 0
         moved: set[int] = set()
         self.asker.others = self._other_chats
@@ -300,12 +116,12 @@ class Extraction:
             for item in pool.run():
                 chat_id = item.key
                 if isinstance(item, Failed):
-                    text = self._note_failure(chat_id, item.error)
+                    self.counts.add_failure(chat_id, item.error)
                     if not isinstance(item.error, LinqError):
                         self._broken.append(item.error)
-                    buffer.ledger.extend(self._failed_windows({chat_id: text}))
+                    buffer.ledger.append(self._unread(chat_id, self.counts.chats_failed[chat_id]))
                 elif isinstance(item, Output):
-                    self._take(item.value, buffer)
+                    buffer.collect(item.value)
                     # What the destination cannot have needs nothing replaced.
                     is_new = self.fills_empty_tables and chat_id not in loaded_before
                     buffer.tombstones = buffer.tombstones or not is_new
@@ -315,18 +131,16 @@ class Extraction:
                     if text != buffer.cursors.get(str(chat_id), cursors.get(str(chat_id))):
                         buffer.cursors[str(chat_id)] = text
                         moved.add(chat_id)
-                self._settle_todo(item, moved)
+                self._cross_off(item, moved)
                 if self.listener is not None:
                     self.listener(self)
                 if buffer.is_full:
-                    self._leave_out_repeats(buffer, owners)
-                    yield from hand_out(buffer, cursors)
+                    yield from buffer.hand_out(cursors)
         except LinqError as error:
             # What was read until here is whole; whoever owns the package decides about it.
             self.outage = error
         self._raise_if_all_broke()
-        self._leave_out_repeats(buffer, owners)
-        yield from hand_out(buffer, cursors)
+        yield from buffer.hand_out(cursors)
 
     def _raise_if_all_broke(self) -> None:
         """Raise what broke the reading of several chats where none at all could be read.
@@ -337,7 +151,8 @@ class Extraction:
         if len(self._broken) > 1 and len(self._broken) == done:
             raise self._broken[0]
 
-    def _settle_todo(self, item: Any, moved: set[int]) -> None:
+    def _cross_off(self, item: Any, moved: set[int]) -> None:
+        """Take a chat that was read to its end off the list of those still to be read."""
         if isinstance(item, Output) or self._todo is None:
             return
         if not isinstance(item, Failed) and not item.value.complete:
@@ -354,60 +169,23 @@ class Extraction:
     def _plan(self, cursors: MutableMapping[str, str]) -> dict[int, int | None]:
         """The chats still to be read, with their listed counts; those settled left out."""
         if self._todo is None:
-            counts = self.chats().counts
+            counts = self.listing.chats().counts
             if not self.settings.is_stateless:
-                counts |= self._ask_for_unlisted(cursors)
+                unlisted, self._vanished = self.listing.find_unlisted(map(int, cursors))
+                counts |= unlisted
             self._todo = {
                 chat_id: listed
                 for chat_id, listed in counts.items()
                 if not self._is_settled(chat_id, listed, cursors)
             }
             self.counts.chats_skipped = len(counts) - len(self._todo)
-            # Nobody waits for those that failed for long before.
+            # Last come those that failed for long before.
             for chat_id in sorted(chats_of(self.asker.failing) & self._todo.keys()):
                 self._todo[chat_id] = self._todo.pop(chat_id)
             if not self.settings.is_stateless:
                 for chat_id in self._todo:
                     cursors.setdefault(str(chat_id), "")
         return dict(self._todo)
-
-    def _ask_for_unlisted(self, cursors: MutableMapping[str, str]) -> dict[int, int | None]:
-        """Counts of known chats that a complete listing lacks, and that are there all the same.
-
-        A listing may lag or come up short. Only a chat that is not found by its own id either
-        has vanished; what is not asked for waits for the next run.
-        """
-        if not self.chats().complete:
-            return {}
-        listed, shard = self.chats().counts, self.settings.shard
-        missing = sorted(
-            int(key)
-            for key in cursors
-            if int(key) not in listed and (shard is None or int(key) in shard)
-        )
-        if not missing:
-            return {}
-        # Each run begins elsewhere, so that every one of them gets its turn.
-        first = self._bound() // SECOND_US % len(missing)
-        asked = (missing[first:] + missing[:first])[:MAX_ASKED]
-        readings: Any = ((chat_id, listings.read_one_chat(chat_id)) for chat_id in asked)
-        pool: Pool[Any] = Pool(
-            readings, self.asker.fetch, lambda _: None, self.settings.workers, self.close
-        )
-        found: dict[int, int | None] = {}
-        for item in pool.run():
-            if isinstance(item, Failed):
-                if isinstance(item.error, ChatUnavailableError) and item.error.status in GONE:
-                    self._vanished.append(item.key)
-                else:
-                    self._note_failure(item.key, item.error)
-            elif isinstance(item, Finished):
-                kept = replace(item.value, records=self._without_forgotten(item.value.records))
-                found |= kept.counts
-                if item.value.counts and not kept.counts:
-                    self._vanished.append(item.key)
-        self.counts.chats_unlisted = len(missing) - len(self._vanished)
-        return found
 
     def _is_settled(self, chat_id: int, listed: int | None, cursors: Any) -> bool:
         text = cursors.get(str(chat_id))
@@ -416,12 +194,9 @@ class Extraction:
         if cursor is None or self.settings.is_stateless:
             return False
         settings = self.settings
-        return is_settled(cursor, listed, self._bound(), settings.lookback_us, settings.start_us)
-
-    def _bound(self) -> int:
-        if self.bound_us is None:
-            raise AssertionError("the bound is known once the chats are listed")
-        return self.bound_us
+        return is_settled(
+            cursor, listed, self.listing.bound_us, settings.lookback_us, settings.start_us
+        )
 
     def _readings(
         self,
@@ -437,7 +212,7 @@ class Extraction:
                 chat_id=chat_id,
                 listed=listed,
                 cursor=remembered(cursors.get(str(chat_id))),
-                bound_us=self._bound(),
+                bound_us=self.listing.bound_us,
                 begin_us=settings.start_us,
                 end_us=settings.end_us,
                 lookback_us=settings.lookback_us,
@@ -450,8 +225,8 @@ class Extraction:
 
     def _other_chats(self) -> Iterator[Request]:
         """The smallest requests for messages of some chats."""
-        for chat_id in _some(self.chats().records.root["id"]):
-            yield PageRequest(Window(chat_id.as_py(), None, self._bound()), 1, 1)
+        for chat_id in choose_some(self.listing.chats().records.root["id"]):
+            yield PageRequest(Window(chat_id.as_py(), None, self.listing.bound_us), 1, 1)
 
     def _wants_more(self, event: Any) -> bool:
         """Whether new windows may be started; counts what an output brings."""
@@ -460,64 +235,16 @@ class Extraction:
         limit = self.settings.max_messages
         return limit is None or self._loaded_messages < limit
 
-    def _take(self, loaded: Loaded, buffer: Buffer) -> None:
-        counts = self.counts
-        counts.windows_read += 1
-        counts.windows_unchanged += loaded.unchanged
-        counts.windows_unverified += not loaded.verified
-        counts.windows_loaded += len(loaded.ledger)
-        parts, ledger = self._leave_out(loaded)
-        counts.add(parts, 1)
-        buffer.rows += sum(len(part.records) for part in parts)
-        buffer.parts.extend(parts)
-        buffer.ledger.extend(ledger)
-
-    def _leave_out_repeats(self, buffer: Buffer, owners: Owners) -> None:
-        """Load no message that another chat has, too: a key has one row."""
-        parts = owners.leave_out_repeats(buffer.parts)
-        self.counts.add(buffer.parts, -1)
-        self.counts.add(parts, 1)
-        loaded = {part.window: len(part.records) for part in parts}
-        buffer.parts = parts
-        buffer.ledger = [
-            replace(row, messages=loaded.get(row.window, row.messages)) for row in buffer.ledger
-        ]
-
-    def _leave_out(self, loaded: Loaded) -> tuple[Sequence[Part], Sequence[LedgerWindow]]:
-        """What is loaded, without the rows of forgotten people.
-
-        Digests and counts were made with them, or the books would never close.
-        """
-        if not self.forgotten.people:
-            return loaded.parts, loaded.ledger
-        parts, ledger = [], []
-        for part, row in zip(loaded.parts, loaded.ledger, strict=True):
-            records = self.forgotten.without(part.records)
-            if len(records) < len(part.records):
-                self.partly_forgotten.add(part.window.chat_id)
-            parts.append(Part(part.window, records))
-            ledger.append(replace(row, messages=len(records)))
-        return parts, ledger
-
-    def _failed_windows(self, failed: dict[int, str]) -> Iterator[LedgerWindow]:
-        for chat_id, error in failed.items():
-            yield self._note(chat_id, error)
-
-    def _vanished_windows(self, cursors: MutableMapping[str, str]) -> Iterator[LedgerWindow]:
-        """A ledger row for every remembered chat that is neither listed nor found by its id."""
-        for chat_id in sorted(self._vanished):
-            yield self._note(chat_id, VANISHED)
-        self._vanished = []
-
-    def _note(self, chat_id: int, error: str) -> LedgerWindow:
-        end_us = self.bound_us if self.bound_us is not None else self.now()
-        return LedgerWindow(Window(chat_id, None, end_us), 0, 0, 0, 0, 0, False, error)
+    def _unread(self, chat_id: int, error: str) -> LedgerWindow:
+        """A ledger row that says why nothing of a chat was read."""
+        window = Window(chat_id, None, self.listing.bound_us)
+        return LedgerWindow(window, 0, 0, 0, 0, 0, False, error)
 
     def run_row(self, synced_at_us: int) -> dict[str, pa.Table]:
         """The run's row of `sync_runs`."""
         counts = self.counts
         values = {
-            "bound": from_us(self._bound()),
+            "bound": from_us(self.listing.bound_us),
             "chats": counts.chats,
             "chats_skipped": counts.chats_skipped,
             "chats_failed": len(counts.chats_failed),
@@ -531,23 +258,3 @@ class Extraction:
             "seconds": round(time.monotonic() - self.started_s, 3),
         }
         return building.run_row(values, synced_at_us)
-
-
-def _some(items: Sequence[T]) -> list[T]:
-    """Some of them at random: the first ones may be those that fail."""
-    return [items[i] for i in sample(range(len(items)), min(_OTHERS, len(items)))]
-
-
-def _masked(numbers: Sequence[str]) -> str:
-    """Phone numbers by their last digits."""
-    shown = [f"...{normalize_phone(number)[-4:]}" for number in numbers[:10]]
-    return ", ".join([*shown, *(["..."] if len(numbers) > 10 else [])])
-
-
-def _told(error: Exception) -> str:
-    """An error in words that quote nothing of what was answered."""
-    if isinstance(error, LinqError):
-        return str(error)
-    frames = extract_tb(error.__traceback__)
-    where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-    return f"its answers could not be read ({type(error).__name__}{where})"

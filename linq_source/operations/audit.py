@@ -85,7 +85,7 @@ def _compare(pipeline: dlt.Pipeline, source_arguments: dict[str, Any]) -> AuditR
         forgotten = forgotten_in(pipeline)
     extraction = Extraction(session.settings, lambda: 0, forgotten=forgotten)
     try:
-        listing = extraction.chats()
+        listing = extraction.listing.chats()
     finally:
         extraction.close()
     with plain_errors(pipeline):

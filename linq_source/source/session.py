@@ -19,9 +19,9 @@ from linq_source.destinations.duckdb_file import check_dataset_name
 from linq_source.destinations.table_formats import is_duckdb
 from linq_source.errors import ConfigurationError
 from linq_source.extraction import Extraction, Listener
+from linq_source.extraction.organisation import check_chats, check_lines
 from linq_source.instants import SECOND_US, to_us
 from linq_source.planning import listings
-from linq_source.planning.organisations import share_nothing
 from linq_source.planning.takeover import NOTHING_INHERITED, kept_stamps
 from linq_source.privacy.forgotten import forgotten_from
 from linq_source.privacy.treatment import PLAIN, privacy_of
@@ -111,7 +111,8 @@ class Session:
         try:
             if is_new:
                 self._synced_at_us = self._next_instant(self.extraction)
-            self._check_numbers(self.extraction)
+            known = dlt.current.source_state().get(LINES) or self.inheritance.lines
+            check_lines(self.extraction.listing, known)
             yield self.extraction
         finally:
             self._open -= 1
@@ -127,8 +128,12 @@ class Session:
         state = dlt.current.source_state()
         own_us = int(state.get(CLOCK, 0))
         now_us = _now_us() - extraction.clock_ahead_us
-        if BOUND in state and now_us - own_us > MOST_CLOCK_DRIFT_US and not extraction.is_begun:
-            elapsed_us = max(extraction.ask_for_clock() - int(state[BOUND]), 0)
+        if (
+            BOUND in state
+            and now_us - own_us > MOST_CLOCK_DRIFT_US
+            and not extraction.listing.is_begun
+        ):
+            elapsed_us = max(extraction.listing.ask_for_clock() - int(state[BOUND]), 0)
             ahead_us = now_us - own_us - elapsed_us
             if ahead_us > MOST_CLOCK_DRIFT_US:
                 extraction.clock_ahead_us = ahead_us
@@ -147,20 +152,6 @@ class Session:
                 "keep their form: put it back, or load into a new dataset with a new pipeline name"
             )
 
-    def _check_numbers(self, extraction: Extraction) -> None:
-        """Raise `ConfigurationError` where the dataset holds another organisation's messages."""
-        known = dlt.current.source_state().get(LINES) or self.inheritance.lines
-        if not known or self.settings.accept_organisation:
-            return
-        lines = extraction.ask_for_lines()
-        if share_nothing(known, lines):
-            raise ConfigurationError(
-                f"none of the {len(lines)} phone numbers at {self.settings.base_url} is "
-                f"among the {len(known)} that this dataset was loaded from: this is another "
-                "organisation. Load it into another dataset with another pipeline name, or, if it "
-                "is right, accept it once with --accept-organisation (accept_organisation=True)"
-            )
-
     def _phone_numbers(self) -> Iterator[Any]:
         with self._joined("phone_numbers") as extraction:
             shard = self.settings.shard
@@ -168,13 +159,13 @@ class Session:
                 # They are the first shard's: two that add the same row at once would double it.
                 yield from self._mark("phone_numbers", {})
                 return
-            found = extraction.privacy.protect(extraction.phone_numbers())
+            found = extraction.privacy.protect(extraction.listing.phone_numbers())
             found = extraction.forgotten.without(found)
             yield from self._changed("phone_numbers", found, building.phone_number_rows)
 
     def _chats(self) -> Iterator[Any]:
         with self._joined("chats") as extraction:
-            found = extraction.privacy.protect(extraction.chats().records)
+            found = extraction.privacy.protect(extraction.listing.chats().records)
             found = extraction.forgotten.without(found)
             yield from self._changed("chats", found, building.chat_rows)
 
@@ -211,7 +202,7 @@ class Session:
         with self._joined("chat_messages") as extraction:
             state = dlt.current.resource_state("chat_messages")
             cursors: MutableMapping[str, str] = state.setdefault("cursors", {})
-            extraction.check_chats(cursors)
+            check_chats(extraction.listing, map(int, cursors))
             self._take_over(extraction, cursors)
             extraction.fills_empty_tables = self.fills_empty_tables
             for found in extraction.messages(cursors, self._synced_at_us):
@@ -238,7 +229,7 @@ class Session:
         )
         if self.settings.is_stateless:
             return
-        listed = extraction.chats()
+        listed = extraction.listing.chats()
         for key, text in found.cursors.items():
             is_sibling = listed.complete and key in found.siblings
             if key in cursors or int(key) in listed.counts or is_sibling:
@@ -281,14 +272,14 @@ class Session:
         state = dlt.current.source_state()
         if state.get(CLOCK) != self._synced_at_us:
             state[CLOCK] = self._synced_at_us
-            if self.extraction is not None and self.extraction.bound_us is not None:
-                state[BOUND] = self.extraction.bound_us
+            if self.extraction is not None and self.extraction.listing.is_begun:
+                state[BOUND] = self.extraction.listing.bound_us
             self._remember_stamps([self._synced_at_us])
             if self.settled_us:
                 state[SETTLED] = {str(self.settings.shard): self.settled_us}
         if self._privacy != PLAIN.fingerprint:
             state[PRIVACY] = self._privacy
-        lines = sorted(self.extraction.lines) if self.extraction is not None else []
+        lines = sorted(self.extraction.listing.lines) if self.extraction is not None else []
         if lines and lines != state.get(LINES):
             state[LINES] = lines
 

@@ -1,0 +1,252 @@
+"""Listing the organisation's phone numbers and the chats of a run, each asked for once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import InitVar, dataclass, field, replace
+from random import sample
+from typing import Any, TypeVar
+
+from linq_source.api.asking import Asker
+from linq_source.api.client import Client
+from linq_source.api.pool import Failed, Finished, Pool
+from linq_source.decoding.records import Records
+from linq_source.errors import (
+    ApiContractError,
+    ApiUnavailableError,
+    ChatUnavailableError,
+    ConfigurationError,
+    LinqError,
+)
+from linq_source.extraction.counts import Counts, describe_error
+from linq_source.instants import SECOND_US, parse_http_date
+from linq_source.planning import listings
+from linq_source.planning.organisations import lines_of
+from linq_source.privacy.forgotten import Forgotten
+from linq_source.privacy.numbers import normalize_phone
+from linq_source.privacy.treatment import privacy_of
+from linq_source.settings import Settings
+
+# Known chats that a complete listing lacks are asked for one by one, so many in a run.
+MAX_ASKED = 1_000
+_GONE = (404, 410)
+# Of how many other chats, or numbers, one is to be asked when one fails.
+_OTHERS = 10
+
+T = TypeVar("T")
+
+
+@dataclass
+class Listing:
+    """What the API lists. The bound advances with every answer that lists something.
+
+    `asker` answers the requests of readings. `failing` are chats and numbers that failed for long
+    in an earlier run (see `api.asking.subject_of`).
+    """
+
+    settings: Settings
+    client: Client
+    counts: Counts
+    forgotten: Forgotten
+    now: Callable[[], int]
+    failing: InitVar[Iterable[str]]
+    asker: Asker = field(init=False)
+    _bound_us: int | None = None
+    _phone_numbers: Records | None = None
+    _chats: listings.ChatList | None = None
+
+    def __post_init__(self, failing: Iterable[str]) -> None:
+        self.asker = Asker(self.client, self._advance_bound, set(failing))
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether anything was listed yet."""
+        return self._bound_us is not None
+
+    @property
+    def bound_us(self) -> int:
+        """The upper end of every window."""
+        if self._bound_us is None:
+            raise AssertionError("the bound is known once something was listed")
+        return self._bound_us
+
+    @property
+    def lines(self) -> frozenset[str]:
+        """Short digests of the organisation's numbers, if they were asked for."""
+        return frozenset() if self._phone_numbers is None else self.ask_for_lines()
+
+    def ask_for_lines(self) -> frozenset[str]:
+        """Short digests of the organisation's numbers."""
+        return lines_of(listings.numbers_of(self.phone_numbers()))
+
+    def ask_for_clock(self) -> int:
+        """The API's clock, in microseconds UTC."""
+        self.phone_numbers()
+        return self.bound_us
+
+    def phone_numbers(self) -> Records:
+        """The organisation's numbers."""
+        if self._phone_numbers is None:
+            answer, records = self.client.get(
+                listings.PHONE_NUMBERS_PATH, {}, listings.decode_phone_numbers
+            )
+            self._advance_bound(answer.date)
+            self._phone_numbers = records
+            if self.settings.shard is None or self.settings.shard.index == 0:
+                self.counts.rejected += len(records.rejected)
+        return self._phone_numbers
+
+    def chats(self) -> listings.ChatList:
+        """The chats this run is about, each once."""
+        if self._chats is None:
+            self._chats = self._list_chats()
+            if not self.is_begun:
+                self.ask_for_clock()
+            self.counts.chats = len(self._chats.records)
+            self.counts.rejected += len(self._chats.records.rejected)
+        return self._chats
+
+    def find_unlisted(self, known: Iterable[int]) -> tuple[dict[int, int | None], list[int]]:
+        """Return the counts of known chats that a complete listing lacks, and those that vanished.
+
+        A listing may lag or come up short. Only a chat that is not found by its own id either
+        has vanished; what is not asked for waits for the next run.
+        """
+        found: dict[int, int | None] = {}
+        vanished: list[int] = []
+        listed, shard = self.chats().counts, self.settings.shard
+        missing = sorted(
+            chat_id
+            for chat_id in known
+            if chat_id not in listed and (shard is None or chat_id in shard)
+        )
+        if not missing or not self.chats().complete:
+            return found, vanished
+        # Each run begins elsewhere, so that every one of them gets its turn.
+        first = self.bound_us // SECOND_US % len(missing)
+        asked = (missing[first:] + missing[:first])[:MAX_ASKED]
+        for item in self._read((chat_id, listings.read_one_chat(chat_id)) for chat_id in asked):
+            if isinstance(item, Failed):
+                if isinstance(item.error, ChatUnavailableError) and item.error.status in _GONE:
+                    vanished.append(item.key)
+                else:
+                    self.counts.add_failure(item.key, item.error)
+            elif isinstance(item, Finished):
+                kept = replace(item.value, records=self._without_forgotten(item.value.records))
+                found |= kept.counts
+                if item.value.counts and not kept.counts:
+                    vanished.append(item.key)
+        self.counts.chats_unlisted = len(missing) - len(vanished)
+        return found, vanished
+
+    def has_chat(self, chat_id: int) -> bool:
+        """Whether a chat is there, as far as anybody can tell."""
+        try:
+            request = listings.ChatRequest(chat_id)
+            self.client.get(request.path, request.parameters, listings.decode_chat, once=True)
+        except ApiContractError as error:
+            return error.status not in (403, *_GONE)
+        except ApiUnavailableError:
+            return True
+        return True
+
+    def _list_chats(self) -> listings.ChatList:
+        settings = self.settings
+        per_page = min(settings.page_size, 100)
+        readings: dict[Any, Any]
+        if settings.chat_ids is not None:
+            wanted = [i for i in settings.chat_ids if settings.shard is None or i in settings.shard]
+            self.asker.others = lambda: map(listings.ChatRequest, choose_some(wanted))
+            readings = {i: listings.read_one_chat(i) for i in wanted}
+        else:
+            numbers = self._numbers()
+            self.asker.others = lambda: (
+                listings.ListRequest(number, 1, 1) for number in choose_some(numbers)
+            )
+            readings = {n: listings.read_chat_list(n, per_page) for n in numbers}
+        found = []
+        failed: dict[Any, Exception] = {}
+        for item in self._read(readings.items()):
+            if isinstance(item, Failed):
+                failed[item.key] = item.error
+            else:
+                found.append((str(item.key), item.value))
+        if settings.chat_ids is not None:
+            for chat_id, error in failed.items():
+                self.counts.add_failure(chat_id, error)
+        else:
+            self._note_failed_numbers(failed, is_all=not found)
+        found.sort(key=lambda pair: pair[0])
+        joined = listings.join_lists([chat_list for _, chat_list in found])
+        records = self._without_forgotten(listings.of_shard(joined.records, settings.shard))
+        complete = joined.complete and settings.lists_everything and self._knows_all_numbers()
+        return listings.ChatList(records, complete and not failed)
+
+    def _read(self, readings: Iterable[tuple[Any, Any]]) -> Iterator[Any]:
+        pool: Pool[Any] = Pool(
+            readings, self.asker.fetch, lambda _: None, self.settings.workers, self.client.close
+        )
+        return pool.run()
+
+    def _numbers(self) -> tuple[str, ...]:
+        """The numbers whose chats are to be listed, as the API writes them.
+
+        Raises `ConfigurationError` for one that the organisation does not have.
+        """
+        known = tuple(filter(None, listings.numbers_of(self.phone_numbers())))
+        asked = self.settings.phone_numbers
+        if asked is None:
+            return known
+        by_form = {normalize_phone(number): number for number in known}
+        unknown = [number for number in asked if normalize_phone(number) not in by_form]
+        if unknown and self._knows_all_numbers():
+            raise ConfigurationError(
+                f"phone number {_masked(unknown[:1])} is not one of the organisation's: it has "
+                f"{len(known)} ({_masked(known)}); check --phone-number"
+            )
+        return tuple(dict.fromkeys(by_form.get(normalize_phone(n), n) for n in asked))
+
+    def _knows_all_numbers(self) -> bool:
+        """Whether every number in the answer could be read."""
+        return None not in listings.numbers_of(self.phone_numbers())
+
+    def _note_failed_numbers(self, failed: Mapping[str, Exception], *, is_all: bool) -> None:
+        """Note the numbers whose chats could not be listed; if no other could be, raise."""
+        for error in failed.values():
+            if is_all:
+                raise (isinstance(error, LinqError) and error.__cause__) or error
+        numbers = listings.numbers_of(self.phone_numbers())
+        loaded = self.phone_numbers().root
+        columns = (loaded["phone_number"].to_pylist(), loaded["id"].to_pylist())
+        ids = dict(zip(*columns, strict=True))
+        for number, error in failed.items():
+            which = ""
+            if number in numbers:
+                which = f" {numbers.index(number) + 1} of {len(numbers)} (id {ids.get(number)})"
+            text = f"phone number{which}: {describe_error(error)}; its chats count as they were"
+            self.counts.numbers_failed.append(text)
+
+    def _without_forgotten(self, chats: Records) -> Records:
+        if not self.forgotten:
+            return chats
+        gone = self.forgotten.chats_of(privacy_of(self.settings).protect(chats))
+        return self.forgotten.without_chats(chats, gone)
+
+    def _advance_bound(self, date: str) -> None:
+        """Take the server's clock (a `Date` header), or this machine's where it tells none."""
+        try:
+            at_us = parse_http_date(date)
+        except (ValueError, TypeError):
+            at_us = self.now()
+        self._bound_us = max(at_us, self._bound_us or at_us)
+
+
+def choose_some(items: Sequence[T]) -> list[T]:
+    """Choose some at random: the first ones may be those that fail."""
+    return [items[i] for i in sample(range(len(items)), min(_OTHERS, len(items)))]
+
+
+def _masked(numbers: Sequence[str]) -> str:
+    """Phone numbers by their last digits."""
+    shown = [f"...{normalize_phone(number)[-4:]}" for number in numbers[:10]]
+    return ", ".join([*shown, *(["..."] if len(numbers) > 10 else [])])

@@ -1,0 +1,47 @@
+"""Refusing to load another organisation's messages into a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from random import sample
+
+from linq_source.errors import ConfigurationError
+from linq_source.extraction.listing import Listing
+from linq_source.planning.organisations import most_vanished, share_nothing
+
+
+def check_lines(listing: Listing, known: Collection[str]) -> None:
+    """Raise `ConfigurationError` where no phone number is among those the dataset was loaded from.
+
+    `known` are short digests of these; empty where nothing was loaded.
+    """
+    if not known or listing.settings.accept_organisation:
+        return
+    lines = listing.ask_for_lines()
+    if share_nothing(known, lines):
+        raise ConfigurationError(
+            f"none of the {len(lines)} phone numbers at {listing.settings.base_url} is "
+            f"among the {len(known)} that this dataset was loaded from: this is another "
+            "organisation. Load it into another dataset with another pipeline name, or, if it "
+            "is right, accept it once with --accept-organisation (accept_organisation=True)"
+        )
+
+
+def check_chats(listing: Listing, known: Iterable[int]) -> None:
+    """Raise `ConfigurationError` where most known chats are neither listed nor found by their ids.
+
+    Then the chats listed are certainly another organisation's.
+    """
+    chats = listing.chats()
+    if not chats.complete or listing.settings.accept_organisation:
+        return
+    shard = listing.settings.shard
+    own = [chat_id for chat_id in known if shard is None or chat_id in shard]
+    vanished = most_vanished(own, chats.counts.keys())
+    if vanished and not any(map(listing.has_chat, sample(vanished, 3))):
+        raise ConfigurationError(
+            f"{len(vanished)} of the {len(own)} chats in this dataset no longer exist at "
+            f"{listing.settings.base_url}: these seem to be another organisation's. Load them "
+            "into another dataset with another pipeline name, or, if they are right, accept "
+            "them once with --accept-organisation (accept_organisation=True)"
+        )
