@@ -82,7 +82,7 @@ def main() -> int:
     steps.watch(pages, "_parse", "JSON to Arrow, by pyarrow.json")
     steps.watch(walking, "decode_pages", "decode: the parser, types, children")
     steps.watch(changes, "digest_records", "digests of days")
-    steps.watch(chat_memory.Book, "enter", "what changed: digests, and cutting into days")
+    steps.watch(chat_memory.ChatMemory, "enter", "what changed: digests, and cutting into days")
     steps.watch(ParquetWriter, "write_table", "write Parquet")
     per_chat = max(1, arguments.messages // arguments.chats)
     with (

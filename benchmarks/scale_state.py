@@ -19,7 +19,7 @@ from typing import Any
 import dlt
 
 from linq_source.instants import DAY_US
-from linq_source.planning.cursors import Closed, Content, Cursor, day_segment, encode
+from linq_source.planning.cursors import Cursor, DayDigest, Reconciled, day_segment, encode
 
 NOW_US = 20_500 * DAY_US
 
@@ -27,12 +27,12 @@ NOW_US = 20_500 * DAY_US
 def cursor(rng: random.Random) -> str:
     """What is remembered of a chat with one day in its lookback."""
     newest_us = NOW_US - rng.randrange(1_500 * DAY_US)
-    days = {day_segment(newest_us): Content(rng.randrange(1, 30), f"{rng.getrandbits(64):016x}")}
+    days = {day_segment(newest_us): DayDigest(rng.randrange(1, 30), f"{rng.getrandbits(64):016x}")}
     older = rng.randrange(2_000)
     listed = older + sum(content.count for content in days.values())
-    edge_us = newest_us - 7 * DAY_US
-    edge_us -= edge_us % DAY_US
-    return encode(Cursor(newest_us, listed, Closed.RESTING, None, edge_us, older, 0, days))
+    start_us = newest_us - 7 * DAY_US
+    start_us -= start_us % DAY_US
+    return encode(Cursor(newest_us, listed, Reconciled.RESTING, None, start_us, older, 0, days))
 
 
 def main() -> None:

@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 
 from linq_source.instants import DAY_US, parse_iso
 from linq_source.planning.cursors import (
-    Closed,
-    Content,
     Cursor,
+    DayDigest,
+    Reconciled,
     Segment,
     age,
     day_segment,
     decode,
     encode,
-    is_settled,
+    is_unchanged,
     lookback_start,
     observe,
     usable,
@@ -34,7 +34,7 @@ INSTANTS = st.integers(-(10**15), 4 * 10**15)
 STARTS = INSTANTS | st.integers(-10_000, 40_000).map(lambda day: day * DAY_US)
 COUNTS = st.integers(0, 10**9)
 DIGESTS = st.text("ABCxyz019-_", min_size=12, max_size=12)
-CONTENTS = st.builds(Content, COUNTS, DIGESTS)
+CONTENTS = st.builds(DayDigest, COUNTS, DIGESTS)
 PARTS_OF_DAYS = st.tuples(INSTANTS, st.integers(1, DAY_US)).map(
     lambda pair: Segment(pair[0], pair[0] + pair[1])
 )
@@ -44,16 +44,16 @@ SEGMENTS = INSTANTS.map(day_segment) | PARTS_OF_DAYS
 CURSORS = st.builds(
     Cursor,
     newest_us=st.none() | INSTANTS,
-    listed=st.none() | COUNTS,
-    closed=st.sampled_from(Closed),
+    message_count=st.none() | COUNTS,
+    reconciled=st.sampled_from(Reconciled),
     begin_us=st.none() | STARTS,
-    edge_us=st.none() | STARTS,
-    older=COUNTS,
-    outside=st.integers(-(10**9), 10**9),
+    lookback_start_us=st.none() | STARTS,
+    count_before_lookback=COUNTS,
+    count_unlisted=st.integers(-(10**9), 10**9),
     days=st.dictionaries(SEGMENTS, CONTENTS, max_size=6),
-    believed=st.integers(-(10**9), 10**9),
-    seen=st.none() | st.integers(-(10**9), 10**9),
-    since_us=st.none() | INSTANTS,
+    known_difference=st.integers(-(10**9), 10**9),
+    new_difference=st.none() | st.integers(-(10**9), 10**9),
+    difference_since_us=st.none() | INSTANTS,
     ahead=st.none() | CONTENTS,
 )
 
@@ -70,8 +70,8 @@ def test_equal_cursors_have_equal_texts(cursor: Cursor) -> None:
 
 
 def test_the_text_of_a_cursor_is_short() -> None:
-    days = {day_segment(TODAY_US - n * DAY_US): Content(120, "A" * 12) for n in range(8)}
-    cursor = Cursor(NOW_US, 123_456, Closed.YES, None, TODAY_US - WEEK_US, 120_000, 12, days)
+    days = {day_segment(TODAY_US - n * DAY_US): DayDigest(120, "A" * 12) for n in range(8)}
+    cursor = Cursor(NOW_US, 123_456, Reconciled.YES, None, TODAY_US - WEEK_US, 120_000, 12, days)
     assert len(encode(cursor)) < 300
 
 
@@ -103,21 +103,25 @@ def test_any_other_text_is_refused(text: str) -> None:
 
 
 def test_accounted_is_everything_counted() -> None:
-    days = {day_segment(NOW_US): Content(3, "d"), Segment(5, 6): Content(4, "e")}
-    assert Cursor(older=10, outside=20, days=days).accounted == 37
+    days = {day_segment(NOW_US): DayDigest(3, "d"), Segment(5, 6): DayDigest(4, "e")}
+    assert Cursor(count_before_lookback=10, count_unlisted=20, days=days).count_accounted == 37
 
 
 def test_a_difference_is_believed_after_hours_and_not_after_any_number_of_readings() -> None:
     cursor = Cursor()
     for minutes in range(0, 360, 10):
         cursor = observe(cursor, 50, NOW_US + minutes * 60_000_000)
-        assert (cursor.believed, cursor.seen, cursor.since_us) == (0, 50, NOW_US)
+        assert (cursor.known_difference, cursor.new_difference, cursor.difference_since_us) == (
+            0,
+            50,
+            NOW_US,
+        )
     cursor = observe(cursor, 50, NOW_US + 360 * 60_000_000)
-    assert (cursor.believed, cursor.seen) == (50, None)
-    assert cursor.since_us == NOW_US + 360 * 60_000_000
+    assert (cursor.known_difference, cursor.new_difference) == (50, None)
+    assert cursor.difference_since_us == NOW_US + 360 * 60_000_000
     # What was believed by mistake is given up by the same rule.
     cursor = observe(cursor, 0, NOW_US + DAY_US)
-    assert (cursor.believed, cursor.seen) == (50, 0)
+    assert (cursor.known_difference, cursor.new_difference) == (50, 0)
     cursor = observe(cursor, 0, NOW_US + 2 * DAY_US)
     assert cursor == Cursor()
 
@@ -125,12 +129,20 @@ def test_a_difference_is_believed_after_hours_and_not_after_any_number_of_readin
 def test_a_difference_that_changes_or_a_clock_that_goes_back_begins_again() -> None:
     cursor = observe(Cursor(), 50, NOW_US)
     cursor = observe(cursor, 49, NOW_US + DAY_US)
-    assert (cursor.believed, cursor.seen, cursor.since_us) == (0, 49, NOW_US + DAY_US)
+    assert (cursor.known_difference, cursor.new_difference, cursor.difference_since_us) == (
+        0,
+        49,
+        NOW_US + DAY_US,
+    )
     cursor = observe(cursor, 0, NOW_US + DAY_US)
     assert cursor == Cursor()
     cursor = observe(observe(Cursor(), 7, NOW_US + 400 * DAY_US), 7, NOW_US)
-    assert (cursor.believed, cursor.seen, cursor.since_us) == (0, 7, NOW_US)
-    assert observe(cursor, 7, NOW_US + DAY_US).believed == 7
+    assert (cursor.known_difference, cursor.new_difference, cursor.difference_since_us) == (
+        0,
+        7,
+        NOW_US,
+    )
+    assert observe(cursor, 7, NOW_US + DAY_US).known_difference == 7
 
 
 def test_an_old_text_is_read_and_without_anything_to_add_still_written() -> None:
@@ -141,10 +153,10 @@ def test_an_old_text_is_read_and_without_anything_to_add_still_written() -> None
 @given(CURSORS, st.integers(0, 60 * DAY_US))
 def test_ageing_keeps_what_is_accounted_for(cursor: Cursor, lookback_us: int) -> None:
     aged = age(cursor, lookback_us)
-    assert aged.accounted == cursor.accounted
-    if aged.edge_us is not None and cursor.newest_us is not None:
-        assert all(segment.start_us >= aged.edge_us for segment in aged.days)
-        assert aged.edge_us >= lookback_start(cursor.newest_us, lookback_us)
+    assert aged.count_accounted == cursor.count_accounted
+    if aged.lookback_start_us is not None and cursor.newest_us is not None:
+        assert all(segment.start_us >= aged.lookback_start_us for segment in aged.days)
+        assert aged.lookback_start_us >= lookback_start(cursor.newest_us, lookback_us)
 
 
 @given(CURSORS, st.integers(0, 60 * DAY_US))
@@ -154,11 +166,11 @@ def test_ageing_twice_is_ageing_once(cursor: Cursor, lookback_us: int) -> None:
 
 
 def test_days_that_leave_the_lookback_are_counted_as_older() -> None:
-    days = {day_segment(TODAY_US - n * DAY_US): Content(2**n, f"{n}") for n in (0, 7, 8, 9)}
+    days = {day_segment(TODAY_US - n * DAY_US): DayDigest(2**n, f"{n}") for n in (0, 7, 8, 9)}
     aged = age(Cursor(newest_us=NOW_US, days=days), 7 * DAY_US)
-    assert aged.edge_us == TODAY_US - 7 * DAY_US
+    assert aged.lookback_start_us == TODAY_US - 7 * DAY_US
     assert sorted(content.count for content in aged.days.values()) == [1, 2**7]
-    assert aged.older == 2**8 + 2**9
+    assert aged.count_before_lookback == 2**8 + 2**9
 
 
 def test_a_chat_read_daily_for_years_stays_small() -> None:
@@ -166,10 +178,13 @@ def test_a_chat_read_daily_for_years_stays_small() -> None:
     largest = 0
     for number in range(4_000):
         newest_us = TODAY_US + number * DAY_US
-        days: Mapping[Segment, Content] = {**cursor.days, day_segment(newest_us): Content(1, "d")}
+        days: Mapping[Segment, DayDigest] = {
+            **cursor.days,
+            day_segment(newest_us): DayDigest(1, "d"),
+        }
         cursor = age(replace(cursor, newest_us=newest_us, days=days), WEEK_US)
         largest = max(largest, len(encode(cursor)))
-    assert cursor.accounted == 4_000
+    assert cursor.count_accounted == 4_000
     assert len(cursor.days) == 8
     assert largest < 300
 
@@ -180,8 +195,15 @@ def test_the_lookback_begins_at_a_midnight() -> None:
     assert lookback_start(TODAY_US, 1) == TODAY_US - DAY_US
 
 
-SETTLED = Cursor(newest_us=NOW_US - 8 * DAY_US, listed=5, closed=Closed.RESTING, older=5)
-OTHERWISE = replace(SETTLED, older=3, believed=2, since_us=NOW_US - DAY_US + 1)
+SETTLED = Cursor(
+    newest_us=NOW_US - 8 * DAY_US,
+    message_count=5,
+    reconciled=Reconciled.RESTING,
+    count_before_lookback=5,
+)
+OTHERWISE = replace(
+    SETTLED, count_before_lookback=3, known_difference=2, difference_since_us=NOW_US - DAY_US + 1
+)
 
 
 @pytest.mark.parametrize(
@@ -190,9 +212,9 @@ OTHERWISE = replace(SETTLED, older=3, believed=2, since_us=NOW_US - DAY_US + 1)
         (SETTLED, 5, None, True),
         (SETTLED, 6, None, False),
         (SETTLED, None, None, False),
-        (replace(SETTLED, listed=None), None, None, False),
-        (replace(SETTLED, closed=Closed.OPEN), 5, None, False),
-        (replace(SETTLED, closed=Closed.UNEXPLAINED), 5, None, False),
+        (replace(SETTLED, message_count=None), None, None, False),
+        (replace(SETTLED, reconciled=Reconciled.NO), 5, None, False),
+        (replace(SETTLED, reconciled=Reconciled.UNEXPLAINED), 5, None, False),
         (replace(SETTLED, newest_us=NOW_US - 7 * DAY_US), 5, None, False),
         (replace(SETTLED, newest_us=NOW_US - 7 * DAY_US - 1), 5, None, True),
         (replace(SETTLED, newest_us=None), 5, None, True),
@@ -201,19 +223,19 @@ OTHERWISE = replace(SETTLED, older=3, believed=2, since_us=NOW_US - DAY_US + 1)
         (replace(SETTLED, begin_us=TODAY_US), 5, None, False),
         (SETTLED, 5, TODAY_US, True),
         # An earlier version believed at once that the listing counts otherwise.
-        (replace(SETTLED, older=0), 5, None, False),
-        (replace(SETTLED, older=6), 5, None, False),
+        (replace(SETTLED, count_before_lookback=0), 5, None, False),
+        (replace(SETTLED, count_before_lookback=6), 5, None, False),
         (OTHERWISE, 5, None, True),
-        (replace(OTHERWISE, since_us=NOW_US - DAY_US), 5, None, False),
-        (replace(OTHERWISE, since_us=NOW_US + 1), 5, None, False),
-        (replace(OTHERWISE, seen=3), 5, None, False),
-        (replace(SETTLED, older=4, ahead=Content(1, "d")), 5, None, False),
+        (replace(OTHERWISE, difference_since_us=NOW_US - DAY_US), 5, None, False),
+        (replace(OTHERWISE, difference_since_us=NOW_US + 1), 5, None, False),
+        (replace(OTHERWISE, new_difference=3), 5, None, False),
+        (replace(SETTLED, count_before_lookback=4, ahead=DayDigest(1, "d")), 5, None, False),
     ],
 )
 def test_a_chat_is_left_alone_only_when_nothing_can_have_happened(
     cursor: Cursor, listed: int | None, begin_us: int | None, expected: bool
 ) -> None:
-    assert is_settled(cursor, listed, NOW_US, 7 * DAY_US, begin_us) is expected
+    assert is_unchanged(cursor, listed, NOW_US, 7 * DAY_US, begin_us) is expected
 
 
 def test_a_cursor_is_dropped_only_when_history_now_begins_earlier() -> None:

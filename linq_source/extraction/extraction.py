@@ -23,8 +23,8 @@ from linq_source.extraction.gathering import RowBuffer
 from linq_source.extraction.listing import Listing, choose_some
 from linq_source.instants import from_us
 from linq_source.planning.chats import read_chat
-from linq_source.planning.cursors import encode, is_settled, remembered
-from linq_source.planning.readings import ChatTask, LedgerWindow, Loaded, Reading
+from linq_source.planning.cursors import encode, is_unchanged, remembered
+from linq_source.planning.readings import ChatTask, LedgerWindow, Reading, WindowToLoad
 from linq_source.planning.windows import PageRequest, Window
 from linq_source.privacy.forgotten import NOTHING, Forgotten
 from linq_source.privacy.treatment import privacy_of
@@ -187,15 +187,15 @@ class Extraction:
                     cursors.setdefault(str(chat_id), "")
         return dict(self._todo)
 
-    def _is_settled(self, chat_id: int, listed: int | None, cursors: Any) -> bool:
+    def _is_settled(self, chat_id: int, message_count: int | None, cursors: Any) -> bool:
         text = cursors.get(str(chat_id))
         cursor = remembered(text)
         self.counts.cursors_unknown += bool(text) and cursor is None
         if cursor is None or self.settings.is_stateless:
             return False
         settings = self.settings
-        return is_settled(
-            cursor, listed, self.listing.bound_us, settings.lookback_us, settings.start_us
+        return is_unchanged(
+            cursor, message_count, self.listing.bound_us, settings.lookback_us, settings.start_us
         )
 
     def _readings(
@@ -210,7 +210,7 @@ class Extraction:
                 return
             task = ChatTask(
                 chat_id=chat_id,
-                listed=listed,
+                message_count=listed,
                 cursor=remembered(cursors.get(str(chat_id))),
                 bound_us=self.listing.bound_us,
                 begin_us=settings.start_us,
@@ -230,7 +230,7 @@ class Extraction:
 
     def _wants_more(self, event: Any) -> bool:
         """Whether new windows may be started; counts what an output brings."""
-        if isinstance(event, Loaded):
+        if isinstance(event, WindowToLoad):
             self._loaded_messages += event.messages
         limit = self.settings.max_messages
         return limit is None or self._loaded_messages < limit

@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from linq_source.extraction.counts import Counts
 from linq_source.planning.changes import Part, days_of
-from linq_source.planning.cursors import doubt, encode, remembered
-from linq_source.planning.readings import LedgerWindow, Loaded
+from linq_source.planning.cursors import encode, invalidate, remembered
+from linq_source.planning.readings import LedgerWindow, WindowToLoad
 from linq_source.planning.repeats import Owners
 from linq_source.privacy.forgotten import Forgotten
 from linq_source.rows import building
@@ -44,7 +44,7 @@ class RowBuffer:
         """Whether there is enough to hand on."""
         return self._rows >= FLUSH_ROWS or len(self.parts) >= FLUSH_PARTS
 
-    def collect(self, loaded: Loaded) -> None:
+    def collect(self, loaded: WindowToLoad) -> None:
         """Gather what of a window is to be loaded."""
         counts = self.counts
         counts.windows_read += 1
@@ -64,7 +64,7 @@ class RowBuffer:
             key = str(part.window.chat_id)
             known = remembered(cursors.get(key))
             if known is not None:
-                cursors[key] = encode(doubt(known, part.window, days_of(part.records)))
+                cursors[key] = encode(invalidate(known, part.window, days_of(part.records)))
         proved = self.cursors
         yield self._flush()
         for key, text in proved.items():
@@ -97,10 +97,12 @@ class RowBuffer:
             replace(row, messages=loaded.get(row.window, row.messages)) for row in self.ledger
         ]
 
-    def _leave_out_forgotten(self, loaded: Loaded) -> tuple[Sequence[Part], Sequence[LedgerWindow]]:
+    def _leave_out_forgotten(
+        self, loaded: WindowToLoad
+    ) -> tuple[Sequence[Part], Sequence[LedgerWindow]]:
         """What is loaded, without the rows of forgotten people.
 
-        Digests and counts were made with them, or the books would never close.
+        Digests and counts were made with them, or they would never agree with the API's.
         """
         if not self.forgotten.people:
             return loaded.parts, loaded.ledger

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from linq_source.decoding.records import Records
 from linq_source.instants import DAY_US, MIN_US, floor_day
-from linq_source.planning.cursors import Content, Segment
+from linq_source.planning.cursors import DayDigest, Segment
 from linq_source.planning.digests import digest_records
 from linq_source.planning.walking import WindowRead
 from linq_source.planning.windows import Window
@@ -26,7 +26,7 @@ class Part:
 
 def segments_of(
     read: WindowRead, from_us: int, span_end_us: int
-) -> dict[Segment, tuple[Content, Records]]:
+) -> dict[Segment, tuple[DayDigest, Records]]:
     """The segments of a window from `from_us` on that hold messages, each with its content.
 
     A segment is a UTC day, or the part of it that the window covers where a cut fell inside the
@@ -42,15 +42,15 @@ def segments_of(
         high_us = end_us
         if read.window.end_us < min(end_us, span_end_us):
             high_us = read.window.end_us
-        content = Content(records.received, digest_records(records, records.rejected))
+        content = DayDigest(records.received, digest_records(records, records.rejected))
         result[Segment(low_us, high_us)] = (content, records)
     return result
 
 
 def changed_parts(
     read: WindowRead,
-    known: Mapping[Segment, Content],
-    found: Mapping[Segment, tuple[Content, Records]],
+    known: Mapping[Segment, DayDigest],
+    found: Mapping[Segment, tuple[DayDigest, Records]],
 ) -> list[Part]:
     """The parts to load: segments that are new or differ, and those that are gone.
 
@@ -74,9 +74,9 @@ def changed_parts(
     ]
 
 
-def count_before(read: WindowRead, edge_us: int) -> int:
+def count_before(read: WindowRead, lookback_start_us: int) -> int:
     """How many of the window's messages lie before an instant."""
-    return _between(read.records, MIN_US, edge_us).received
+    return _between(read.records, MIN_US, lookback_start_us).received
 
 
 def days_of(records: Records) -> list[int]:

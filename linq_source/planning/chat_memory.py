@@ -14,20 +14,20 @@ from linq_source.planning.changes import (
     segments_of,
 )
 from linq_source.planning.cursors import (
-    DOUBTED,
-    Closed,
-    Content,
+    STALE,
     Cursor,
+    DayDigest,
+    Reconciled,
     Segment,
     age,
-    doubt,
+    invalidate,
     lookback_start,
     usable,
 )
 from linq_source.planning.digests import digest_records
 from linq_source.planning.readings import (
     ChatTask,
-    Loaded,
+    WindowToLoad,
     ledger_row,
     load_whole,
     prove_nothing,
@@ -44,14 +44,14 @@ class _Held:
     described by digests alone: the tables may hold more of it than the cursor knows.
     """
 
-    loaded: Loaded
+    loaded: WindowToLoad
     touched: frozenset[Segment] = frozenset()
     has_unknown: bool = False
     is_ahead: bool = False
 
 
 @dataclass
-class Book:
+class ChatMemory:
     """A chat's memory while it is read: entered window by window, in order of time.
 
     What a window brings is held until it is known whether it proves deletions. `is_unproven`
@@ -65,10 +65,10 @@ class Book:
     is_unproven: bool = field(init=False)
     contiguous: bool = True
     windows: int = 0
-    beyond: int = 0
+    count_after_end: int = 0
     received: int = 0
     is_ahead_read: bool = False
-    has_complained: bool = False
+    has_told_lag: bool = False
     _held: list[_Held] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -81,26 +81,26 @@ class Book:
         if newest_us is not None:
             lookback_us = self._lookback_start(newest_us)
             start_us = lookback_us if start_us is None else max(start_us, lookback_us)
-            if known.edge_us is not None and start_us < known.edge_us:
-                again = {Segment(start_us, known.edge_us): DOUBTED}
-                known = replace(known, edge_us=start_us, days=again | dict(known.days))
+            if known.lookback_start_us is not None and start_us < known.lookback_start_us:
+                again = {Segment(start_us, known.lookback_start_us): STALE}
+                known = replace(known, lookback_start_us=start_us, days=again | dict(known.days))
             # A clock that went back must not hide what was read before.
             end_us = max(end_us, newest_us + 1)
-        self.is_unproven = known.closed is Closed.UNCONFIRMED
+        self.is_unproven = known.reconciled is Reconciled.UNCONFIRMED
         self.cursor = replace(
             age(known, task.lookback_us, task.bound_us),
-            closed=Closed.UNCONFIRMED if self.is_unproven else Closed.OPEN,
-            listed=task.listed,
+            reconciled=Reconciled.UNCONFIRMED if self.is_unproven else Reconciled.NO,
+            message_count=task.message_count,
         )
         self.span = Window(task.chat_id, start_us, end_us)
 
     def enter(self, read: WindowRead) -> None:
         """Take in a window of the span, and hold what of it is to be loaded."""
         self.windows += 1
-        self.beyond = read.beyond
+        self.count_after_end = read.count_after_end
         if not read.verified or not self.contiguous:
             self.contiguous = False
-            self.cursor = doubt(self.cursor, read.window, days_of(read.records))
+            self.cursor = invalidate(self.cursor, read.window, days_of(read.records))
             self._held.append(_Held(load_whole(read, self.cursor)))
             return
         self.received += read.messages
@@ -110,22 +110,24 @@ class Book:
         kept = {s: c for s, c in self.cursor.days.items() if s not in known}
         prior_us = None if self.prior is None else self.prior.newest_us
         if not fresh and self._is_first and prior_us is not None:
-            # Beyond what was read, an empty stretch is to be proved empty as well.
+            # After what was read, an empty stretch is to be proved empty as well.
             behind_us = max(floor_day(prior_us) + DAY_US, _start_of(window))
             if behind_us < window.end_us:
-                known.setdefault(Segment(behind_us, window.end_us), DOUBTED)
+                known.setdefault(Segment(behind_us, window.end_us), STALE)
         if window.end_us < self.span.end_us:
             kept |= {
-                Segment(window.end_us, s.end_us): DOUBTED for s in known if s.end_us > window.end_us
+                Segment(window.end_us, s.end_us): STALE for s in known if s.end_us > window.end_us
             }
         newest = [at for at in (self.cursor.newest_us, newest_of(read)) if at is not None]
         newest_us = max(newest) if newest else None
-        edge_us = window.end_us if newest_us is None else self._lookback_start(newest_us)
-        found = segments_of(read, edge_us if fresh else _start_of(window), self.span.end_us)
+        start_us = window.end_us if newest_us is None else self._lookback_start(newest_us)
+        found = segments_of(read, start_us if fresh else _start_of(window), self.span.end_us)
         new = {segment: content for segment, (content, _) in found.items()}
-        older = self.cursor.older
-        older += count_before(read, edge_us) if fresh else -self._counted_before(new)
-        cursor = replace(self.cursor, newest_us=newest_us, older=older, days=kept | new)
+        count = self.cursor.count_before_lookback
+        count += count_before(read, start_us) if fresh else -self._counted_before(new)
+        cursor = replace(
+            self.cursor, newest_us=newest_us, count_before_lookback=count, days=kept | new
+        )
         self.cursor = age(cursor, self.task.lookback_us, self.task.bound_us)
         touched = {s for s, content in new.items() if known.get(s) != content}
         touched |= known.keys() - new.keys()
@@ -139,21 +141,21 @@ class Book:
             for index, part in enumerate(parts)
         )
         unchanged = sum(known.get(s) == content for s, (content, _) in found.items())
-        loaded = Loaded(tuple(parts), ledger, self.cursor, True, unchanged)
+        loaded = WindowToLoad(tuple(parts), ledger, self.cursor, True, unchanged)
         self._held.append(_Held(loaded, frozenset(touched)))
 
-    def enter_ahead(self, read: WindowRead, lag: str | None) -> Loaded | None:
+    def enter_ahead(self, read: WindowRead, lag: str | None) -> WindowToLoad | None:
         """Take in a window at or after the bound; the last one is held, another one given out."""
-        so_far = self.cursor.count_ahead if self.is_ahead_read else 0
+        so_far = self.cursor.count_after_bound if self.is_ahead_read else 0
         digest = ""
         is_last = read.window.end_us >= END_US
         if is_last and not self.is_ahead_read:
             digest = digest_records(read.records, read.records.rejected)
-        known, found = self.cursor.ahead, Content(so_far + read.messages, digest)
+        known, found = self.cursor.ahead, DayDigest(so_far + read.messages, digest)
         self.is_ahead_read = True
         if not read.verified:
             self.contiguous = False
-            found = Content(found.count, "")
+            found = DayDigest(found.count, "")
         self.cursor = replace(self.cursor, ahead=found if found.count else None)
         if read.verified and digest and known == self.cursor.ahead:
             return None
@@ -163,7 +165,7 @@ class Book:
             return None
         return loaded if lag is None else self._without_proof(_Held(loaded, is_ahead=True), lag)
 
-    def hold_older(self, loaded: Loaded) -> None:
+    def hold_before_lookback(self, loaded: WindowToLoad) -> None:
         """Hold what was read before the span; it is given out before all else."""
         self._held.insert(0, _Held(loaded, has_unknown=True))
 
@@ -172,17 +174,17 @@ class Book:
         """Whether something is held of which the tables may have more than the cursor knows."""
         return not self.task.is_new and any(held.has_unknown for held in self._held)
 
-    def give_out(self, lag: str | None) -> list[Loaded]:
+    def give_out(self, lag: str | None) -> list[WindowToLoad]:
         """What was held. A list that lags behind its counter proves no deletion."""
         held, self._held = self._held, []
         if lag is None:
             return [part.loaded for part in held]
         return [self._without_proof(part, lag) for part in held]
 
-    def _without_proof(self, held: _Held, lag: str) -> Loaded:
+    def _without_proof(self, held: _Held, lag: str) -> WindowToLoad:
         if not held.loaded.ledger:
             return held.loaded
-        self.has_complained = True
+        self.has_told_lag = True
         loaded = prove_nothing(held.loaded, lag)
         if self.task.is_new:
             return loaded
@@ -193,13 +195,16 @@ class Book:
         return replace(loaded, cursor=_unproven(loaded.cursor, held))
 
     def _lookback_start(self, newest_us: int) -> int:
-        """Where the lookback starts; a clock that went back does not move it beyond the bound."""
+        """Where the lookback starts; a clock that went back does not move it past the bound."""
         return lookback_start(min(newest_us, self.task.bound_us), self.task.lookback_us)
 
     @property
     def _is_first(self) -> bool:
         """Whether it was never proved what the chat has, since its reading began."""
-        return self.prior is None or self.prior.closed in (Closed.OPEN, Closed.UNCONFIRMED)
+        return self.prior is None or self.prior.reconciled in (
+            Reconciled.NO,
+            Reconciled.UNCONFIRMED,
+        )
 
     def _is_fresh(self, window: Window) -> bool:
         """Whether nothing of a window can have been read before: it is loaded whole."""
@@ -207,12 +212,16 @@ class Book:
             return True
         return window.start_us is not None and self.prior.newest_us < window.start_us
 
-    def _counted_before(self, new: Mapping[Segment, Content]) -> int:
-        """What a larger lookback than before reads again, already counted among the older."""
-        edge_us = self.prior.edge_us if self.prior is not None else None
-        if edge_us is None:
+    def _counted_before(self, new: Mapping[Segment, DayDigest]) -> int:
+        """What a larger lookback than before reads again, already counted as before it."""
+        lookback_start_us = self.prior.lookback_start_us if self.prior is not None else None
+        if lookback_start_us is None:
             return 0
-        return sum(content.count for segment, content in new.items() if segment.start_us < edge_us)
+        return sum(
+            content.count
+            for segment, content in new.items()
+            if segment.start_us < lookback_start_us
+        )
 
     def _lies_in(self, instant_us: int, window: Window) -> bool:
         return instant_us in window or (
@@ -223,14 +232,14 @@ class Book:
 def _unproven(cursor: Cursor, held: _Held) -> Cursor:
     """The cursor, with all that was held to be loaded again once it proves something."""
     if held.has_unknown:
-        cursor = replace(cursor, closed=Closed.UNCONFIRMED)
+        cursor = replace(cursor, reconciled=Reconciled.UNCONFIRMED)
     if held.is_ahead:
-        return replace(cursor, ahead=Content(cursor.count_ahead, ""))
-    edge_us = cursor.edge_us if cursor.edge_us is not None else MIN_US
+        return replace(cursor, ahead=DayDigest(cursor.count_after_bound, ""))
+    lookback_start_us = cursor.lookback_start_us if cursor.lookback_start_us is not None else MIN_US
     again = {
-        segment: replace(cursor.days.get(segment, DOUBTED), digest="")
+        segment: replace(cursor.days.get(segment, STALE), digest="")
         for segment in held.touched
-        if segment.start_us >= edge_us
+        if segment.start_us >= lookback_start_us
     }
     return replace(cursor, days={**cursor.days, **again})
 

@@ -1,8 +1,8 @@
 """What is remembered of a chat from run to run, and its compact text form.
 
-Fifty thousand chats must fit into dlt's state, so a cursor is one short string:
-`newest|listed|closed|begin|edge|older|outside|days`, and where there is more to say a ninth part,
-`believed,seen,since,ahead`.
+Fifty thousand chats must fit into dlt's state, so a cursor is one short string of the fields of
+`Cursor` up to `days`, with `|` between them, and where there is more to say a ninth part of the
+others, with commas between them.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from linq_source.planning.windows import Window
 
 # A list may lag behind its counter: replicas catch up in seconds, an index that is built again in
 # hours. A difference that stood this long is the API's way of counting.
-BELIEVED_AFTER_US = 6 * 3_600 * SECOND_US
+ACCEPTED_AFTER_US = 6 * 3_600 * SECOND_US
 # It may have been a longer lag all the same, and within a day the API may forget what was hidden.
 LOOK_AGAIN_US = DAY_US
 
 
-class Closed(IntEnum):
-    """Whether the counts close the books on a chat.
+class Reconciled(IntEnum):
+    """Whether the counts account for all messages of a chat.
 
-    `OPEN`: something is not accounted for. `YES`: every message before the bound is, and the
+    `NO`: something is not accounted for. `YES`: every message before the bound is, and the
     listing's `message_count` is explained. `UNEXPLAINED`: every message the list gives is, but
     the listing counts otherwise, so ask again. `UNCONFIRMED`: what lies before the lookback must
     be read again, whatever the counts say, once list and listing agree.
@@ -32,16 +32,16 @@ class Closed(IntEnum):
     nothing inside it can have been missed.
     """
 
-    OPEN = 0
+    NO = 0
     YES = 1
     UNEXPLAINED = 2
     UNCONFIRMED = 3
     RESTING = 4
 
     @property
-    def is_closed(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether everything, the listing included, was accounted for."""
-        return self in (Closed.YES, Closed.RESTING)
+        return self in (Reconciled.YES, Reconciled.RESTING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class DayDigest:
     """What a segment held when it was last read: messages, and their digest."""
 
     count: int
@@ -61,101 +61,110 @@ class Content:
 
 
 # A segment whose rows in the tables may differ from any digest: loaded again when next read.
-DOUBTED = Content(0, "")
+STALE = DayDigest(0, "")
 
 
 @dataclass(frozen=True)
 class Cursor:
     """One chat's memory.
 
-    `newest_us` is the greatest `sent_at` read in verified windows; `listed` the `message_count`
-    of the listing then; `begin_us` where its history begins (none: at its first message).
-    `older` counts the messages read before `edge_us`, where the lookback started; `days` are the
-    segments from there on that have messages. `outside` is how many messages the API counts
-    beyond those: before `begin_us`, or never shown by its lists. `ahead` is what the chat has at
-    or after the bound, sent by clocks ahead of the server's; none: nothing.
+    `newest_us` is the greatest `sent_at` read in verified windows; `message_count` that of the
+    listing then; `begin_us` where its history begins (None: at its first message).
+    `count_before_lookback` counts the messages read before `lookback_start_us`; `days` are the
+    segments from there on that have messages. `count_unlisted` is how many messages the API counts
+    besides those: before `begin_us`, or never shown by its lists. `ahead` is what the chat has at
+    or after the bound, sent by clocks ahead of the server's.
 
-    `believed` is by how much the listing counts more than the list gives, as the API's way of
-    counting. `seen` is another difference, seen in every reading since `since_us`; without one,
-    `since_us` is when the believed difference was last looked at.
+    `known_difference` is by how much the listing counts more than the list gives, as the API's way
+    of counting. `new_difference` is another one, the same in every reading since
+    `difference_since_us`; without one, that is when the known difference was last looked at.
     """
 
     newest_us: int | None = None
-    listed: int | None = None
-    closed: Closed = Closed.OPEN
+    message_count: int | None = None
+    reconciled: Reconciled = Reconciled.NO
     begin_us: int | None = None
-    edge_us: int | None = None
-    older: int = 0
-    outside: int = 0
-    days: Mapping[Segment, Content] = field(default_factory=dict)
-    believed: int = 0
-    seen: int | None = None
-    since_us: int | None = None
-    ahead: Content | None = None
+    lookback_start_us: int | None = None
+    count_before_lookback: int = 0
+    count_unlisted: int = 0
+    days: Mapping[Segment, DayDigest] = field(default_factory=dict)
+    known_difference: int = 0
+    new_difference: int | None = None
+    difference_since_us: int | None = None
+    ahead: DayDigest | None = None
 
     @property
-    def in_days(self) -> int:
+    def count_in_lookback(self) -> int:
         """How many messages the days inside the lookback have."""
-        return sum(content.count for content in self.days.values())
+        return sum(digest.count for digest in self.days.values())
 
     @property
-    def count_ahead(self) -> int:
+    def count_after_bound(self) -> int:
         """How many messages lie at or after the bound."""
         return 0 if self.ahead is None else self.ahead.count
 
     @property
     def count_before_bound(self) -> int:
         """How many of the API's messages before the bound are accounted for."""
-        return self.outside + self.older + self.in_days
+        return self.count_unlisted + self.count_before_lookback + self.count_in_lookback
 
     @property
-    def accounted(self) -> int:
+    def count_accounted(self) -> int:
         """How many of the API's messages are accounted for."""
-        return self.count_before_bound + self.count_ahead
+        return self.count_before_bound + self.count_after_bound
 
 
-def is_settled(
-    cursor: Cursor, listed: int | None, bound_us: int, lookback_us: int, begin_us: int | None
+def is_unchanged(
+    cursor: Cursor, message_count: int | None, bound_us: int, lookback_us: int, begin_us: int | None
 ) -> bool:
     """Whether a chat needs no request at all.
 
-    It closed, its `message_count` is the same as then and explained, and its newest message is
-    older than the lookback and was so when the chat was last read.
+    It was reconciled, its `message_count` is the same as then and explained, and its newest message
+    is older than the lookback and was so when the chat was last read.
     """
     return (
-        cursor.closed is Closed.RESTING
-        and listed is not None
-        and cursor.listed == listed
-        and is_explained(cursor, listed, bound_us)
+        cursor.reconciled is Reconciled.RESTING
+        and message_count is not None
+        and cursor.message_count == message_count
+        and is_explained(cursor, message_count, bound_us)
         and cursor.ahead is None
         and not _begins_earlier(begin_us, cursor.begin_us)
         and (cursor.newest_us is None or cursor.newest_us < bound_us - lookback_us)
     )
 
 
-def is_explained(cursor: Cursor, listed: int | None, bound_us: int) -> bool:
+def is_explained(cursor: Cursor, message_count: int | None, bound_us: int) -> bool:
     """Whether the listing counts what is accounted for, in the API's known way of counting."""
-    if listed is None or cursor.seen is not None or listed - cursor.accounted != cursor.believed:
+    if (
+        message_count is None
+        or cursor.new_difference is not None
+        or message_count - cursor.count_accounted != cursor.known_difference
+    ):
         return False
-    if cursor.believed == 0:
+    if cursor.known_difference == 0:
         return True
-    return cursor.since_us is not None and 0 <= bound_us - cursor.since_us < LOOK_AGAIN_US
+    return (
+        cursor.difference_since_us is not None
+        and 0 <= bound_us - cursor.difference_since_us < LOOK_AGAIN_US
+    )
 
 
 def observe(cursor: Cursor, difference: int, bound_us: int) -> Cursor:
     """The cursor after the listing was seen to count so many more than the list gives.
 
-    The difference is believed once it was the same in readings hours apart, and in all between.
+    The difference is accepted once it was the same in readings hours apart, and in all between.
     """
     looked_us = bound_us if difference else None
-    if difference == cursor.believed:
-        return replace(cursor, seen=None, since_us=looked_us)
-    since_us = cursor.since_us if cursor.seen == difference else None
+    if difference == cursor.known_difference:
+        return replace(cursor, new_difference=None, difference_since_us=looked_us)
+    since_us = cursor.difference_since_us if cursor.new_difference == difference else None
     if since_us is None or since_us > bound_us:
-        return replace(cursor, seen=difference, since_us=bound_us)
-    if bound_us - since_us < BELIEVED_AFTER_US:
+        return replace(cursor, new_difference=difference, difference_since_us=bound_us)
+    if bound_us - since_us < ACCEPTED_AFTER_US:
         return cursor
-    return replace(cursor, believed=difference, seen=None, since_us=looked_us)
+    return replace(
+        cursor, known_difference=difference, new_difference=None, difference_since_us=looked_us
+    )
 
 
 def _begins_earlier(begin_us: int | None, known_us: int | None) -> bool:
@@ -163,7 +172,7 @@ def _begins_earlier(begin_us: int | None, known_us: int | None) -> bool:
 
 
 def usable(cursor: Cursor | None, begin_us: int | None) -> Cursor | None:
-    """The cursor to go on from; none where history now begins earlier than it was read."""
+    """The cursor to go on from; None where history now begins earlier than it was read."""
     if cursor is None or _begins_earlier(begin_us, cursor.begin_us):
         return None
     return cursor
@@ -175,25 +184,25 @@ def lookback_start(newest_us: int, lookback_us: int) -> int:
 
 
 def age(cursor: Cursor, lookback_us: int, bound_us: int = END_US) -> Cursor:
-    """Count the days that have left the lookback among the older.
+    """Count the days that have left the lookback as before it.
 
-    A newest message beyond the bound (a clock went back) does not move the lookback there.
+    A newest message after the bound (a clock went back) does not move the lookback there.
     """
     if cursor.newest_us is None:
         return cursor
-    edge_us = lookback_start(min(cursor.newest_us, bound_us), lookback_us)
-    if cursor.edge_us is not None:
-        edge_us = max(edge_us, cursor.edge_us)
-    left = [segment for segment in cursor.days if segment.start_us < edge_us]
+    start_us = lookback_start(min(cursor.newest_us, bound_us), lookback_us)
+    if cursor.lookback_start_us is not None:
+        start_us = max(start_us, cursor.lookback_start_us)
+    left = sum(digest.count for day, digest in cursor.days.items() if day.start_us < start_us)
     return replace(
         cursor,
-        edge_us=edge_us,
-        older=cursor.older + sum(cursor.days[segment].count for segment in left),
-        days={s: content for s, content in cursor.days.items() if s.start_us >= edge_us},
+        lookback_start_us=start_us,
+        count_before_lookback=cursor.count_before_lookback + left,
+        days={day: digest for day, digest in cursor.days.items() if day.start_us >= start_us},
     )
 
 
-def doubt(cursor: Cursor, window: Window, days: Iterable[int]) -> Cursor:
+def invalidate(cursor: Cursor, window: Window, days: Iterable[int]) -> Cursor:
     """The cursor after rows of a window were loaded that it does not account for.
 
     `days` are the midnights of the days that had messages. They and the segments known inside
@@ -201,39 +210,44 @@ def doubt(cursor: Cursor, window: Window, days: Iterable[int]) -> Cursor:
     """
     if cursor.newest_us is None:
         return cursor
-    edge_us = cursor.edge_us if cursor.edge_us is not None else MIN_US
-    doubted = dict(cursor.days)
+    from_us = cursor.lookback_start_us if cursor.lookback_start_us is not None else MIN_US
+    result = dict(cursor.days)
     for start_us in days:
         segment = day_segment(start_us)
-        known = any(s.start_us < segment.end_us and segment.start_us < s.end_us for s in doubted)
-        if not known and start_us >= edge_us:
-            doubted[segment] = DOUBTED
-    for segment, content in doubted.items():
+        known = any(s.start_us < segment.end_us and segment.start_us < s.end_us for s in result)
+        if not known and start_us >= from_us:
+            result[segment] = STALE
+    for segment, digest in result.items():
         if segment.start_us < window.end_us and (
             window.start_us is None or segment.end_us > window.start_us
         ):
-            doubted[segment] = replace(content, digest="")
-    return replace(cursor, days=doubted)
+            result[segment] = replace(digest, digest="")
+    return replace(cursor, days=result)
 
 
 def encode(cursor: Cursor) -> str:
     """The text kept in the state; days are written by number, parts of a day by their ends."""
     days = ",".join(
-        f"{_segment_text(segment)}:{content.count}:{content.digest}"
-        for segment, content in sorted(cursor.days.items(), key=lambda item: item[0].start_us)
+        f"{_segment_text(segment)}:{digest.count}:{digest.digest}"
+        for segment, digest in sorted(cursor.days.items(), key=lambda item: item[0].start_us)
     )
     parts = [
         _optional(cursor.newest_us),
-        _optional(cursor.listed),
-        str(int(cursor.closed)),
+        _optional(cursor.message_count),
+        str(int(cursor.reconciled)),
         _optional(cursor.begin_us),
-        _optional(cursor.edge_us),
-        str(cursor.older),
-        str(cursor.outside),
+        _optional(cursor.lookback_start_us),
+        str(cursor.count_before_lookback),
+        str(cursor.count_unlisted),
         days,
     ]
     ahead = "" if cursor.ahead is None else f"{cursor.ahead.count}:{cursor.ahead.digest}"
-    more = [str(cursor.believed), _optional(cursor.seen), _optional(cursor.since_us), ahead]
+    more = [
+        str(cursor.known_difference),
+        _optional(cursor.new_difference),
+        _optional(cursor.difference_since_us),
+        ahead,
+    ]
     if more != ["0", "", "", ""]:
         parts.append(",".join(more))
     return "|".join(parts)
@@ -241,40 +255,43 @@ def encode(cursor: Cursor) -> str:
 
 def decode(text: str) -> Cursor:
     """The cursor of a text made by `encode`. Raises `ValueError` for anything else."""
-    newest, listed, closed, begin, edge, older, outside, days, *rest = text.split("|")
-    believed, seen, since, ahead = _more(*rest) if rest else (0, None, None, None)
+    newest, listed, reconciled, begin, start, before_lookback, unlisted, days, *rest = text.split(
+        "|"
+    )
     segments = {}
     for part in filter(None, days.split(",")):
         name, count, digest = part.split(":")
-        segments[_segment(name)] = Content(int(count), digest)
-    return Cursor(
+        segments[_segment(name)] = DayDigest(int(count), digest)
+    cursor = Cursor(
         newest_us=_number(newest),
-        listed=_number(listed),
-        closed=Closed(int(closed)),
+        message_count=_number(listed),
+        reconciled=Reconciled(int(reconciled)),
         begin_us=_number(begin),
-        edge_us=_number(edge),
-        older=int(older),
-        outside=int(outside),
+        lookback_start_us=_number(start),
+        count_before_lookback=int(before_lookback),
+        count_unlisted=int(unlisted),
         days=segments,
-        believed=believed,
-        seen=seen,
-        since_us=since,
-        ahead=ahead,
+    )
+    return _with_more(cursor, *rest) if rest else cursor
+
+
+def _with_more(cursor: Cursor, text: str, *surplus: str) -> Cursor:
+    """The cursor with the ninth part of its text."""
+    if surplus:
+        raise ValueError("more parts than a cursor has")
+    known, new, since, ahead = text.split(",")
+    count, _, digest = ahead.partition(":")
+    return replace(
+        cursor,
+        known_difference=int(known),
+        new_difference=_number(new),
+        difference_since_us=_number(since),
+        ahead=DayDigest(int(count), digest) if ahead else None,
     )
 
 
-def _more(text: str, *surplus: str) -> tuple[int, int | None, int | None, Content | None]:
-    """The ninth part of a text."""
-    if surplus:
-        raise ValueError("more parts than a cursor has")
-    believed, seen, since, ahead = text.split(",")
-    count, _, digest = ahead.partition(":")
-    content = Content(int(count), digest) if ahead else None
-    return int(believed), _number(seen), _number(since), content
-
-
 def remembered(text: str | None) -> Cursor | None:
-    """The cursor of a state's text; none where there is none, or another version wrote it."""
+    """The cursor of a state's text; None without a text, or where another version wrote it."""
     try:
         return decode(text) if text else None
     except ValueError:

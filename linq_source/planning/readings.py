@@ -17,14 +17,14 @@ from linq_source.privacy.treatment import PLAIN, Privacy
 class ChatTask:
     """What to read of a chat.
 
-    `listed` is its `message_count` (none: unknown). With `end_us` the interval from `begin_us`
+    `message_count` is the listing's (None: unknown). With `end_us` the interval from `begin_us`
     to it is read as it is and nothing remembered; else `begin_us` is where history begins and
     `bound_us` the run's upper end. `in_one_go` lets no wish to stop end it early. `is_new` says
     that the tables hold nothing of the chat.
     """
 
     chat_id: int
-    listed: int | None
+    message_count: int | None
     cursor: Cursor | None
     bound_us: int
     begin_us: int | None = None
@@ -59,10 +59,10 @@ class LedgerWindow:
 
 
 @dataclass(frozen=True)
-class Loaded:
+class WindowToLoad:
     """One window was read: what of it is to be loaded, and what is known after it.
 
-    `parts` and `ledger` go together. `cursor` is the chat's memory once they are loaded; none
+    `parts` and `ledger` go together. `cursor` is the chat's memory once they are loaded; None
     when the reading keeps none. `unchanged` counts segments that were read and left alone.
     """
 
@@ -78,18 +78,18 @@ class Loaded:
         return sum(len(part.records) for part in self.parts)
 
 
-Event: TypeAlias = Ask | Loaded
+Event: TypeAlias = Ask | WindowToLoad
 Reply: TypeAlias = list[Page] | bool | None
 T = TypeVar("T")
 Reading: TypeAlias = Generator[Event, Reply, T]
 
 
 def read(
-    span: Window, task: ChatTask, accept: Callable[[WindowRead], Reading[Loaded | None]]
+    span: Window, task: ChatTask, accept: Callable[[WindowRead], Reading[WindowToLoad | None]]
 ) -> Reading[bool]:
     """Read a span, giving every window to `accept`. Tells whether it was read to its end.
 
-    What `accept` returns is given out; none: the window waits until more is known.
+    What `accept` returns is given out; None: the window waits until more is known.
     """
     if span.start_us is not None and span.start_us >= span.end_us:
         return True
@@ -120,13 +120,13 @@ def pages_of(reply: Reply) -> list[Page]:
     return reply
 
 
-def load_whole(read: WindowRead, cursor: Cursor | None) -> Loaded:
+def load_whole(read: WindowRead, cursor: Cursor | None) -> WindowToLoad:
     """Load a whole window."""
     part = Part(read.window, read.records)
-    return Loaded((part,), (ledger_row(read, part, read.total_count),), cursor, read.verified)
+    return WindowToLoad((part,), (ledger_row(read, part, read.total_count),), cursor, read.verified)
 
 
-def prove_nothing(loaded: Loaded, reason: str) -> Loaded:
+def prove_nothing(loaded: WindowToLoad, reason: str) -> WindowToLoad:
     """The same rows to load, but as no proof of what is not among them."""
     ledger = tuple(replace(row, verified=False, error=reason) for row in loaded.ledger)
     return replace(loaded, ledger=ledger, verified=False)

@@ -1,4 +1,4 @@
-"""Closing the books on a chat: every message is accounted for, or searched for.
+"""Reconciling a chat with the API's counts: every message is accounted for, or searched for.
 
 The listing's `message_count` usually says so already. Where it differs, one small request gives
 the list's own count; where that differs too, the chat is read again from its beginning: a count
@@ -15,14 +15,14 @@ from dataclasses import dataclass, field, replace
 from linq_source.decoding.records import MESSAGE, empty_records
 from linq_source.instants import END_US
 from linq_source.planning.changes import Part
-from linq_source.planning.chat_memory import Book
-from linq_source.planning.cursors import Closed, Cursor, is_explained, observe
+from linq_source.planning.chat_memory import ChatMemory
+from linq_source.planning.cursors import Cursor, Reconciled, is_explained, observe
 from linq_source.planning.listings import CountRequest, decode_count
 from linq_source.planning.readings import (
     ChatTask,
     LedgerWindow,
-    Loaded,
     Reading,
+    WindowToLoad,
     load_whole,
     pages_of,
     prove_nothing,
@@ -36,18 +36,18 @@ from linq_source.planning.windows import Ask, PageRequest, Window
 class Counter:
     """What the listing counts of a chat, against what the chat's list gives.
 
-    `believed` is by how much it counts more as its way of counting.
+    `known_difference` is by how much it counts more as its way of counting.
     """
 
     task: ChatTask
-    listed: int | None = field(init=False)
-    believed: int = field(init=False)
+    message_count: int | None = field(init=False)
+    known_difference: int = field(init=False)
     everything: int | None = None
     is_asked_again: bool = False
 
     def __post_init__(self) -> None:
-        self.listed = self.task.listed
-        self.believed = 0 if self.task.cursor is None else self.task.cursor.believed
+        self.message_count = self.task.message_count
+        self.known_difference = 0 if self.task.cursor is None else self.task.cursor.known_difference
 
     def find_lag(self, given: int) -> Reading[str | None]:
         """How the list lags behind the listing, if it does; it gives `given` messages or more."""
@@ -60,12 +60,12 @@ class Counter:
 
     def exceeds(self, given: int) -> bool:
         """Whether more is counted than a list with so many messages explains."""
-        return self.listed is not None and self.listed - given > self.believed
+        return self.message_count is not None and self.message_count - given > self.known_difference
 
     def describe(self, given: int) -> str:
         """What the ledger says of windows that prove nothing for it."""
         return (
-            f"the listing counts {self.listed} messages, the list gives {given}: "
+            f"the listing counts {self.message_count} messages, the list gives {given}: "
             "nothing is taken for deleted until they agree"
         )
 
@@ -77,199 +77,213 @@ class Counter:
 
     def ask_again(self) -> Reading[None]:
         """Ask the chat itself for its count: messages may have gone since the chats were listed."""
-        if self.is_asked_again or self.listed is None:
+        if self.is_asked_again or self.message_count is None:
             return
         self.is_asked_again = True
         (page,) = pages_of((yield Ask((CountRequest(self.task.chat_id),))))
         now = decode_count(page.body)
         # What was sent since does not make the list look shorter than it is.
-        self.listed = self.listed if now is None else min(self.listed, now)
+        self.message_count = self.message_count if now is None else min(self.message_count, now)
 
 
-def count(task: ChatTask, before_us: int, beyond: int) -> Reading[int]:
-    """Messages before an instant by the smallest possible request, less those known `beyond`."""
+def count(task: ChatTask, before_us: int, count_after_end: int) -> Reading[int]:
+    """Messages before an instant by the smallest possible request, less those after it."""
     window = Window(task.chat_id, None, before_us)
     (page,) = pages_of((yield Ask((PageRequest(window, 1, 1),))))
-    return page.envelope.total_count - beyond
+    return page.envelope.total_count - count_after_end
 
 
-def read_books(book: Book) -> Reading[bool]:
-    """Read a chat from its cursor to the bound, and close its books. Tells whether it got there."""
-    counter = Counter(book.task)
+def reconcile(memory: ChatMemory) -> Reading[bool]:
+    """Read a chat from its cursor to the bound, and reconcile it. Tells whether it got there."""
+    counter = Counter(memory.task)
 
-    def accept(window: WindowRead) -> Reading[Loaded | None]:
-        book.enter(window)
-        if window.window.end_us >= book.span.end_us:
+    def accept(window: WindowRead) -> Reading[WindowToLoad | None]:
+        memory.enter(window)
+        if window.window.end_us >= memory.span.end_us:
             return None
-        (loaded,) = book.give_out((yield from counter.find_lag(0)))
+        (loaded,) = memory.give_out((yield from counter.find_lag(0)))
         return loaded
 
-    if not (yield from read(book.span, book.task, accept)):
+    if not (yield from read(memory.span, memory.task, accept)):
         return False
-    lag = yield from _close(book, counter)
-    for loaded in book.give_out(lag):  # noqa: UP028 - a list takes no replies
+    lag = yield from _compare_counts(memory, counter)
+    for loaded in memory.give_out(lag):  # noqa: UP028 - a list takes no replies
         yield loaded
-    if lag is not None and not book.has_complained:
-        yield _complaint(book, lag)
+    if lag is not None and not memory.has_told_lag:
+        yield _row_of_lag(memory, lag)
     return True
 
 
-def _close(book: Book, counter: Counter) -> Reading[str | None]:
+def _compare_counts(memory: ChatMemory, counter: Counter) -> Reading[str | None]:
     """Compare the counts, and act on a difference; gives why the reading proves nothing."""
-    if book.contiguous and book.cursor.ahead is not None:
-        yield from _read_ahead(book, counter)
-    if not book.contiguous:
+    if memory.contiguous and memory.cursor.ahead is not None:
+        yield from _read_ahead(memory, counter)
+    if not memory.contiguous:
         return (yield from counter.find_lag(0))
-    total = yield from _total(book)
+    total = yield from _total(memory)
     if total is None:
-        book.cursor = replace(book.cursor, closed=_closed(book, is_agreed=True))
+        memory.cursor = replace(memory.cursor, reconciled=_reconciled(memory, is_agreed=True))
         return None
-    difference = yield from _difference(book, counter, total)
-    lag = _observe(book, counter, difference, total)
-    before = book.cursor.count_before_bound
+    difference = yield from _difference(memory, counter, total)
+    lag = _observe(memory, counter, difference, total)
+    before = memory.cursor.count_before_bound
     # A list that lags and shows less than is known tells nothing about what it does not show.
-    if (book.is_unproven and lag is None) or total > before or (total < before and lag is None):
-        if not (yield from _read_older(book, lag)):
-            book.cursor = replace(book.cursor, closed=Closed.UNCONFIRMED)
+    if (memory.is_unproven and lag is None) or total > before or (total < before and lag is None):
+        if not (yield from _read_before_lookback(memory, lag)):
+            memory.cursor = replace(memory.cursor, reconciled=Reconciled.UNCONFIRMED)
             return "what lies before the lookback could not be verified"
-        given = book.cursor.count_before_bound
-        if counter.listed is None and given != total:
-            book.cursor = replace(book.cursor, closed=Closed.UNCONFIRMED)
+        given = memory.cursor.count_before_bound
+        if counter.message_count is None and given != total:
+            memory.cursor = replace(memory.cursor, reconciled=Reconciled.UNCONFIRMED)
             return f"the list counts {total} messages and gives {given}"
-        difference = yield from _difference(book, counter, given)
-        lag = _observe(book, counter, difference, given)
-    is_agreed = difference is None or difference == book.cursor.believed
-    book.is_unproven = book.is_unproven or (lag is not None and book.holds_unknown)
-    book.cursor = replace(book.cursor, listed=counter.listed, closed=_closed(book, is_agreed))
+        difference = yield from _difference(memory, counter, given)
+        lag = _observe(memory, counter, difference, given)
+    is_agreed = difference is None or difference == memory.cursor.known_difference
+    memory.is_unproven = memory.is_unproven or (lag is not None and memory.holds_unknown)
+    memory.cursor = replace(
+        memory.cursor,
+        message_count=counter.message_count,
+        reconciled=_reconciled(memory, is_agreed),
+    )
     return lag
 
 
-def _total(book: Book) -> Reading[int | None]:
-    """How many messages the list has before the bound; none where the listing explains them."""
-    task, begin_us = book.task, book.task.begin_us
-    if book.prior is None and begin_us is not None:
-        yield from _count_outside(book, begin_us)
-    is_whole = book.span.start_us is None and book.windows == 1
+def _total(memory: ChatMemory) -> Reading[int | None]:
+    """How many messages the list has before the bound; None where the listing explains them."""
+    task, begin_us = memory.task, memory.task.begin_us
+    if memory.prior is None and begin_us is not None:
+        yield from _count_unlisted(memory, begin_us)
+    is_whole = memory.span.start_us is None and memory.windows == 1
     if is_whole:
         # A single verified window from the beginning is the whole truth.
-        older = book.received - book.cursor.in_days
-        book.cursor = replace(book.cursor, outside=0, older=older)
-        book.is_unproven = False
-    was_closed = book.prior is None or book.prior.closed.is_closed
-    if (is_whole or was_closed) and is_explained(book.cursor, task.listed, task.bound_us):
+        count_before = memory.received - memory.cursor.count_in_lookback
+        memory.cursor = replace(memory.cursor, count_unlisted=0, count_before_lookback=count_before)
+        memory.is_unproven = False
+    was_complete = memory.prior is None or memory.prior.reconciled.is_complete
+    if (is_whole or was_complete) and is_explained(
+        memory.cursor, task.message_count, task.bound_us
+    ):
         return None
     if is_whole:
-        return book.cursor.count_before_bound
-    total = yield from count(task, book.span.end_us, book.beyond)
-    if begin_us is not None and total != book.cursor.count_before_bound:
-        yield from _count_outside(book, begin_us)
+        return memory.cursor.count_before_bound
+    total = yield from count(task, memory.span.end_us, memory.count_after_end)
+    if begin_us is not None and total != memory.cursor.count_before_bound:
+        yield from _count_unlisted(memory, begin_us)
     return total
 
 
-def _difference(book: Book, counter: Counter, given: int) -> Reading[int | None]:
+def _difference(memory: ChatMemory, counter: Counter, given: int) -> Reading[int | None]:
     """By how much the listing counts more than the list gives; `given` lies before the bound."""
-    if counter.listed is None:
+    if counter.message_count is None:
         return None
-    if counter.exceeds(given + book.cursor.count_ahead) and not book.is_ahead_read:
+    if counter.exceeds(given + memory.cursor.count_after_bound) and not memory.is_ahead_read:
         # It may count messages at or after the bound as well.
         if (yield from counter.count_everything()) > given:
-            yield from _read_ahead(book, counter)
-    if counter.exceeds(given + book.cursor.count_ahead):
+            yield from _read_ahead(memory, counter)
+    if counter.exceeds(given + memory.cursor.count_after_bound):
         yield from counter.ask_again()
-    return counter.listed - given - book.cursor.count_ahead
+    return counter.message_count - given - memory.cursor.count_after_bound
 
 
-def _observe(book: Book, counter: Counter, difference: int | None, given: int) -> str | None:
-    """Remember a difference; gives how the list lags while it is not believed."""
+def _observe(
+    memory: ChatMemory, counter: Counter, difference: int | None, given: int
+) -> str | None:
+    """Remember a difference; gives how the list lags while it is not accepted."""
     if difference is None:
         return None
-    known = observe(book.prior or Cursor(), difference, book.task.bound_us)
-    book.cursor = replace(
-        book.cursor, believed=known.believed, seen=known.seen, since_us=known.since_us
+    known = observe(memory.prior or Cursor(), difference, memory.task.bound_us)
+    memory.cursor = replace(
+        memory.cursor,
+        known_difference=known.known_difference,
+        new_difference=known.new_difference,
+        difference_since_us=known.difference_since_us,
     )
-    counter.believed = known.believed
-    given += book.cursor.count_ahead
+    counter.known_difference = known.known_difference
+    given += memory.cursor.count_after_bound
     return counter.describe(given) if counter.exceeds(given) else None
 
 
-def _closed(book: Book, is_agreed: bool) -> Closed:
-    """How the books close."""
-    if book.is_unproven:
-        return Closed.UNCONFIRMED
-    if not book.contiguous:
-        return Closed.OPEN
+def _reconciled(memory: ChatMemory, is_agreed: bool) -> Reconciled:
+    """How far the counts account for the chat's messages."""
+    if memory.is_unproven:
+        return Reconciled.UNCONFIRMED
+    if not memory.contiguous:
+        return Reconciled.NO
     if not is_agreed:
-        return Closed.UNEXPLAINED
-    newest_us, task = book.cursor.newest_us, book.task
-    if book.cursor.ahead is not None:
-        return Closed.YES
+        return Reconciled.UNEXPLAINED
+    newest_us, task = memory.cursor.newest_us, memory.task
+    if memory.cursor.ahead is not None:
+        return Reconciled.YES
     if newest_us is None or newest_us + task.lookback_us < task.bound_us:
-        return Closed.RESTING
-    return Closed.YES
+        return Reconciled.RESTING
+    return Reconciled.YES
 
 
-def _count_outside(book: Book, begin_us: int) -> Reading[None]:
+def _count_unlisted(memory: ChatMemory, begin_us: int) -> Reading[None]:
     """Count what lies before the history that was asked for."""
     # The request asks one millisecond wider: this stays just short of the beginning itself.
-    before = yield from count(book.task, begin_us - 1_001, 0)
-    book.cursor = replace(book.cursor, outside=before)
+    before = yield from count(memory.task, begin_us - 1_001, 0)
+    memory.cursor = replace(memory.cursor, count_unlisted=before)
 
 
-def _read_ahead(book: Book, counter: Counter) -> Reading[None]:
+def _read_ahead(memory: ChatMemory, counter: Counter) -> Reading[None]:
     """Read what was sent by clocks ahead of the server's: all at or after the bound."""
-    start_us = max(book.span.end_us, book.task.begin_us or book.span.end_us)
-    span = Window(book.task.chat_id, start_us, END_US)
+    start_us = max(memory.span.end_us, memory.task.begin_us or memory.span.end_us)
+    span = Window(memory.task.chat_id, start_us, END_US)
 
-    def accept(window: WindowRead) -> Reading[Loaded | None]:
+    def accept(window: WindowRead) -> Reading[WindowToLoad | None]:
         lag = None
         if window.window.end_us < END_US:
             lag = yield from counter.find_lag(0)
-        return book.enter_ahead(window, lag)
+        return memory.enter_ahead(window, lag)
 
-    yield from read(span, replace(book.task, in_one_go=True), accept)
+    yield from read(span, replace(memory.task, in_one_go=True), accept)
 
 
-def _read_older(book: Book, lag: str | None) -> Reading[bool]:
+def _read_before_lookback(memory: ChatMemory, lag: str | None) -> Reading[bool]:
     """Read everything before this run's span again. Tells whether all of it was verified."""
-    older = 0
+    received = 0
     verified = True
-    begin_us, end_us = book.cursor.begin_us, book.span.start_us
+    begin_us, end_us = memory.cursor.begin_us, memory.span.start_us
 
-    def accept(window: WindowRead) -> Reading[Loaded | None]:
-        nonlocal older, verified
-        older += window.messages
+    def accept(window: WindowRead) -> Reading[WindowToLoad | None]:
+        nonlocal received, verified
+        received += window.messages
         verified = verified and window.verified
         loaded = load_whole(window, None)
         if window.window.end_us == end_us:
-            book.hold_older(loaded)
+            memory.hold_before_lookback(loaded)
             return None
         return loaded if lag is None else prove_nothing(loaded, lag)
         yield  # a reading that asks for nothing
 
     if end_us is not None and end_us != begin_us:
-        span = Window(book.task.chat_id, begin_us, end_us)
+        span = Window(memory.task.chat_id, begin_us, end_us)
         # It counts only when read whole, so it is not left half-way.
-        yield from read(span, replace(book.task, in_one_go=True), accept)
+        yield from read(span, replace(memory.task, in_one_go=True), accept)
     if verified:
-        book.cursor = replace(book.cursor, older=older + book.received - book.cursor.in_days)
-        book.is_unproven = lag is not None and not book.task.is_new
+        memory.cursor = replace(
+            memory.cursor,
+            count_before_lookback=received + memory.received - memory.cursor.count_in_lookback,
+        )
+        memory.is_unproven = lag is not None and not memory.task.is_new
     return verified
 
 
-def _complaint(book: Book, lag: str) -> Loaded:
+def _row_of_lag(memory: ChatMemory, lag: str) -> WindowToLoad:
     """A ledger row that says why a chat's reading proved nothing, where no other does."""
-    span = book.span
+    span = memory.span
     row = LedgerWindow(span, 0, 0, 0, 0, 0, False, lag)
-    return Loaded((Part(span, empty_records(MESSAGE)),), (row,), None, False)
+    return WindowToLoad((Part(span, empty_records(MESSAGE)),), (row,), None, False)
 
 
-def read_as_it_is(task: ChatTask, span: Window) -> Reading[bool]:
+def read_interval(task: ChatTask, span: Window) -> Reading[bool]:
     """Read an interval whatever is remembered. Tells whether it was read to its end."""
     counter = Counter(task)
 
-    def accept(window: WindowRead) -> Reading[Loaded | None]:
+    def accept(window: WindowRead) -> Reading[WindowToLoad | None]:
         loaded = load_whole(window, None)
-        lag = yield from counter.find_lag(window.messages + window.beyond)
+        lag = yield from counter.find_lag(window.messages + window.count_after_end)
         return loaded if lag is None else prove_nothing(loaded, lag)
 
     return (yield from read(span, task, accept))

@@ -2,7 +2,7 @@
 
 A pipeline's cursors and digests describe the tables as it left them. Where another pipeline
 loaded rows of the same chats since (other shards than before, a backfill, a package whose worker
-died with its disk), they no longer do: those days are doubted, that is loaded again when next
+died with its disk), they no longer do: those days are stale, that is loaded again when next
 read. Where another pipeline knows a chat better, its memory of the chat is taken over.
 """
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from linq_source.instants import DAY_US, MAX_US, floor_day
-from linq_source.planning.cursors import Cursor, doubt, encode, remembered
+from linq_source.planning.cursors import Cursor, encode, invalidate, remembered
 from linq_source.planning.windows import Window
 from linq_source.settings import Shard
 
@@ -112,8 +112,8 @@ def inherit(
     """The cursors that change, and what a fresh pipeline has to respect.
 
     `loaded` are the ledger's windows of the shard's chats, from before anybody's `since_us` on.
-    `touched` are the chats that others loaded; none: any that somebody remembers. Where the
-    ledger is not known, every digest is doubted.
+    `touched` are the chats that others loaded; None: any that somebody remembers. Where the
+    ledger is not known, every digest is stale.
     """
     windows = defaultdict(list)
     for row in loaded:
@@ -126,7 +126,7 @@ def inherit(
     for key in keys:
         memory = best[key]
         anything = LoadedWindow(Window(int(key), None, MAX_US), 1, MAX_US, False)
-        text = _doubted(memory, key, windows.get(key, ()) if is_ledger_known else [anything])
+        text = _invalidated(memory, key, windows.get(key, ()) if is_ledger_known else [anything])
         if text is None or text == own.cursors.get(key):
             continue
         cursors[key] = text
@@ -159,21 +159,21 @@ def _best(memories: Sequence[Memory], shard: Shard | None) -> dict[str, Memory]:
     return best
 
 
-def _doubted(memory: Memory, key: str, loaded: Iterable[LoadedWindow]) -> str | None:
+def _invalidated(memory: Memory, key: str, loaded: Iterable[LoadedWindow]) -> str | None:
     cursor = remembered(memory.cursors[key])
     if cursor is None:
         return None
     for row in loaded:
         if not memory.knows(row.stamp_us):
-            cursor = doubt(cursor, row.window, _days(row, cursor))
+            cursor = invalidate(cursor, row.window, _days(row, cursor))
     return encode(cursor)
 
 
 def _days(row: LoadedWindow, cursor: Cursor) -> Iterable[int]:
     """Midnights of the days in the lookback that a window may have brought messages to."""
-    if not row.messages or cursor.newest_us is None or cursor.edge_us is None:
+    if not row.messages or cursor.newest_us is None or cursor.lookback_start_us is None:
         return ()
-    start_us = max(cursor.edge_us, row.window.start_us or cursor.edge_us)
+    start_us = max(cursor.lookback_start_us, row.window.start_us or cursor.lookback_start_us)
     # A digest beyond the newest message says nothing yet: those days are read anyway.
     end_us = min(row.window.end_us, cursor.newest_us + DAY_US)
     return range(floor_day(start_us), end_us, DAY_US)

@@ -41,13 +41,13 @@ class WindowRead:
     """A window as it was read.
 
     `records` are those inside the window, ordered by `sent_at` and `id`, each once, with the
-    rejected ones that stand in it. `beyond` counts the records received at or after its end.
+    rejected ones that stand in it. `count_after_end` counts those received at or after its end.
     """
 
     window: Window
     records: Records
     total_count: int
-    beyond: int
+    count_after_end: int
     pages: int
     requests: int
     attempts: int
@@ -153,7 +153,7 @@ def read_window(window: Window, per_page: int, first: Page | None = None) -> Ask
 def _judge(window: Window, pages: list[Page]) -> WindowRead:
     total_count = pages[0].envelope.total_count
     decoded = decode_pages([page.body for page in pages], MESSAGE)
-    records, received, beyond = _arrange(decoded.records, window)
+    records, received, after_end = _arrange(decoded.records, window)
     verified = (
         all(page.envelope.total_count == total_count for page in pages)
         and pages[0].envelope.total_pages <= MAX_PAGES
@@ -163,7 +163,7 @@ def _judge(window: Window, pages: list[Page]) -> WindowRead:
         window=window,
         records=records,
         total_count=total_count,
-        beyond=beyond,
+        count_after_end=after_end,
         pages=len(pages),
         requests=len(pages),
         attempts=1,
@@ -172,7 +172,7 @@ def _judge(window: Window, pages: list[Page]) -> WindowRead:
 
 
 def _arrange(records: Records, window: Window) -> tuple[Records, int, int]:
-    """The distinct records inside the window in order; how many were distinct; how many beyond."""
+    """The distinct records inside the window in order; how many there were; how many after it."""
     records = _distinct(records)
     lost = distinct_rejected(records.rejected)
     received = len(records) + sum(not record.repaired for record in lost)
@@ -181,14 +181,14 @@ def _arrange(records: Records, window: Window) -> tuple[Records, int, int]:
     low = 0 if window.start_us is None else _search(instants, window.start_us)
     high = _search(instants, window.end_us)
     inside = tuple(record for record in lost if record.near_us is None or record.near_us in window)
-    beyond = len(records) - high
-    beyond += sum(
+    after_end = len(records) - high
+    after_end += sum(
         not record.repaired and record.near_us is not None and record.near_us >= window.end_us
         for record in lost
     )
     if low or high < len(records):
         records = records.slice(low, high)
-    return replace(records, rejected=inside), received, beyond
+    return replace(records, rejected=inside), received, after_end
 
 
 def _place(record: Rejected, window: Window) -> int:
