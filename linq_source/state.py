@@ -11,7 +11,7 @@ from typing import Any
 
 SECTION = "linq"
 # `synced_at` of the newest package, in microseconds UTC.
-CLOCK = "synced_at_us"
+SYNCED_AT_US = "synced_at_us"
 # The API's clock when the newest package was read.
 BOUND = "bound_us"
 # How private data is treated, with a fingerprint of the key.
@@ -19,7 +19,7 @@ PRIVACY = "privacy"
 # Who must not be loaded again.
 FORGOTTEN = "forgotten"
 # `synced_at` of the packages of the last day.
-STAMPS = "stamps_us"
+KNOWN_PACKAGES = "stamps_us"
 # Short digests of the organisation's phone numbers.
 LINES = "lines"
 # Chats and numbers that failed for long when others were answered.

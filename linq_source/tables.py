@@ -15,7 +15,7 @@ import pyarrow as pa
 ColumnType = Literal["bigint", "text", "timestamp", "bool", "double"]
 # What of a person a text column holds: a number or address, a name with perhaps one in it, what
 # somebody wrote, or a link that opens what somebody sent.
-Content = Literal["", "phone", "name", "writing", "link"]
+PersonalData = Literal["", "phone", "name", "writing", "link"]
 
 ARROW_TYPES: Mapping[ColumnType, pa.DataType] = {
     "bigint": pa.int64(),
@@ -44,7 +44,7 @@ class Column:
     description: str
     source: str = ""
     nullable: bool = True
-    content: Content = ""
+    personal_data: PersonalData = ""
 
     @property
     def field(self) -> pa.Field:
@@ -107,9 +107,9 @@ def _api(
     *,
     source: str = "",
     nullable: bool = True,
-    content: Content = "",
+    personal_data: PersonalData = "",
 ) -> Column:
-    return Column(name, type_, description, source or name, nullable, content)
+    return Column(name, type_, description, source or name, nullable, personal_data)
 
 
 _SYNCED_AT = Column(
@@ -132,8 +132,8 @@ PHONE_NUMBERS = Table(
     key=("id",),
     columns=(
         _api("id", "bigint", "The number's id in Linq.", nullable=False),
-        _api("phone_number", "text", "The number, E.164.", content="phone"),
-        _api("forwarding_number", "text", "Where calls are forwarded to.", content="phone"),
+        _api("phone_number", "text", "The number, E.164.", personal_data="phone"),
+        _api("forwarding_number", "text", "Where calls are forwarded to.", personal_data="phone"),
         _api("response_rate", "bigint", "Response rate as the API reports it, percent."),
         _SYNCED_AT,
     ),
@@ -145,7 +145,7 @@ CHATS = Table(
     key=("id",),
     columns=(
         _api("id", "bigint", "The chat's id in Linq.", nullable=False),
-        _api("display_name", "text", "The chat's name.", content="name"),
+        _api("display_name", "text", "The chat's name.", personal_data="name"),
         _api("service", "text", "iMessage, SMS, RCS, ... (open list)."),
         _api("is_group", "bool", "Whether it has more than two participants.", source="group"),
         _api("message_count", "bigint", "Number of messages as the API counts them."),
@@ -169,7 +169,12 @@ CHAT_HANDLES = Table(
     columns=(
         _CHAT_ID,
         _api("id", "bigint", "The participant's id in Linq.", nullable=False),
-        _api("phone_number", "text", "Phone number or e-mail of the participant.", content="phone"),
+        _api(
+            "phone_number",
+            "text",
+            "Phone number or e-mail of the participant.",
+            personal_data="phone",
+        ),
         _api("service", "text", "iMessage, SMS, RCS, ... (open list)."),
         _api("joined_at", "timestamp", "When the participant joined."),
         _SYNCED_AT,
@@ -186,14 +191,19 @@ CHAT_MESSAGES = Table(
     columns=(
         _api("id", "bigint", "The message's id in Linq.", nullable=False),
         _CHAT_ID,
-        _api("text", "text", "Text; null for a message of attachments only.", content="writing"),
+        _api(
+            "text", "text", "Text; null for a message of attachments only.", personal_data="writing"
+        ),
         _api("sent_at", "timestamp", "When it was sent. Never changes.", nullable=False),
         _api("delivered_at", "timestamp", "When it was delivered; null until then."),
         _api("delivery_status", "text", "pending, delivered, service_unavailable, ... (open)."),
         _api("edited_at", "timestamp", "When it was last edited; null if never."),
         _api("is_read", "bool", "Whether it was read."),
         _api(
-            "sent_from", "text", "The sender: a phone number or other identifier.", content="phone"
+            "sent_from",
+            "text",
+            "The sender: a phone number or other identifier.",
+            personal_data="phone",
         ),
         _api("chat_handle_id", "bigint", "The sending participant: `chats__chat_handles.id`."),
         Column(
@@ -218,8 +228,10 @@ ATTACHMENTS = Table(
         Column("position", "bigint", "Place in the message's list, from 0.", nullable=False),
         _CHAT_ID,
         _api("id", "text", "The attachment's id in Linq (a UUID)."),
-        _api("url", "text", "Where the file can be fetched; links may expire.", content="link"),
-        _api("filename", "text", "The file's name.", content="writing"),
+        _api(
+            "url", "text", "Where the file can be fetched; links may expire.", personal_data="link"
+        ),
+        _api("filename", "text", "The file's name.", personal_data="writing"),
         _api("mime_type", "text", "The file's media type."),
         _api("file_size", "bigint", "The file's size in bytes."),
         _SYNCED_AT,
@@ -241,7 +253,7 @@ REACTIONS = Table(
         _CHAT_ID,
         _api("reaction", "text", "love, like, dislike, laugh, emphasize, question, ... (open)."),
         _api("is_from_me", "bool", "Whether the organisation reacted."),
-        _api("from_phone", "text", "Phone number or e-mail of who reacted.", content="phone"),
+        _api("from_phone", "text", "Phone number or e-mail of who reacted.", personal_data="phone"),
         _api("sent_at", "timestamp", "When the reaction was sent."),
         _api("created_at", "timestamp", "When Linq recorded it."),
         _api("updated_at", "timestamp", "When Linq last changed it."),

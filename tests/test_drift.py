@@ -122,7 +122,7 @@ def test_a_list_of_nulls_becomes_its_json_text(value: Any) -> None:
 def test_a_field_that_is_only_null_adds_nothing_that_reaches_a_table() -> None:
     records = decode_fast(body(message(1, more=None)))
     assert set(new_columns(records)) <= {"more"}
-    settled = ColumnTypes({}, str).settle("chat_messages", records.root)
+    settled = ColumnTypes({}, str).fit("chat_messages", records.root)
     assert settled.column_names == root_schema(MESSAGE).names
 
 
@@ -235,7 +235,7 @@ def test_whole_numbers_and_fractions_of_different_pages_stay_what_they_are() -> 
 def settle(known: dict[str, str], *columns: tuple[str, list[Any]]) -> dict[str, list[Any]]:
     types = ColumnTypes({ATTACHMENTS.name: known}, lambda name: name.lower())
     rows = pa.table({"id": ["a"] * len(columns[0][1]), **dict(columns)})
-    return dict(types.settle(ATTACHMENTS.name, rows).to_pydict())
+    return dict(types.fit(ATTACHMENTS.name, rows).to_pydict())
 
 
 def test_a_new_column_goes_under_its_normalized_name() -> None:
@@ -267,14 +267,14 @@ def test_a_value_its_column_cannot_hold_goes_to_a_column_of_its_own(
 def test_the_first_type_seen_is_the_columns_type_from_then_on() -> None:
     types = ColumnTypes({}, str)
     for values, expected in (([1], "width"), ([0.5], "width__v_double"), ([2], "width")):
-        rows = types.settle(ATTACHMENTS.name, pa.table({"id": ["a"], "width": values}))
+        rows = types.fit(ATTACHMENTS.name, pa.table({"id": ["a"], "width": values}))
         assert rows.to_pydict() == {"id": ["a"], expected: values}
 
 
 def test_our_own_columns_are_never_renamed() -> None:
     types = ColumnTypes({ATTACHMENTS.name: {"id": "bigint"}}, str.upper)
     rows = pa.table({name: ["a"] for name in ATTACHMENTS.column_names})
-    assert types.settle(ATTACHMENTS.name, rows).column_names == list(ATTACHMENTS.column_names)
+    assert types.fit(ATTACHMENTS.name, rows).column_names == list(ATTACHMENTS.column_names)
 
 
 def test_fields_that_get_one_name_in_the_destination_both_keep_their_values() -> None:

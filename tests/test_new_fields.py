@@ -123,9 +123,9 @@ def test_a_column_from_before_fields_were_noted_goes_on(two: Loader) -> None:
     assert new_values(two, 1) == {"user_name": 1, "api_ctid": 2}
     # As an earlier version had them.
     types = ColumnTypes({"chat_messages": {"user_name": "bigint", "ctid": "bigint"}}, snake_case)
-    rows = types.settle("chat_messages", pa.table({"userName": [1], "ctid": [2]}))
+    rows = types.fit("chat_messages", pa.table({"userName": [1], "ctid": [2]}))
     assert rows.to_pydict() == {"user_name": [1], "ctid": [2]}
-    rows = types.settle("chat_messages", pa.table({"user_name": [3], "userName": [1]}))
+    rows = types.fit("chat_messages", pa.table({"user_name": [3], "userName": [1]}))
     assert rows.to_pydict() == {"user_name_x2e0d0e00": [3], "user_name": [1]}
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from linq_source.api.client import Client
-from linq_source.api.throttle import GaveUpError, Patience, Throttle
+from linq_source.api.throttle import Deadline, Throttle, ThrottleTimeout
 from linq_source.decoding.envelope import check_list
 from linq_source.errors import ApiUnavailableError
 from linq_source.sandbox import DEFAULT_TOKEN, Exchange, Fault, Sandbox, World
@@ -196,7 +196,7 @@ def test_the_throttle_costs_next_to_nothing_while_nothing_limits() -> None:
     throttle = Throttle(WORKERS, None)
     started_s = time.thread_time()
     for _ in range(20_000):
-        at_s = throttle.enter(Patience())
+        at_s = throttle.enter(Deadline())
         throttle.succeeded(at_s)
         throttle.leave()
     assert (time.thread_time() - started_s) / 20_000 < 100e-6
@@ -224,22 +224,22 @@ def test_other_failures_are_asked_again_after_the_pause_asked_for(
 
 def test_waiting_for_ones_turn_costs_no_patience() -> None:
     throttle = Throttle(WORKERS, 4.0)
-    throttle.enter(Patience())
-    patience = Patience(time.monotonic() + 0.05)
-    until_s = patience.until_s
-    throttle.enter(patience)
-    assert patience.until_s > until_s + 0.1
+    throttle.enter(Deadline())
+    deadline = Deadline(time.monotonic() + 0.05)
+    until_s = deadline.until_s
+    throttle.enter(deadline)
+    assert deadline.until_s > until_s + 0.1
 
 
 def test_a_pause_that_outlasts_the_patience_ends_the_wait_at_once() -> None:
     throttle = Throttle(2, None)
-    at_s = throttle.enter(Patience())
+    at_s = throttle.enter(Deadline())
     throttle.refused(at_s, 0.3)
     ended: list[float] = []
 
     def wait() -> None:
-        with pytest.raises(GaveUpError):
-            throttle.enter(Patience(time.monotonic() + 100))
+        with pytest.raises(ThrottleTimeout):
+            throttle.enter(Deadline(time.monotonic() + 100))
         ended.append(time.monotonic())
 
     thread = threading.Thread(target=wait)

@@ -20,7 +20,7 @@ from tenacity import (
     wait_random,
 )
 
-from linq_source.api.throttle import GaveUpError, Patience, Throttle
+from linq_source.api.throttle import Deadline, Throttle, ThrottleTimeout
 from linq_source.api.transport import RawAnswer, Transport, TransportError, UntrustedError
 from linq_source.errors import (
     ApiContractError,
@@ -36,7 +36,7 @@ FIRST_ANSWER_DEADLINE_S = 15.0
 _BACKOFF = wait_exponential(multiplier=0.5, max=20) + wait_random(0, 0.5)
 
 # A request that is asked once waits no longer than this for its turn.
-_ONCE_PATIENCE_S = 60.0
+_ONCE_DEADLINE_S = 60.0
 
 _PASSING = (408, 425, 429)
 
@@ -52,7 +52,7 @@ class Answer:
 
 
 class _PassingError(Exception):
-    """A failure that asking again may mend, after the pause that the server asked for.
+    """A failure that may pass when asked again, after the pause that the server asked for.
 
     One that `holds_all` waits in the throttle, with everybody else.
     """
@@ -83,7 +83,7 @@ class Client:
         self._transport.release()
 
     def close(self) -> None:
-        """Close all connections and end every wait, for good."""
+        """Close all connections and end every wait; nothing is asked any more."""
         self._closed.set()
         self._throttle.close()
         self._transport.close()
@@ -107,9 +107,9 @@ class Client:
         """
         target = path + _query(parameters)
         started_s = time.monotonic()
-        patience = Patience(started_s + _ONCE_PATIENCE_S if once else math.inf)
+        deadline = Deadline(started_s + _ONCE_DEADLINE_S if once else math.inf)
         try:
-            return self._get_once(path, target, check, patience)
+            return self._get_once(path, target, check, deadline)
         except _PassingError as error:
             if once:
                 raise self._no_better_answer(path, error, started_s) from error
@@ -123,19 +123,19 @@ class Client:
         if not self._answered:
             deadline_s = min(deadline_s, FIRST_ANSWER_DEADLINE_S)
         started_s = time.monotonic()
-        patience = Patience(started_s + deadline_s)
+        deadline = Deadline(started_s + deadline_s)
         failures = [first]
 
         def attempt() -> tuple[Answer, T]:
             if failures:
                 raise failures.pop()
-            return self._get_once(path, target, check, patience)
+            return self._get_once(path, target, check, deadline)
 
         def out_of_time(state: RetryCallState) -> bool:
             return (
                 self._closed.is_set()
-                or self._throttle.is_paused_beyond(patience)
-                or time.monotonic() + state.upcoming_sleep > patience.until_s
+                or self._throttle.is_paused_beyond(deadline)
+                or time.monotonic() + state.upcoming_sleep > deadline.until_s
             )
 
         retrying = Retrying(
@@ -165,9 +165,9 @@ class Client:
             self.retries += 1
 
     def _get_once(
-        self, path: str, target: str, check: Callable[[bytes], T], patience: Patience
+        self, path: str, target: str, check: Callable[[bytes], T], deadline: Deadline
     ) -> tuple[Answer, T]:
-        answer = self._exchange(target, patience)
+        answer = self._exchange(target, deadline)
         self._answered = True
         if answer.status != 200:
             raise self._refusal(answer, path)
@@ -177,11 +177,11 @@ class Client:
             raise _PassingError(str(error)) from error
         return Answer(answer.body, answer.headers.get("Date", "")), value
 
-    def _exchange(self, target: str, patience: Patience) -> RawAnswer:
+    def _exchange(self, target: str, deadline: Deadline) -> RawAnswer:
         """Send one request when it is its turn, and tell the throttle how it went."""
         try:
-            started_s = self._throttle.enter(patience)
-        except GaveUpError as error:
+            started_s = self._throttle.enter(deadline)
+        except ThrottleTimeout as error:
             raise _PassingError("the server asks everybody to pause (429 or 503)") from error
         with self._lock:
             self.requests += 1
@@ -237,7 +237,7 @@ def _query(parameters: Mapping[str, str]) -> str:
 
 
 def _pause_s(state: RetryCallState) -> float:
-    """Exponential with jitter, or as asked; none where the throttle holds everybody."""
+    """Exponential with jitter, or as asked; 0 where the throttle holds everybody."""
     error = state.outcome.exception() if state.outcome else None
     if not isinstance(error, _PassingError):
         return _BACKOFF(state)

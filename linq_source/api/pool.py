@@ -65,7 +65,7 @@ class _Reading(Generic[Key]):
 _Item = Output[Key] | Finished[Key] | Failed[Key]
 
 
-class _Usefulness:
+class WorkerGovernor:
     """How many workers are worth having: as many as keep a processor busy while others wait.
 
     A request that waits a hundred times longer than it computes is worth many workers. One that
@@ -117,7 +117,7 @@ class Pool(Generic[Key]):
         self._spare = threading.Condition(lock)
         self._requests: deque[tuple[_Reading[Key], int, Any]] = deque()
         self._active = 0
-        self._useful = _Usefulness(workers)
+        self._governor = WorkerGovernor(workers)
         self._stopped = False
         self._fatal: BaseException | None = None
         self._items: queue.Queue[_Item[Key] | None] = queue.Queue(maxsize=2 * workers)
@@ -182,7 +182,7 @@ class Pool(Generic[Key]):
     def _next_job(self, number: int) -> tuple[_Reading[Key], int, Any] | None:
         with self._condition:
             while not self._stopped:
-                is_spare = number >= self._useful.workers
+                is_spare = number >= self._governor.workers
                 if not is_spare:
                     job = self._find_job()
                     if job is not None:
@@ -207,7 +207,7 @@ class Pool(Generic[Key]):
     def _timed_fetch(self, request: Any) -> Any:
         started_s, started_cpu_s = time.monotonic(), time.thread_time()
         answer = self._fetch(request)
-        if self._useful.note(time.monotonic() - started_s, time.thread_time() - started_cpu_s):
+        if self._governor.note(time.monotonic() - started_s, time.thread_time() - started_cpu_s):
             with self._condition:
                 self._spare.notify_all()
         return answer

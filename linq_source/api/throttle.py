@@ -12,12 +12,12 @@ from random import Random
 from linq_source.api.pacing import Pacing
 
 
-class GaveUpError(Exception):
-    """Nothing may start any more, or not before the patience ends."""
+class ThrottleTimeout(Exception):
+    """Nothing may start any more, or not before the deadline."""
 
 
 @dataclass
-class Patience:
+class Deadline:
     """Until when a request is tried. Waiting for one's turn costs none, a pause does."""
 
     until_s: float = math.inf
@@ -39,29 +39,29 @@ class Throttle:
             self._is_closed = True
             self._wake_all()
 
-    def enter(self, patience: Patience) -> float:
-        """Wait for one's turn; gives the instant of the start. Raises `GaveUpError`."""
+    def enter(self, deadline: Deadline) -> float:
+        """Wait for one's turn; gives the instant of the start. Raises `ThrottleTimeout`."""
         with self._lock:
             now_s = time.monotonic()
             if self._is_closed or self._queue or self._pacing.wait_s(now_s) > 0:
-                now_s = self._wait(patience, now_s)
+                now_s = self._wait(deadline, now_s)
             self._pacing.start(now_s)
             return now_s
 
-    def _wait(self, patience: Patience, now_s: float) -> float:
+    def _wait(self, deadline: Deadline, now_s: float) -> float:
         turn = threading.Condition(self._lock)
         self._queue.append(turn)
         try:
             while True:
                 paused_until_s = self._pacing.paused_until_s
-                if self._is_closed or paused_until_s > patience.until_s:
-                    raise GaveUpError
+                if self._is_closed or paused_until_s > deadline.until_s:
+                    raise ThrottleTimeout
                 wait_s = self._pacing.wait_s(now_s) if self._queue[0] is turn else math.inf
                 if wait_s <= 0:
                     return now_s
                 turn.wait(None if wait_s == math.inf else wait_s)
                 waited_from_s, now_s = now_s, time.monotonic()
-                patience.until_s += max(0.0, now_s - max(waited_from_s, paused_until_s))
+                deadline.until_s += max(0.0, now_s - max(waited_from_s, paused_until_s))
         finally:
             self._queue.remove(turn)
             self._wake_first()
@@ -89,10 +89,10 @@ class Throttle:
             self._pacing.pause(time.monotonic(), asked_s)
             self._wake_all()
 
-    def is_paused_beyond(self, patience: Patience) -> bool:
-        """Whether nothing starts before the patience ends."""
+    def is_paused_beyond(self, deadline: Deadline) -> bool:
+        """Whether nothing starts before the deadline."""
         with self._lock:
-            return self._pacing.paused_until_s > patience.until_s
+            return self._pacing.paused_until_s > deadline.until_s
 
     def _wake_first(self) -> None:
         if self._queue:

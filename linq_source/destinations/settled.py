@@ -12,7 +12,7 @@ import dlt
 
 from linq_source.instants import to_us
 from linq_source.settings import Shard
-from linq_source.state import CLOCK, SETTLED, source_state
+from linq_source.state import SETTLED, SYNCED_AT_US, source_state
 
 _LOCAL = "linq_settled_us"
 
@@ -35,7 +35,7 @@ def remembers_settled(pipeline: dlt.Pipeline, shard: Shard | None = None) -> boo
 def remember_settled(pipeline: dlt.Pipeline, newest: datetime, shard: Shard | None = None) -> None:
     """Note that all up to an instant is settled."""
     # Another shard's clock may be ahead: what this pipeline loads later must not look settled.
-    own_us = int(source_state(pipeline.state).get(CLOCK, 0))
+    own_us = int(source_state(pipeline.state).get(SYNCED_AT_US, 0))
     pipeline.set_local_state_val(_key(shard), min(to_us(newest), own_us))
 
 

@@ -291,7 +291,7 @@ class _Store:
         """Columns that may name somebody in another's row: names, numbers, unknown fields."""
         for name, types in self._columns.items():
             table = TABLES[name]
-            contents = {column.name: column.content for column in table.columns}
+            contents = {column.name: column.personal_data for column in table.columns}
             for column, type_ in types.items():
                 if column not in contents and type_ == "text" and not column.startswith("_dlt"):
                     yield table, column, lambda _: None

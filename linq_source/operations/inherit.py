@@ -28,14 +28,14 @@ from linq_source.planning.takeover import (
     NOTHING_INHERITED,
     Inheritance,
     LoadedWindow,
-    Memory,
+    PipelineMemory,
     inherit,
     since_of,
 )
 from linq_source.planning.windows import Window
 from linq_source.privacy.treatment import PLAIN
 from linq_source.settings import Shard
-from linq_source.state import CLOCK, FORGOTTEN, LINES, PRIVACY, STAMPS, source_state
+from linq_source.state import FORGOTTEN, KNOWN_PACKAGES, LINES, PRIVACY, SYNCED_AT_US, source_state
 from linq_source.tables import Table
 
 Rows = list[tuple[Any, ...]]
@@ -46,9 +46,9 @@ _WINDOW_COLUMNS = ("chat_id", "window_start", "window_end", "messages", "error",
 
 @dataclass(frozen=True)
 class _Wanted:
-    """Rows of a table stamped after an instant; the first column is the id, the last `synced_at`.
+    """Rows of a table loaded after an instant; the first column is the id, the last `synced_at`.
 
-    Those of other shards, or of known stamps, need not be among them.
+    Those of other shards, or of known packages, need not be among them.
     """
 
     table: Table
@@ -58,9 +58,9 @@ class _Wanted:
     known: frozenset[int] = frozenset()
 
 
-def _news(own: Memory, shard: Shard | None) -> tuple[_Wanted, _Wanted, _Wanted]:
+def _unknown_rows(own: PipelineMemory, shard: Shard | None) -> tuple[_Wanted, _Wanted, _Wanted]:
     """Windows, chats and phone numbers that a pipeline may not know of."""
-    since_us, known = own.since_us, own.stamps
+    since_us, known = own.since_us, own.known_packages_us
     return (
         _Wanted(tables.SYNC_WINDOWS, _WINDOW_COLUMNS, since_us, shard, known),
         _Wanted(tables.CHATS, ("id", "synced_at"), since_us, shard, known),
@@ -89,9 +89,9 @@ def find_inheritance(
     their schema: it loads every lookback once more.
     """
     own = _memory(pipeline.pipeline_name, pipeline.state)
-    if own.clock_us:
+    if own.synced_at_us:
         with _opened(pipeline, remote) as store:
-            return _find_news(store, own, shard, lambda: _others(pipeline, remote))
+            return _find_changes_by_others(store, own, shard, lambda: _others(pipeline, remote))
     others = _others(pipeline, remote)
     if not others:
         return NOTHING_INHERITED
@@ -102,12 +102,15 @@ def find_inheritance(
         return inherit(own, others, _all_windows(store, since_us, shard), shard)
 
 
-def _find_news(
-    store: _Store, own: Memory, shard: Shard | None, others: Callable[[], list[Memory]]
+def _find_changes_by_others(
+    store: _Store,
+    own: PipelineMemory,
+    shard: Shard | None,
+    others: Callable[[], list[PipelineMemory]],
 ) -> Inheritance:
     """What others loaded since this pipeline's newest package."""
-    windows, chats, numbers = store.all_rows(_news(own, shard))
-    foreign = [row for row in _windows(windows, shard) if not own.knows(row.stamp_us)]
+    windows, chats, numbers = store.all_rows(_unknown_rows(own, shard))
+    foreign = [row for row in _windows(windows, shard) if not own.knows(row.synced_at_us)]
     rewritten = {
         # Where it vanished, a chat's row was marked.
         tables.CHATS.name: _unknown(chats, own, shard)
@@ -144,7 +147,7 @@ def _windows(rows: Rows, shard: Shard | None) -> list[LoadedWindow]:
     ]
 
 
-def _unknown(rows: Rows, own: Memory, shard: Shard | None) -> frozenset[int]:
+def _unknown(rows: Rows, own: PipelineMemory, shard: Shard | None) -> frozenset[int]:
     """Ids of rows that somebody else loaded."""
     return frozenset(
         row[0]
@@ -197,13 +200,13 @@ class _SqlStore(_Store):
             missing = ["NULL"] * (len(_WINDOW_COLUMNS) - len(columns))
             columns = [number, columns[0], *columns[1:-1], *missing, columns[-1]]
         name = self.client.make_qualified_table_name(wanted.table.name)
-        stamps = [from_us(stamp) for stamp in sorted(wanted.known) if stamp > wanted.since_us]
+        known = [from_us(at_us) for at_us in sorted(wanted.known) if at_us > wanted.since_us]
         sql = f"SELECT {', '.join(columns)} FROM {name} WHERE synced_at > %s"
         if wanted.shard is not None:
             sql += f" AND MOD({wanted.columns[0]}, {wanted.shard.count}) = {wanted.shard.index}"
-        if stamps:
-            sql += f" AND synced_at NOT IN ({', '.join(['%s'] * len(stamps))})"
-        return sql, [from_us(wanted.since_us), *stamps]
+        if known:
+            sql += f" AND synced_at NOT IN ({', '.join(['%s'] * len(known))})"
+        return sql, [from_us(wanted.since_us), *known]
 
 
 @dataclass(frozen=True)
@@ -249,23 +252,23 @@ def pipelines_of(remote: Remote) -> list[str]:
     return sorted(str(name) for (name,) in found or ())
 
 
-def _others(pipeline: dlt.Pipeline, remote: Remote) -> list[Memory]:
+def _others(pipeline: dlt.Pipeline, remote: Remote) -> list[PipelineMemory]:
     found = []
     for name in pipelines_of(remote):
         if name != pipeline.pipeline_name:
             memory = _memory(name, Remote(name, remote.client).state() or {})
-            if memory.clock_us:
+            if memory.synced_at_us:
                 found.append(memory)
     return found
 
 
-def _memory(name: str, state: Mapping[str, Any]) -> Memory:
+def _memory(name: str, state: Mapping[str, Any]) -> PipelineMemory:
     source = source_state(state)
-    clock_us = int(source.get(CLOCK, 0))
-    return Memory(
+    synced_at_us = int(source.get(SYNCED_AT_US, 0))
+    return PipelineMemory(
         name,
-        clock_us,
-        frozenset(int(stamp) for stamp in source.get(STAMPS, ())) | {clock_us},
+        synced_at_us,
+        frozenset(int(at_us) for at_us in source.get(KNOWN_PACKAGES, ())) | {synced_at_us},
         source.get("resources", {}).get("chat_messages", {}).get("cursors", {}),
         source.get(FORGOTTEN),
         source.get(PRIVACY, PLAIN.fingerprint),

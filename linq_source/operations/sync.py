@@ -45,7 +45,7 @@ from linq_source.operations.settle import settle
 from linq_source.settings import Shard
 from linq_source.source import linq_source, session_options
 from linq_source.source.session import MOST_CLOCK_DRIFT_US, Session
-from linq_source.state import CLOCK, SECTION, source_state
+from linq_source.state import SECTION, SYNCED_AT_US, source_state
 
 PACKAGE_MESSAGES = 500_000
 
@@ -145,7 +145,7 @@ class _Settling:
 
         On an empty disk nothing does, and what the next package tells of it is all there is.
         """
-        forgot = not remembers_settled(self.pipeline, self.shard) and CLOCK in source_state(
+        forgot = not remembers_settled(self.pipeline, self.shard) and SYNCED_AT_US in source_state(
             self.pipeline.state
         )
         if forgot and (not is_filesystem(self.pipeline) or format_of(self.pipeline) is not None):
@@ -348,7 +348,7 @@ def _note(notes: list[str], text: str) -> None:
 
 def _note_future(pipeline: dlt.Pipeline, notes: list[str]) -> None:
     """Say that rows bear an instant that has not come: what looks at it sees a run just now."""
-    newest_us = int(source_state(pipeline.state).get(CLOCK, 0))
+    newest_us = int(source_state(pipeline.state).get(SYNCED_AT_US, 0))
     now = datetime.now(UTC)
     if newest_us > to_us(now) + MOST_CLOCK_DRIFT_US:
         _note(

@@ -19,22 +19,22 @@ from linq_source.planning.cursors import Cursor, encode, invalidate, remembered
 from linq_source.planning.windows import Window
 from linq_source.settings import Shard
 
-# Packages stamped within this time before a pipeline's newest are looked for: another worker's
+# Packages of this time before a pipeline's newest are looked for: another worker's
 # clock may be behind, and its package may have landed later than it was stamped.
 OVERLAP_US = DAY_US
-MOST_STAMPS = 200
+MOST_PACKAGES = 200
 
 
 @dataclass(frozen=True)
-class Memory:
-    """What a pipeline's state says. `stamps` are the packages (`synced_at`) it knows of.
+class PipelineMemory:
+    """What a pipeline's state says. `known_packages_us` are the packages (`synced_at`) it knows of.
 
     Its own, and those of others that it took into account.
     """
 
     pipeline_name: str
-    clock_us: int = 0
-    stamps: frozenset[int] = frozenset()
+    synced_at_us: int = 0
+    known_packages_us: frozenset[int] = frozenset()
     cursors: Mapping[str, str] = field(default_factory=dict)
     forgotten: Mapping[str, Any] | None = None
     privacy: str | None = None
@@ -43,12 +43,16 @@ class Memory:
     @property
     def since_us(self) -> int:
         """From where on packages that it does not know of are looked for."""
-        since_us = max(self.clock_us - OVERLAP_US, 0)
-        return max(since_us, min(self.stamps)) if len(self.stamps) >= MOST_STAMPS else since_us
+        since_us = max(self.synced_at_us - OVERLAP_US, 0)
+        return (
+            max(since_us, min(self.known_packages_us))
+            if len(self.known_packages_us) >= MOST_PACKAGES
+            else since_us
+        )
 
-    def knows(self, stamp_us: int) -> bool:
+    def knows(self, synced_at_us: int) -> bool:
         """Whether it took a package into account."""
-        return stamp_us in self.stamps or stamp_us <= self.since_us
+        return synced_at_us in self.known_packages_us or synced_at_us <= self.since_us
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,7 @@ class LoadedWindow:
 
     window: Window
     messages: int
-    stamp_us: int
+    synced_at_us: int
     failed: bool
 
 
@@ -71,8 +75,8 @@ class Inheritance:
     the organisation that the siblings loaded.
     """
 
-    clock_us: int = 0
-    stamps: frozenset[int] = frozenset()
+    synced_at_us: int = 0
+    known_packages_us: frozenset[int] = frozenset()
     cursors: Mapping[str, str] = field(default_factory=dict)
     siblings: frozenset[str] = frozenset()
     rewritten: Mapping[str, frozenset[int]] = field(default_factory=dict)
@@ -84,25 +88,25 @@ class Inheritance:
 NOTHING_INHERITED = Inheritance()
 
 
-def kept_stamps(stamps: Iterable[int], clock_us: int) -> list[int]:
-    """The stamps to remember: those of the last day, the newest first to be kept."""
-    recent = sorted(stamp for stamp in set(stamps) if stamp > clock_us - OVERLAP_US)
-    return recent[-MOST_STAMPS:]
+def kept_packages(packages_us: Iterable[int], newest_us: int) -> list[int]:
+    """The packages to remember: those of the last day, the newest first to be kept."""
+    recent = sorted(at_us for at_us in set(packages_us) if at_us > newest_us - OVERLAP_US)
+    return recent[-MOST_PACKAGES:]
 
 
 def since_of(
-    memories: Sequence[Memory], shard: Shard | None, touched: frozenset[str] | None = None
+    memories: Sequence[PipelineMemory], shard: Shard | None, touched: frozenset[str] | None = None
 ) -> int:
     """From where on the ledger is needed to judge what is remembered best of the chats."""
     best = _best(memories, shard)
     keys = best.keys() if touched is None else best.keys() & touched
-    latest_us = max((memory.clock_us for memory in memories), default=0)
+    latest_us = max((memory.synced_at_us for memory in memories), default=0)
     return min((best[key].since_us for key in keys), default=latest_us)
 
 
 def inherit(
-    own: Memory,
-    others: Sequence[Memory],
+    own: PipelineMemory,
+    others: Sequence[PipelineMemory],
     loaded: Sequence[LoadedWindow],
     shard: Shard | None = None,
     touched: frozenset[str] | None = None,
@@ -119,7 +123,7 @@ def inherit(
     for row in loaded:
         windows[str(row.window.chat_id)].append(row)
     best = _best([own, *others], shard)
-    is_fresh = not own.clock_us
+    is_fresh = not own.synced_at_us
     keys = best.keys() if touched is None else best.keys() & touched
     cursors = {}
     siblings = set()
@@ -136,11 +140,13 @@ def inherit(
             and _base(memory.pipeline_name) == _base(own.pipeline_name)
         ):
             siblings.add(key)
-    latest = max([own, *others], key=lambda memory: memory.clock_us)
+    latest = max([own, *others], key=lambda memory: memory.synced_at_us)
     forgetting = [memory.forgotten for memory in others if memory.forgotten]
     return Inheritance(
-        clock_us=max([latest.clock_us, *(row.stamp_us for row in loaded)]),
-        stamps=frozenset(row.stamp_us for row in loaded if not own.knows(row.stamp_us)),
+        synced_at_us=max([latest.synced_at_us, *(row.synced_at_us for row in loaded)]),
+        known_packages_us=frozenset(
+            row.synced_at_us for row in loaded if not own.knows(row.synced_at_us)
+        ),
         cursors=cursors,
         siblings=frozenset(siblings),
         forgotten=max(forgetting, key=_size, default=None) if is_fresh else None,
@@ -149,22 +155,22 @@ def inherit(
     )
 
 
-def _best(memories: Sequence[Memory], shard: Shard | None) -> dict[str, Memory]:
+def _best(memories: Sequence[PipelineMemory], shard: Shard | None) -> dict[str, PipelineMemory]:
     """Whose memory of each chat is the newest."""
-    best: dict[str, Memory] = {}
-    for memory in sorted(memories, key=lambda memory: memory.clock_us):
+    best: dict[str, PipelineMemory] = {}
+    for memory in sorted(memories, key=lambda memory: memory.synced_at_us):
         for key, text in memory.cursors.items():
             if text and (shard is None or int(key) in shard):
                 best[key] = memory
     return best
 
 
-def _invalidated(memory: Memory, key: str, loaded: Iterable[LoadedWindow]) -> str | None:
+def _invalidated(memory: PipelineMemory, key: str, loaded: Iterable[LoadedWindow]) -> str | None:
     cursor = remembered(memory.cursors[key])
     if cursor is None:
         return None
     for row in loaded:
-        if not memory.knows(row.stamp_us):
+        if not memory.knows(row.synced_at_us):
             cursor = invalidate(cursor, row.window, _days(row, cursor))
     return encode(cursor)
 
@@ -179,7 +185,7 @@ def _days(row: LoadedWindow, cursor: Cursor) -> Iterable[int]:
     return range(floor_day(start_us), end_us, DAY_US)
 
 
-def _lines_of_siblings(own: Memory, others: Sequence[Memory]) -> frozenset[str]:
+def _lines_of_siblings(own: PipelineMemory, others: Sequence[PipelineMemory]) -> frozenset[str]:
     """Another pipeline may load another organisation, a shard of the same may not."""
     base = _base(own.pipeline_name)
     known = [memory.lines for memory in others if _base(memory.pipeline_name) == base]

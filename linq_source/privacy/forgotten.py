@@ -125,9 +125,9 @@ class Forgotten:
         """Names and numbers that stand in rows which are not the person's own."""
         for column in table.source_columns:
             values = rows[column.name]
-            if column.content == "name":
+            if column.personal_data == "name":
                 masked = [n and self.mask(n) for n in values.to_pylist()]
-            elif column.content == "phone" and column.name != sender_column(table):
+            elif column.personal_data == "phone" and column.name != sender_column(table):
                 masked = [None if self.is_of(n) else n for n in values.to_pylist()]
             else:
                 continue

@@ -82,15 +82,15 @@ class Privacy:
 
     def _change_of(self, column: Column) -> _Change | None:
         """What is done with a column's values; none if they stay."""
-        treatment = self.text if column.content in ("writing", "link") else self.phones
-        if not column.content or treatment == "plain":
+        treatment = self.text if column.personal_data in ("writing", "link") else self.phones
+        if not column.personal_data or treatment == "plain":
             return None
-        if column.content == "name":
+        if column.personal_data == "name":
             return self._mask_name
         if treatment == "drop":
             return _drop
         return {"writing": self.hash_text, "link": self._hash_link}.get(
-            column.content, self.hash_phone
+            column.personal_data, self.hash_phone
         )
 
     def _hash_link(self, url: str) -> str:
@@ -148,7 +148,7 @@ class Privacy:
     def _protect_value(self, value: Any, column: Column) -> Any:
         if value is None or isinstance(value, bool):
             return value
-        if column.content:
+        if column.personal_data:
             change = self._change_of(column)
             if not isinstance(value, str):
                 return WITHHELD

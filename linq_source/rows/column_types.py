@@ -50,7 +50,7 @@ class ColumnTypes:
         """The fields of a table's columns, by column, as far as they are known by now."""
         return self._fields.get(table_name, {})
 
-    def settle(self, table_name: str, rows: pa.Table) -> pa.Table:
+    def fit(self, table_name: str, rows: pa.Table) -> pa.Table:
         """The rows with every unknown column under a name whose type it has."""
         own = set(TABLES[table_name].column_names)
         unknown = [name for name in rows.column_names if name not in own]
@@ -79,7 +79,7 @@ class ColumnTypes:
         return name
 
     def _former(self, table_name: str, field: str) -> str | None:
-        """The column that holds the field since before fields were noted; none if there is none."""
+        """The column that holds the field since before fields were noted, or None."""
         name = identifier(field, self._shortened)
         if name is None or name in TABLES[table_name].column_names or name.startswith("_dlt_"):
             return None

@@ -22,7 +22,7 @@ from linq_source.extraction import Extraction, Listener
 from linq_source.extraction.organisation import check_chats, check_lines
 from linq_source.instants import SECOND_US, to_us
 from linq_source.planning import listings
-from linq_source.planning.takeover import NOTHING_INHERITED, kept_stamps
+from linq_source.planning.takeover import NOTHING_INHERITED, kept_packages
 from linq_source.privacy.forgotten import forgotten_from
 from linq_source.privacy.treatment import PLAIN, privacy_of
 from linq_source.rows import building
@@ -34,7 +34,16 @@ from linq_source.source.schema import (
     table_format,
     without_tombstones,
 )
-from linq_source.state import BOUND, CLOCK, FAILING, FORGOTTEN, LINES, PRIVACY, SETTLED, STAMPS
+from linq_source.state import (
+    BOUND,
+    FAILING,
+    FORGOTTEN,
+    KNOWN_PACKAGES,
+    LINES,
+    PRIVACY,
+    SETTLED,
+    SYNCED_AT_US,
+)
 from linq_source.tables import RESOURCE_TABLES, SYNC_RUNS
 
 # This machine's clock is believed where it is no further ahead of the API's.
@@ -126,7 +135,7 @@ class Session:
         API's counts: a clock that is wrong for one run would leave all later ones in the future.
         """
         state = dlt.current.source_state()
-        own_us = int(state.get(CLOCK, 0))
+        own_us = int(state.get(SYNCED_AT_US, 0))
         now_us = _now_us() - extraction.clock_ahead_us
         if (
             BOUND in state
@@ -138,12 +147,12 @@ class Session:
             if ahead_us > MOST_CLOCK_DRIFT_US:
                 extraction.clock_ahead_us = ahead_us
                 now_us -= ahead_us
-        return max(now_us, own_us + 1, self.inheritance.clock_us + 1)
+        return max(now_us, own_us + 1, self.inheritance.synced_at_us + 1)
 
     def _check_privacy(self) -> None:
         """Raise `ConfigurationError` where rows of another treatment are loaded already."""
         state = dlt.current.source_state()
-        own = state.get(PRIVACY, PLAIN.fingerprint) if CLOCK in state else None
+        own = state.get(PRIVACY, PLAIN.fingerprint) if SYNCED_AT_US in state else None
         was = own or self.inheritance.privacy
         if was is not None and was != self._privacy:
             raise ConfigurationError(
@@ -157,7 +166,7 @@ class Session:
             shard = self.settings.shard
             if shard is not None and shard.index:
                 # They are the first shard's: two that add the same row at once would double it.
-                yield from self._mark("phone_numbers", {})
+                yield from self._emit("phone_numbers", {})
                 return
             found = extraction.privacy.protect(extraction.listing.phone_numbers())
             found = extraction.forgotten.without(found)
@@ -187,7 +196,7 @@ class Session:
             state["digests"] = dict(known.items() & digests.items())
         is_any = len(changed) or changed.rejected
         found = to_rows(changed, self._synced_at_us) if is_any else {}
-        yield from self._mark(resource, found)
+        yield from self._emit(resource, found)
         if not self.settings.is_stateless:
             state["digests"] = digests
 
@@ -207,14 +216,14 @@ class Session:
             extraction.fills_empty_tables = self.fills_empty_tables
             for found in extraction.messages(cursors, self._synced_at_us):
                 self._remember_partly_forgotten(extraction)
-                yield from self._mark("chat_messages", found)
-            yield from self._mark("chat_messages", {})
+                yield from self._emit("chat_messages", found)
+            yield from self._emit("chat_messages", {})
             self._remember_failing(extraction)
             if extraction.outage is not None and not self._keep:
                 raise extraction.outage
             if extraction.is_complete or extraction.outage is not None or not self._keep:
                 found = extraction.run_row(self._synced_at_us)
-                yield from self._mark("chat_messages", found)
+                yield from self._emit("chat_messages", found)
 
     def _remember_partly_forgotten(self, extraction: Extraction) -> None:
         if extraction.partly_forgotten - extraction.forgotten.partly:
@@ -225,7 +234,7 @@ class Session:
         """Put cursors of other pipelines, and doubted ones, in the place of this one's own."""
         found, self.inheritance = (
             self.inheritance,
-            replace(self.inheritance, cursors={}, stamps=frozenset()),
+            replace(self.inheritance, cursors={}, known_packages_us=frozenset()),
         )
         if self.settings.is_stateless:
             return
@@ -234,8 +243,8 @@ class Session:
             is_sibling = listed.complete and key in found.siblings
             if key in cursors or int(key) in listed.counts or is_sibling:
                 cursors[key] = text
-        if found.stamps:
-            self._remember_stamps(found.stamps)
+        if found.known_packages_us:
+            self._remember_packages(found.known_packages_us)
 
     def _remember_failing(self, extraction: Extraction) -> None:
         state = dlt.current.source_state()
@@ -243,11 +252,13 @@ class Session:
         if failing != state.get(FAILING, []):
             state[FAILING] = failing
 
-    def _remember_stamps(self, stamps: Iterable[int]) -> None:
+    def _remember_packages(self, packages_us: Iterable[int]) -> None:
         state = dlt.current.source_state()
-        state[STAMPS] = kept_stamps([*state.get(STAMPS, ()), *stamps], self._synced_at_us)
+        state[KNOWN_PACKAGES] = kept_packages(
+            [*state.get(KNOWN_PACKAGES, ()), *packages_us], self._synced_at_us
+        )
 
-    def _mark(self, resource: str, found: Mapping[str, pa.Table]) -> Iterator[Any]:
+    def _emit(self, resource: str, found: Mapping[str, pa.Table]) -> Iterator[Any]:
         """Rows for dlt, each for its table; without any, the tables that never had rows."""
         schema = dlt.current.source_schema()
         if table_format(resource) is not None:
@@ -263,18 +274,18 @@ class Session:
         if any(table.num_rows and name != SYNC_RUNS.name for name, table in found.items()):
             self._remember_package()
         for name, table in found.items():
-            rows = types.settle(name, table)
+            rows = types.fit(name, table)
             note_fields(name, types.fields(name), rows.column_names)
             yield in_the_dialect(rows, name)
 
     def _remember_package(self) -> None:
         """Enter the instant and the privacy of the rows, before the first of them is taken."""
         state = dlt.current.source_state()
-        if state.get(CLOCK) != self._synced_at_us:
-            state[CLOCK] = self._synced_at_us
+        if state.get(SYNCED_AT_US) != self._synced_at_us:
+            state[SYNCED_AT_US] = self._synced_at_us
             if self.extraction is not None and self.extraction.listing.is_begun:
                 state[BOUND] = self.extraction.listing.bound_us
-            self._remember_stamps([self._synced_at_us])
+            self._remember_packages([self._synced_at_us])
             if self.settled_us:
                 state[SETTLED] = {str(self.settings.shard): self.settled_us}
         if self._privacy != PLAIN.fingerprint:
