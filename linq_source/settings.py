@@ -1,4 +1,4 @@
-"""The source's settings, checked once and then believed."""
+"""The source's settings, checked once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Literal, get_args
+from typing import Literal, TypedDict, get_args
 from urllib.parse import urlsplit
 
 from linq_source.errors import ConfigurationError
@@ -54,6 +54,30 @@ class Shard:
 
     def __str__(self) -> str:
         return f"{self.index}/{self.count}"
+
+
+class SourceOptions(TypedDict, total=False):
+    """What `linq_source` takes; so do `sync` and `audit`. Explained at `linq_source`."""
+
+    api_token: str
+    base_url: str
+    chat_ids: Sequence[int] | None
+    phone_numbers: Sequence[str] | None
+    start: str | datetime | date | None
+    end: str | datetime | date | None
+    lookback_days: float
+    page_size: int
+    workers: int
+    max_messages: int | None
+    shard: str | None
+    timeout_s: float
+    request_deadline_s: float
+    max_requests_per_second: float | None
+    allow_plain_http: bool
+    phones: str
+    text: str
+    privacy_key: str | None
+    accept_organisation: bool
 
 
 @dataclass(frozen=True)

@@ -29,13 +29,12 @@ from linq_source import (
     ConfigurationError,
     DestinationError,
     Report,
-    linq_source,
     sync,
 )
 from linq_source.extraction import Extraction
 from linq_source.operations.progress import show_progress
 from linq_source.sandbox import Exchange, Fault, World
-from linq_source.source import session_options
+from linq_source.source import open_source
 from tests.conftest import DAY_MS, NOW_MS, Loader
 
 TOKEN = "sesame-token-4711-open"
@@ -74,8 +73,8 @@ Load = Callable[..., Report]
 
 def load_frozen(pipeline: dlt.Pipeline, *, listener: Any, **options: Any) -> Report:
     """A user's own pipeline, which lets no column in that it does not know."""
-    with session_options(keep=False, listener=listener):
-        source = linq_source(**options)
+    source, session = open_source(**options)
+    session.listener = listener
     source.schema_contract = "freeze"
     pipeline.run(source)
     return Report()
@@ -112,13 +111,13 @@ class Run:
             except Exception as error:
                 self.error = error
         self.objects["report"] = self.report
-        with suppress(ConfigurationError), session_options(keep=True, listener=None) as sessions:
-            source = linq_source(**options)
+        with suppress(ConfigurationError):
+            source, session = open_source(**options)
             self.objects |= {
                 "source": source,
                 "resources": list(source.resources.values()),
-                "session": sessions[0],
-                "settings": sessions[0].settings,
+                "session": session,
+                "settings": session.settings,
             }
 
     def said(self) -> dict[str, str | bytes]:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import copy
 import pickle
 from datetime import UTC, date, datetime
+from inspect import signature
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from linq_source import linq_source
+from linq_source.cli.main import audit, run
 from linq_source.errors import ConfigurationError
 from linq_source.instants import DAY_US, parse_iso
-from linq_source.settings import Secret, Settings, Shard, check_settings, parse_shard
+from linq_source.settings import Secret, Settings, Shard, SourceOptions, check_settings, parse_shard
 
 pytestmark = pytest.mark.quick
 
@@ -37,6 +40,23 @@ GOOD: dict[str, Any] = {
 
 def check(**changed: Any) -> Settings:
     return check_settings(**(GOOD | changed))
+
+
+def test_options_are_the_same_everywhere() -> None:
+    """`sync` and `audit` take `SourceOptions`; secrets and rare ones have no option to type."""
+    options = {name: of.__forward_arg__ for name, of in SourceOptions.__annotations__.items()}
+    source = {name: p.annotation for name, p in signature(linq_source).parameters.items()}
+    assert source.pop("privacy_key") == "TSecretStrValue | None"
+    assert options.pop("privacy_key") == "str | None"
+    assert source == options
+    assert signature(check_settings).parameters.keys() == {*options, "privacy_key"}
+    assert options.keys() - signature(run).parameters.keys() == {
+        "api_token", "timeout_s", "request_deadline_s",
+    }  # fmt: skip
+    assert signature(audit).parameters.keys() & options.keys() == {
+        "base_url", "chat_ids", "phone_numbers", "workers", "shard", "max_requests_per_second",
+        "allow_plain_http",
+    }  # fmt: skip
 
 
 def test_good_settings_are_taken_as_they_are() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 from rich.console import Console
@@ -59,6 +59,7 @@ from linq_source.cli.output import (
     print_report,
 )
 from linq_source.errors import ConfigurationError
+from linq_source.settings import SourceOptions
 
 EPILOG = """\
 Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 loaded but something is \
@@ -111,8 +112,8 @@ def run(
     pipeline_name: PipelineName = "linq_messages",
     pipelines_dir: PipelinesDir = None,
     base_url: BaseUrl = None,
-    chat_id: ChatIds = None,
-    phone_number: PhoneNumbers = None,
+    chat_ids: ChatIds = None,
+    phone_numbers: PhoneNumbers = None,
     start: Start = None,
     end: End = None,
     lookback_days: LookbackDays = None,
@@ -134,38 +135,22 @@ def run(
     debug: Debug = False,
 ) -> None:
     """Load what changed since the last run; the first time, everything."""
-    from linq_source.operations.sync import PACKAGE_MESSAGES, sync
+    options = _source_options(locals())
+    from linq_source.operations.sync import sync
 
     target = Target(
         destination, database, dataset, pipeline_name, pipelines_dir, bucket_url, table_format
     )
-    arguments = _given(
-        base_url=base_url,
-        chat_ids=chat_id,
-        phone_numbers=phone_number,
-        start=start,
-        end=end,
-        lookback_days=lookback_days,
-        page_size=page_size,
-        workers=workers,
-        shard=shard,
-        max_requests_per_second=max_requests_per_second,
-        allow_plain_http=allow_plain_http,
-        phones=phones,
-        text=text,
-        accept_organisation=accept_organisation,
-    )
     with observing("run", target, shard=shard, metrics_file=metrics_file) as observed:
-        _check_first(arguments)
+        _check_first(options)
         observed.pipeline = open_pipeline(target)
         with logs.showing_progress() as listener:
             report = sync(
                 observed.pipeline,
                 listener=listener,
-                max_messages=max_messages if max_messages is not None else PACKAGE_MESSAGES,
                 table_format=table_format,
                 lake_partition=lake_partition,
-                **arguments,
+                **options,
             )
         observed.report = report
         loaded_into = location_of(observed.pipeline)
@@ -189,8 +174,8 @@ def audit(
     pipeline_name: PipelineName = "linq_messages",
     pipelines_dir: PipelinesDir = None,
     base_url: BaseUrl = None,
-    chat_id: ChatIds = None,
-    phone_number: PhoneNumbers = None,
+    chat_ids: ChatIds = None,
+    phone_numbers: PhoneNumbers = None,
     workers: Workers = None,
     shard: ShardOption = None,
     max_requests_per_second: MaxRequestsPerSecond = None,
@@ -204,23 +189,15 @@ def audit(
     debug: Debug = False,
 ) -> None:
     """Compare live rows with the API's own counts, chat by chat."""
+    options = _source_options(locals())
     from linq_source.operations.audit import audit as compare
 
     target = Target(
         destination, database, dataset, pipeline_name, pipelines_dir, bucket_url, table_format
     )
-    arguments = _given(
-        base_url=base_url,
-        chat_ids=chat_id,
-        phone_numbers=phone_number,
-        workers=workers,
-        shard=shard,
-        max_requests_per_second=max_requests_per_second,
-        allow_plain_http=allow_plain_http,
-    )
     with observing("audit", target, shard=shard, metrics_file=metrics_file) as observed:
-        _check_first(arguments)
-        report = compare(open_pipeline(target), deep=deep, **arguments)
+        _check_first(options)
+        report = compare(open_pipeline(target), deep=deep, **options)
         observed.report = report
         if json:
             print_json(report.to_dict())
@@ -320,16 +297,17 @@ def demo(
 app.command(epilog=media.EPILOG)(media.media)
 
 
-def _given(**options: Any) -> dict[str, Any]:
-    """The options that were given; what was not stays with the configuration's defaults."""
-    return {name: value for name, value in options.items() if value is not None}
+def _source_options(given: dict[str, Any]) -> SourceOptions:
+    """The source's options that were given; the configuration's defaults stand for the others."""
+    names = (name for name in SourceOptions.__annotations__ if given.get(name) is not None)
+    return cast(SourceOptions, {name: given[name] for name in names})
 
 
-def _check_first(arguments: dict[str, Any]) -> None:
+def _check_first(options: SourceOptions) -> None:
     """Build the source once, so that a wrong setting is told before anything is opened."""
     from linq_source.source import linq_source
 
-    linq_source(**arguments)
+    linq_source(**options)
 
 
 def print_line(text: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Unpack
 
 import dlt
 
@@ -13,12 +13,13 @@ from linq_source.destinations.remote import forgotten_in
 from linq_source.extraction import Extraction
 from linq_source.operations.report import Report
 from linq_source.operations.sync import sync
-from linq_source.source import linq_source, session_options
+from linq_source.settings import Settings, SourceOptions
+from linq_source.source import open_source
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A chat whose live rows are not as many as the API counts; none: not listed at all."""
+    """A chat whose live rows are not as many as the API counts; None: not listed at all."""
 
     chat_id: int
     live_rows: int
@@ -57,33 +58,55 @@ class AuditReport:
         }
 
 
-def audit(pipeline: dlt.Pipeline, *, deep: bool = False, **source_arguments: Any) -> AuditReport:
+def audit(
+    pipeline: dlt.Pipeline,
+    *,
+    deep: bool = False,
+    looks: int = 0,
+    **options: Unpack[SourceOptions],
+) -> AuditReport:
     """Compare, per chat, the live rows with the API's `message_count`.
 
-    Takes the arguments of `linq_source`. With `deep`, the chats that differ are read again in
-    full and repaired, then compared once more. Changes nothing otherwise.
+    Takes the options of `linq_source`. People may write between a load and its audit: chats that
+    differ are loaded and compared again, so many times as `looks` says. With `deep`, those that
+    still differ are read again in full and repaired, then compared once more. Changes nothing
+    otherwise.
     """
-    report = _compare(pipeline, source_arguments)
-    differing = [d.chat_id for d in report.differences if d.message_count is not None]
-    if not deep or not differing:
+    report = _compare(pipeline, options)
+    for _ in range(looks):
+        if not report.differences:
+            break
+        sync(pipeline, **_of_those(report, options))
+        differing = {difference.chat_id for difference in report.differences}
+        report = _compare(pipeline, options)
+        lasting = tuple(d for d in report.differences if d.chat_id in differing)
+        report = replace(report, differences=lasting)
+    readable = [d for d in report.differences if d.message_count is not None]
+    if not deep or not readable:
         return report
-    repair_arguments = {**source_arguments, "chat_ids": differing, "phone_numbers": ()}
-    repair = sync(pipeline, **{**repair_arguments, "end": _FOREVER})
-    again = _compare(pipeline, source_arguments)
-    return replace(again, repair=repair)
+    wanted = _of_those(replace(report, differences=tuple(readable)), options)
+    wanted["end"] = _FOREVER
+    repair = sync(pipeline, **wanted)
+    return replace(_compare(pipeline, options), repair=repair)
 
 
 # Later than any message: a deep audit reads whole chats, without cursors.
 _FOREVER = "9999-01-01T00:00:00Z"
 
 
-def _compare(pipeline: dlt.Pipeline, source_arguments: dict[str, Any]) -> AuditReport:
-    with session_options(keep=True, listener=None) as sessions:
-        linq_source(**source_arguments)
-    (session,) = sessions
+def _of_those(report: AuditReport, options: SourceOptions) -> SourceOptions:
+    """Options that read the chats that differ; all, where the API does not list one of them."""
+    if any(difference.message_count is None for difference in report.differences):
+        return options
+    chat_ids = [difference.chat_id for difference in report.differences]
+    return {**options, "chat_ids": chat_ids, "phone_numbers": ()}
+
+
+def _compare(pipeline: dlt.Pipeline, options: SourceOptions) -> AuditReport:
+    settings = open_source(**options)[1].settings
     with plain_errors(pipeline):
         forgotten = forgotten_in(pipeline)
-    extraction = Extraction(session.settings, lambda: 0, forgotten=forgotten)
+    extraction = Extraction(settings, lambda: 0, forgotten=forgotten)
     try:
         listing = extraction.listing.chats()
     finally:
@@ -101,7 +124,7 @@ def _compare(pipeline: dlt.Pipeline, source_arguments: dict[str, Any]) -> AuditR
             differences.append(Difference(chat_id, live.get(chat_id, 0), count))
     if listing.complete:
         for chat_id, rows in live.items():
-            if chat_id not in listing.counts and _in_scope(session.settings, chat_id):
+            if chat_id not in listing.counts and _in_scope(settings, chat_id):
                 differences.append(Difference(chat_id, rows, None))
     differences.sort(key=lambda difference: difference.chat_id)
     compared = {*listing.counts, *(difference.chat_id for difference in differences)}
@@ -115,5 +138,5 @@ def _compare(pipeline: dlt.Pipeline, source_arguments: dict[str, Any]) -> AuditR
     )
 
 
-def _in_scope(settings: Any, chat_id: int) -> bool:
+def _in_scope(settings: Settings, chat_id: int) -> bool:
     return settings.shard is None or chat_id in settings.shard

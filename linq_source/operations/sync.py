@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Unpack
 
 import dlt
 import pyarrow as pa
@@ -42,8 +42,8 @@ from linq_source.operations.lost_tables import heal_tables
 from linq_source.operations.packages import drop, heal_packages
 from linq_source.operations.report import ChatFailure, Report
 from linq_source.operations.settle import settle
-from linq_source.settings import Shard
-from linq_source.source import linq_source, session_options
+from linq_source.settings import Shard, SourceOptions
+from linq_source.source import open_source
 from linq_source.source.session import MOST_CLOCK_DRIFT_US, Session
 from linq_source.state import SECTION, SYNCED_AT_US, source_state
 
@@ -59,20 +59,19 @@ def sync(
     pipeline: dlt.Pipeline,
     *,
     listener: Listener | None = None,
-    max_messages: int | None = PACKAGE_MESSAGES,
     table_format: str | None = None,
     lake_partition: str | None = None,
     settles: bool = True,
-    **source_arguments: Any,
+    **options: Unpack[SourceOptions],
 ) -> Report:
     """Read, load and settle until everything is read.
 
-    Takes the arguments of `linq_source`, and the `table_format` of `pipeline.run`: "delta" or
+    Takes the options of `linq_source`, and the `table_format` of `pipeline.run`: "delta" or
     "iceberg", for the filesystem destination; a dataset stays with the one it began with. Without
     one a bucket becomes a Parquet lake, whose current state is partitioned by `lake_partition`,
-    "month" or "day". A long first reading is loaded in packages of `max_messages`; every loaded
-    package is progress kept. A shard settles its own chats; without `settles` that is left to a
-    later `settle`, so that the shards of a lake are settled together.
+    "month" or "day". A long first reading is loaded in packages of `max_messages` (500,000);
+    every loaded package is progress kept. A shard settles its own chats; without `settles` that is
+    left to a later `settle`, so that the shards of a lake are settled together.
     `listener` is called with the running `Extraction` whenever something was read.
 
     Raises:
@@ -86,9 +85,9 @@ def sync(
     check_table_format(pipeline, table_format)
     if lake_partition is not None:
         partitioning_of(lake_partition)
-    with session_options(keep=True, listener=listener) as sessions:
-        source = linq_source(max_messages=max_messages, **source_arguments)
-    (session,) = sessions
+    options.setdefault("max_messages", PACKAGE_MESSAGES)
+    source, session = open_source(**options)
+    session.keep, session.listener = True, listener
     notes: list[str] = []
     loads: list[str] = []
     shard = session.settings.shard

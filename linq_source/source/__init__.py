@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from datetime import date, datetime
+from typing import Unpack
 
 import dlt
 from dlt.common.typing import TSecretStrValue
-from dlt.extract import DltResource
+from dlt.extract import DltResource, DltSource
 
-from linq_source.extraction import Listener
-from linq_source.settings import check_settings
+from linq_source.settings import SourceOptions, check_settings
 from linq_source.source.session import Session
 from linq_source.state import SECTION
 
@@ -49,8 +47,8 @@ def linq_source(
     Args:
         api_token: The integration token (config: `sources.linq.api_token`, a secret).
         base_url: The API's address; https, or http on this machine.
-        chat_ids: These chats; none: every chat of `phone_numbers`.
-        phone_numbers: These numbers' chats; none: all numbers of the organisation.
+        chat_ids: These chats; None: every chat of `phone_numbers`.
+        phone_numbers: These numbers' chats; None: all numbers of the organisation.
         start: ISO 8601 or datetime; where history begins.
         end: With it, `start <= sent_at < end` is read as it is, and no cursor read or moved.
         lookback_days: How far before a chat's newest message every run reads again.
@@ -60,7 +58,7 @@ def linq_source(
         shard: `"i/n"`: the chats with `id % n == i`.
         timeout_s: Seconds to wait for a connection, and for each part of an answer.
         request_deadline_s: Seconds after which a request that keeps failing is given up.
-        max_requests_per_second: Never ask faster; none: as fast as the server lets us.
+        max_requests_per_second: Never ask faster; None: as fast as the server allows.
         allow_plain_http: Take an http `base_url` that is not this machine.
         phones: `plain`, `hash` (HMAC-SHA-256 with `privacy_key`) or `drop`: phone numbers and
             e-mail addresses of people, in every table.
@@ -73,53 +71,21 @@ def linq_source(
     Raises:
         ConfigurationError: A value that cannot be used, named in one line.
     """
-    settings = check_settings(
-        api_token=api_token,
-        base_url=base_url,
-        chat_ids=chat_ids,
-        phone_numbers=phone_numbers,
-        start=start,
-        end=end,
-        lookback_days=lookback_days,
-        page_size=page_size,
-        workers=workers,
-        max_messages=max_messages,
-        shard=shard,
-        timeout_s=timeout_s,
-        request_deadline_s=request_deadline_s,
-        max_requests_per_second=max_requests_per_second,
-        allow_plain_http=allow_plain_http,
-        phones=phones,
-        text=text,
-        privacy_key=privacy_key,
-        accept_organisation=accept_organisation,
-    )
-    options = _options.get(None) or _Options()
-    session = Session(settings, keep=options.keep, listener=options.listener)
-    options.sessions.append(session)
+    session = Session(check_settings(**locals()))
+    _opened.get([]).append(session)
     return session.resources()
 
 
-@dataclass
-class _Options:
-    keep: bool = False
-    listener: Listener | None = None
-    sessions: list[Session] = field(default_factory=list)
+# dlt resolves the configuration of a decorated function's own arguments and gives back a source
+# of its own: the session behind it comes out this way.
+_opened: ContextVar[list[Session]] = ContextVar("linq_source_opened")
 
 
-_options: ContextVar[_Options] = ContextVar("linq_source_session_options")
-
-
-@contextmanager
-def session_options(*, keep: bool, listener: Listener | None) -> Iterator[list[Session]]:
-    """How `linq_source` builds its sessions in this context; gives those it builds.
-
-    dlt resolves the configuration of a decorated function's own arguments, so what is not
-    configuration comes in this way.
-    """
-    options = _Options(keep, listener)
-    token = _options.set(options)
+def open_source(**options: Unpack[SourceOptions]) -> tuple[DltSource, Session]:
+    """Return a source, and the session that its resources share."""
+    sessions: list[Session] = []
+    token = _opened.set(sessions)
     try:
-        yield options.sessions
+        return linq_source(**options), sessions[0]
     finally:
-        _options.reset(token)
+        _opened.reset(token)

@@ -57,14 +57,12 @@ class Session:
     each run of a pipeline, begins a new one.
     """
 
-    def __init__(
-        self, settings: Settings, *, keep: bool = False, listener: Listener | None = None
-    ) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.extraction: Extraction | None = None
+        self.keep = False
+        self.listener: Listener | None = None
         self._privacy = privacy_of(settings).fingerprint
-        self._keep = keep
-        self._listener = listener
         self._package: str | None = None
         self._entered: set[str] = set()
         self._open = 0
@@ -99,19 +97,19 @@ class Session:
         is_new = package != self._package or resource in self._entered
         if is_new or self.extraction is None:
             is_new = True
-            if package is not None and not self._keep:
+            if package is not None and not self.keep:
                 _check_destination()
             self._package = package
             self._entered = set()
             if self.inheritance.forgotten is not None:
                 dlt.current.source_state().setdefault(FORGOTTEN, dict(self.inheritance.forgotten))
-            if self.extraction is None or not self._keep:
+            if self.extraction is None or not self.keep:
                 self.close()
                 state = dlt.current.source_state()
                 self.extraction = Extraction(
                     self.settings,
                     _now_us,
-                    self._listener,
+                    self.listener,
                     forgotten_from(state.get(FORGOTTEN)),
                     state.get(FAILING, ()),
                 )
@@ -125,7 +123,7 @@ class Session:
             yield self.extraction
         finally:
             self._open -= 1
-            if self._open == 0 and not self._keep and self.extraction is not None:
+            if self._open == 0 and not self.keep and self.extraction is not None:
                 self.extraction.release()
 
     def _next_instant(self, extraction: Extraction) -> int:
@@ -219,9 +217,9 @@ class Session:
                 yield from self._emit("chat_messages", found)
             yield from self._emit("chat_messages", {})
             self._remember_failing(extraction)
-            if extraction.outage is not None and not self._keep:
+            if extraction.outage is not None and not self.keep:
                 raise extraction.outage
-            if extraction.is_complete or extraction.outage is not None or not self._keep:
+            if extraction.is_complete or extraction.outage is not None or not self.keep:
                 found = extraction.run_row(self._synced_at_us)
                 yield from self._emit("chat_messages", found)
 

@@ -1,0 +1,49 @@
+"""An audit that looks again: what people write in between is no difference."""
+
+from __future__ import annotations
+
+import duckdb
+
+from linq_source.operations.audit import Difference
+from tests.conftest import Loader
+
+
+def test_what_was_written_since_the_load_is_read_again(seeded: Loader) -> None:
+    seeded.sync()
+    chat_id = max(seeded.world.chats)
+    rows = len(seeded.world.messages_of(chat_id))
+    seeded.world.add_message(chat_id, "good morning")
+    seeded.world.advance(1_000)
+    found = seeded.audit()
+    assert found.differences == (Difference(chat_id, rows, rows + 1),)
+    assert seeded.audit().differences == found.differences  # it changes nothing
+    asked = [route for route, _ in seeded.requests_of(lambda: seeded.audit(looks=3))]
+    assert asked.count("phone_numbers") == 3  # compared, read again, compared
+    assert seeded.audit().exit_code == 0
+    seeded.assert_equal_world()
+
+
+def test_a_chat_that_vanished_since_the_load_is_marked(seeded: Loader) -> None:
+    seeded.sync()
+    chat_id = max(chat for chat in seeded.world.chats if seeded.world.messages_of(chat))
+    rows = len(seeded.world.messages_of(chat_id))
+    seeded.world.remove_chat(chat_id)
+    seeded.world.advance(1_000)
+    assert seeded.audit().differences == (Difference(chat_id, rows, None),)
+    assert seeded.audit(looks=1).exit_code == 0
+    seeded.assert_equal_world()
+
+
+def test_what_is_missing_without_the_pipeline_s_knowing_differs_still(seeded: Loader) -> None:
+    seeded.sync()
+    chat_id = max(chat for chat in seeded.world.chats if seeded.world.messages_of(chat))
+    rows = len(seeded.world.messages_of(chat_id))
+    with duckdb.connect(str(seeded.database)) as database:
+        database.execute(f"DELETE FROM linq.chat_messages WHERE chat_id = {chat_id}")
+    report = seeded.audit(looks=2)
+    assert (report.differences, report.repair) == ((Difference(chat_id, 0, rows),), None)
+    report = seeded.audit(looks=1, deep=True)
+    assert report.differences == ()
+    assert report.repair is not None
+    assert report.repair.messages == rows
+    seeded.assert_equal_world()
