@@ -212,6 +212,21 @@ def test_a_chat_that_vanished_is_marked_and_live_again_when_it_returns(week: Loa
     assert week.query("SELECT id FROM chats WHERE deleted_at IS NOT NULL") == []
 
 
+def test_a_chat_that_vanished_while_only_messages_were_read_is_live_again(week: Loader) -> None:
+    week.world.add_chat(display_name="Two", chat_id=2)
+    week.world.add_message(2, "hello")
+    week.sync()
+    week.world.remove_chat(2)
+    pipeline = week.pipeline
+    pipeline.run(week.source().with_resources("chat_messages"))
+    week.settle()
+    assert week.query("SELECT id FROM chats WHERE deleted_at IS NOT NULL") == [(2,)]
+    week.world.add_chat(display_name="Two", chat_id=2)
+    week.world.add_message(2, "hello again")
+    week.sync()
+    assert week.query("SELECT id FROM chats WHERE deleted_at IS NOT NULL") == []
+
+
 def test_participants_who_left_leave(week: Loader) -> None:
     handle = week.world.add_handle(1, "+15557770001")
     week.world.add_handle(1, "+15557770002")

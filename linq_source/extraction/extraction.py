@@ -60,7 +60,8 @@ class Extraction:
         self.outage: LinqError | None = None
         self._todo: dict[int, int | None] | None = None
         self._stuck: set[int] = set()
-        self._vanished: list[int] = []
+        self.vanished: list[int] = []
+        self._has_entered_vanished = False
         # What broke the reading of chats, other than the API's refusals.
         self._broken: list[Exception] = []
         self._loaded_messages = 0
@@ -97,11 +98,11 @@ class Extraction:
         loaded_before = frozenset(self._loaded_chats)
         for chat_id, error in self.counts.chats_failed.items():
             buffer.ledger.append(self._unread(chat_id, error))
-        if not self.settings.is_stateless:
-            for chat_id in sorted(self._vanished):
+        if not self._has_entered_vanished:
+            for chat_id in sorted(self.vanished):
                 buffer.ledger.append(self._unread(chat_id, VANISHED))
                 buffer.cursors[str(chat_id)] = None
-            self._vanished = []
+            self._has_entered_vanished = True
         self._loaded_messages = 0
         moved: set[int] = set()
         self.asker.others = self._other_chats
@@ -171,7 +172,7 @@ class Extraction:
         if self._todo is None:
             counts = self.listing.chats().counts
             if not self.settings.is_stateless:
-                unlisted, self._vanished = self.listing.find_unlisted(map(int, cursors))
+                unlisted, self.vanished = self.listing.find_unlisted(map(int, cursors))
                 counts |= unlisted
             self._todo = {
                 chat_id: listed

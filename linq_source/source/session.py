@@ -214,6 +214,7 @@ class Session:
             extraction.fills_empty_tables = self.fills_empty_tables
             for found in extraction.messages(cursors, self._synced_at_us):
                 self._remember_partly_forgotten(extraction)
+                self._unlearn_vanished(extraction)
                 yield from self._emit("chat_messages", found)
             yield from self._emit("chat_messages", {})
             self._remember_failing(extraction)
@@ -222,6 +223,16 @@ class Session:
             if extraction.is_complete or extraction.outage is not None or not self.keep:
                 found = extraction.run_row(self._synced_at_us)
                 yield from self._emit("chat_messages", found)
+
+    def _unlearn_vanished(self, extraction: Extraction) -> None:
+        """Have chats that vanished loaded again when they return: their rows are marked deleted.
+
+        Where the chats are loaded in the same package, their digests show it.
+        """
+        if extraction.vanished and "chats" not in self._entered:
+            state = dlt.current.resource_state("chats")
+            known = state.get("digests", {})
+            state["digests"] = listings.without_groups(known, extraction.vanished)
 
     def _remember_partly_forgotten(self, extraction: Extraction) -> None:
         if extraction.partly_forgotten - extraction.forgotten.partly:
