@@ -73,7 +73,7 @@ def private_columns() -> str:
 
     def columns(*contents: str) -> str:
         found = [f"`{t.name}.{c.name}`" for t in TABLES.values() for c in t.columns
-                 if c.content in contents]  # fmt: skip
+                 if c.personal_data in contents]  # fmt: skip
         return ", ".join(found)
 
     return "\n".join(

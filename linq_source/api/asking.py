@@ -36,13 +36,13 @@ _UNKNOWN = (403, 404, 410)
 class Asker:
     """Answers requests of readings, from several threads at once.
 
-    `listed` is told the `Date` of every listing's answer. `failing` are the chats and numbers
+    `on_listed` gets the `Date` of every listing's answer. `failing` are the chats and numbers
     (see `subject_of`) that were given up when others were answered: they are asked once, not until
     the request's deadline. `others` gives some requests about other chats, or numbers, at random.
     """
 
     client: Client
-    listed: Callable[[str], None]
+    on_listed: Callable[[str], None]
     failing: set[str] = field(default_factory=set)
     others: Callable[[], Iterable[Request]] = tuple
 
@@ -71,11 +71,11 @@ class Asker:
         path, parameters = request.path, request.parameters
         if isinstance(request, ChatRequest):
             answer, _ = self.client.get(path, parameters, decode_chat, once=once)
-            self.listed(answer.date)
+            self.on_listed(answer.date)
             return Page(answer.body)
         answer, envelope = self.client.get(path, parameters, read_envelope, once=once)
         if isinstance(request, ListRequest):
-            self.listed(answer.date)
+            self.on_listed(answer.date)
         return Page(answer.body, envelope)
 
     def _ask_for_count(self, request: CountRequest) -> Page:

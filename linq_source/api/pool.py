@@ -81,7 +81,7 @@ class WorkerGovernor:
     def note(self, wall_s: float, cpu_s: float) -> bool:
         """Take in one request; the shortest of late tells the wait that is not contention.
 
-        Tells whether more workers are worth having than before.
+        Return whether more workers are worth having than before.
         """
         before = self.workers
         self._wait_s = min(wall_s, self._wait_s * 1.05) if self._wait_s else wall_s
@@ -188,7 +188,7 @@ class Pool(Generic[Key]):
                     if job is not None:
                         return job
                 if self._active == 0 and not is_spare:
-                    # No reading is left, none under way: nobody waits for more.
+                    # No reading is left or under way.
                     self._stopped = True
                     self._wake_all()
                     return None

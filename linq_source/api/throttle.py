@@ -40,7 +40,7 @@ class Throttle:
             self._wake_all()
 
     def enter(self, deadline: Deadline) -> float:
-        """Wait for one's turn; gives the instant of the start. Raises `ThrottleTimeout`."""
+        """Wait for one's turn. Return the instant of the start. Raises `ThrottleTimeout`."""
         with self._lock:
             now_s = time.monotonic()
             if self._is_closed or self._queue or self._pacing.wait_s(now_s) > 0:

@@ -49,7 +49,7 @@ class _Refused(Exception):
 
 
 def decode_pages(bodies: Sequence[bytes], shape: Shape, key: str = "data") -> Decoded:
-    """Decode page bodies whose envelope was already believed.
+    """Decode page bodies whose envelope was already checked.
 
     `key` is the member that holds the list. Never fails: a bad record is repaired or rejected,
     and a body that is not JSON is rejected as a whole.

@@ -72,7 +72,7 @@ class _Page:
     def reject(
         self, row: dict[str, Any], reasons: list[str], payload: str, near_us: int | None
     ) -> int | None:
-        """Keep a record whole that is not loaded; gives the instant it stands at."""
+        """Keep a record whole that is not loaded. Return the instant it stands at."""
         near_us = row.get("sent_at", near_us)
         self._add(Rejected(row.get("id"), "; ".join(reasons), payload, near_us, repaired=False))
         return near_us
@@ -123,7 +123,7 @@ def _place_leading(page: _Page) -> None:
 
 
 def _read_record(page: _Page, value: Any, text: str, last_us: int | None) -> int | None:
-    """Type one record into `page`; gives the instant it stands at, where it can be read."""
+    """Type one record into `page`. Return the instant it stands at, where it can be read."""
     payload = _printable(text)
     shape = page.shape
     if not isinstance(value, _Pairs | TooDeep):

@@ -117,7 +117,7 @@ def add_nested(
 
 
 def column_name(field: str, table: Table) -> str:
-    """An unknown field's name among the records; `api_` before it where it would be one of ours.
+    """An unknown field's name among the records; `api_` before it where it is a technical one.
 
     No two fields have one.
     """

@@ -22,7 +22,7 @@ def heal_tables(
     """Make tables that are missing, after every pipeline unlearnt what it loaded there.
 
     dlt makes a table when the schema changes and at no other time: without one, every load would
-    fail. Gives the names. Killed in the midst of this, it is done again: a table is made last.
+    fail. Return the names. Killed in the midst of this, it is done again: a table is made last.
     """
     if is_filesystem(pipeline) or remote.state() is None:
         return []

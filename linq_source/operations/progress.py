@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 @contextmanager
 def show_progress(console: Console, *, quiet: bool = False) -> Iterator[Listener | None]:
-    """Gives the listener to pass to `sync`; none when `quiet`."""
+    """Give the listener to pass to `sync`; None when `quiet`."""
     if quiet:
         yield None
     elif console.is_terminal:
@@ -101,7 +101,7 @@ def log_progress() -> Listener:
 
 
 def every(interval_s: float) -> Callable[[], bool]:
-    """Tells whether it is time again: the first time it is asked, then once per interval."""
+    """Return what says whether it is time: when first asked, then once per interval."""
     due_s = time.monotonic()
 
     def is_due() -> bool:

@@ -29,7 +29,7 @@ def settle(
     """Mark messages and chats that the ledger proves deleted; prune settled ledger rows.
 
     For use after a plain `pipeline.run(linq_source(...))`; `sync` does it by itself. Idempotent.
-    Gives the number of messages newly marked. `lake_partition` is `month` or `day`, for a new
+    Return the number of messages newly marked. `lake_partition` is `month` or `day`, for a new
     Parquet lake, which is settled whole. With a `shard` (`"i/n"`) only its chats are looked at:
     another shard's load may be under way. `remote` is the destination where it is open.
     """

@@ -42,7 +42,7 @@ def open_shard(
     `destination.staging_dataset_name_layout` is left as it is. Nothing has to be kept in
     `pipelines_dir` from run to run: the destination holds the state.
 
-    Raises `ConfigurationError` for a shard that is none.
+    Raises `ConfigurationError` for a text that is not a shard.
     """
     parsed = parse_shard(shard)
     if parsed is None:

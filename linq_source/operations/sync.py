@@ -132,7 +132,7 @@ def _check_layout(pipeline: dlt.Pipeline, remote: Remote, table_format: str | No
 
 @dataclass(frozen=True)
 class _Settling:
-    """How a run settles what it loads; gives the messages newly marked deleted."""
+    """How a run settles what it loads. Its methods return the messages newly marked deleted."""
 
     pipeline: dlt.Pipeline
     shard: Shard | None
@@ -169,7 +169,7 @@ def _load_packages(
 ) -> Iterator[tuple[Remote, list[str]]]:
     """Extract and load until the extraction is complete or the API fails.
 
-    Gives the open destination after each package, and the ids of its loads.
+    Yields the open destination after each package, and the ids of its loads.
     """
     while True:
         pipeline.extract(source, table_format=table_format)
@@ -191,7 +191,7 @@ def _is_last(extraction: Extraction | None) -> bool:
 
 
 def load_pending(pipeline: dlt.Pipeline) -> list[str]:
-    """Load what was extracted, and leave no copy of it behind; gives the ids of the packages."""
+    """Load what was extracted, and leave no copy of it behind. Return the ids of the packages."""
     _normalize(pipeline)
     with connected(pipeline) as remote:
         return _load(pipeline, remote)
@@ -252,7 +252,7 @@ class _Defaults(BaseDocProvider):
 
 
 def finish_and_agree(pipeline: dlt.Pipeline, remote: Remote, notes: list[str]) -> list[str]:
-    """Bring pipeline and destination to one state; gives the ids of packages it had to load."""
+    """Bring pipeline and destination to one state. Return the ids of packages it had to load."""
     _leave_other_places(pipeline, remote, notes)
     lost = heal_tables(pipeline, remote, load_pending)
     if lost:

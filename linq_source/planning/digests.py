@@ -2,7 +2,7 @@
 
 Two readings of the same messages have the same digest, whatever the page size, the order of
 arrival or the other messages read along. Query strings of attachment links are left out: links
-may be signed anew at every answer.
+may be signed again at every answer.
 """
 
 from __future__ import annotations

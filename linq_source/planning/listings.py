@@ -171,7 +171,7 @@ def decode_chat(body: bytes) -> Records:
 
 
 def decode_count(body: bytes) -> int | None:
-    """The `message_count` in the answer of `/chats/{id}`; none where it has no usable one.
+    """The `message_count` in the answer of `/chats/{id}`; None where it has no usable one.
 
     Raises `ValueError` when the answer holds no object.
     """

@@ -87,7 +87,7 @@ Reading: TypeAlias = Generator[Event, Reply, T]
 def read(
     span: Window, task: ChatTask, accept: Callable[[WindowRead], Reading[WindowToLoad | None]]
 ) -> Reading[bool]:
-    """Read a span, giving every window to `accept`. Tells whether it was read to its end.
+    """Read a span, giving every window to `accept`. Return whether it was read to its end.
 
     What `accept` returns is given out; None: the window waits until more is known.
     """

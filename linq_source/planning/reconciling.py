@@ -94,7 +94,7 @@ def count(task: ChatTask, before_us: int, count_after_end: int) -> Reading[int]:
 
 
 def reconcile(memory: ChatMemory) -> Reading[bool]:
-    """Read a chat from its cursor to the bound, and reconcile it. Tells whether it got there."""
+    """Read a chat from its cursor to the bound, and reconcile it. Return whether it got there."""
     counter = Counter(memory.task)
 
     def accept(window: WindowRead) -> Reading[WindowToLoad | None]:
@@ -115,7 +115,7 @@ def reconcile(memory: ChatMemory) -> Reading[bool]:
 
 
 def _compare_counts(memory: ChatMemory, counter: Counter) -> Reading[str | None]:
-    """Compare the counts, and act on a difference; gives why the reading proves nothing."""
+    """Compare the counts, and act on a difference. Return why the reading proves nothing."""
     if memory.contiguous and memory.cursor.ahead is not None:
         yield from _read_ahead(memory, counter)
     if not memory.contiguous:
@@ -188,7 +188,7 @@ def _difference(memory: ChatMemory, counter: Counter, given: int) -> Reading[int
 def _observe(
     memory: ChatMemory, counter: Counter, difference: int | None, given: int
 ) -> str | None:
-    """Remember a difference; gives how the list lags while it is not accepted."""
+    """Remember a difference. Return how the list lags while it is not accepted."""
     if difference is None:
         return None
     known = observe(memory.prior or Cursor(), difference, memory.task.bound_us)
@@ -241,7 +241,7 @@ def _read_ahead(memory: ChatMemory, counter: Counter) -> Reading[None]:
 
 
 def _read_before_lookback(memory: ChatMemory, lag: str | None) -> Reading[bool]:
-    """Read everything before this run's span again. Tells whether all of it was verified."""
+    """Read everything before this run's span again. Return whether all of it was verified."""
     received = 0
     verified = True
     begin_us, end_us = memory.cursor.begin_us, memory.span.start_us
@@ -278,7 +278,7 @@ def _row_of_lag(memory: ChatMemory, lag: str) -> WindowToLoad:
 
 
 def read_interval(task: ChatTask, span: Window) -> Reading[bool]:
-    """Read an interval whatever is remembered. Tells whether it was read to its end."""
+    """Read an interval whatever is remembered. Return whether it was read to its end."""
     counter = Counter(task)
 
     def accept(window: WindowRead) -> Reading[WindowToLoad | None]:

@@ -20,7 +20,7 @@ from linq_source.planning.windows import Window
 from linq_source.settings import Shard
 
 # Packages of this time before a pipeline's newest are looked for: another worker's
-# clock may be behind, and its package may have landed later than it was stamped.
+# clock may be behind, and its package may have landed later than its `synced_at`.
 OVERLAP_US = DAY_US
 MOST_PACKAGES = 200
 

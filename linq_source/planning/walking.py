@@ -65,7 +65,7 @@ def read_span(span: Window, per_page: int) -> Generator[Ask | WindowRead, list[P
 
     Yields each `WindowRead` (nothing needs to be sent back for it). Ends because every cut lies
     behind the one before; after as many windows as twice the messages first counted need; and,
-    where what is counted is not to be believed, after `MAX_WINDOWS` or `MAX_UNVERIFIED`. What is
+    where what is counted is not plausible, after `MAX_WINDOWS` or `MAX_UNVERIFIED`. What is
     within reach of the rest is then one more window, unverified.
     """
     start_us = span.start_us

@@ -160,7 +160,7 @@ def forgotten_from(state: Mapping[str, Any] | None) -> Forgotten:
 
 
 def sender_column(table: Table) -> str | None:
-    """The column that tells whose row it is; none where rows are nobody's own."""
+    """The column that tells whose row it is; None where rows are nobody's own."""
     return _SENDER.get(table.name)
 
 

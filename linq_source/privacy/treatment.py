@@ -81,7 +81,7 @@ class Privacy:
         ).hex()
 
     def _change_of(self, column: Column) -> _Change | None:
-        """What is done with a column's values; none if they stay."""
+        """What is done with a column's values; None if they stay."""
         treatment = self.text if column.personal_data in ("writing", "link") else self.phones
         if not column.personal_data or treatment == "plain":
             return None
@@ -94,7 +94,7 @@ class Privacy:
         )
 
     def _hash_link(self, url: str) -> str:
-        # Links may be signed anew at every answer.
+        # Links may be signed again at every answer.
         return self.hash_text(url.partition("?")[0])
 
     def _mask_name(self, name: str) -> str:

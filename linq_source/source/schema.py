@@ -1,4 +1,4 @@
-"""What dlt's schema is told of the tables, and what it knows of columns beyond the contract."""
+"""Hints of the tables for dlt's schema, and what it knows of columns beyond the contract."""
 
 from __future__ import annotations
 

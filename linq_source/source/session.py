@@ -46,7 +46,7 @@ from linq_source.state import (
 )
 from linq_source.tables import RESOURCE_TABLES, SYNC_RUNS
 
-# This machine's clock is believed where it is no further ahead of the API's.
+# How far this machine's clock may be ahead of the API's.
 MOST_CLOCK_DRIFT_US = 3600 * SECOND_US
 
 
@@ -240,7 +240,7 @@ class Session:
             dlt.current.source_state()[FORGOTTEN] = forgotten.to_state()
 
     def _take_over(self, extraction: Extraction, cursors: MutableMapping[str, str]) -> None:
-        """Put cursors of other pipelines, and doubted ones, in the place of this one's own."""
+        """Put cursors of other pipelines, and those with stale days, in the place of its own."""
         found, self.inheritance = (
             self.inheritance,
             replace(self.inheritance, cursors={}, known_packages_us=frozenset()),
@@ -305,7 +305,7 @@ class Session:
 
 
 def _load_id() -> str | None:
-    """The load package being extracted; none when resources are iterated without a pipeline."""
+    """Return the id of the load package; None where resources are iterated without a pipeline."""
     try:
         return dlt.current.load_package_state()["load_id"]
     except CurrentLoadPackageStateNotAvailable:
