@@ -29,6 +29,6 @@ SETTLED = "settled_us"
 
 
 def source_state(state: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """What a pipeline's state holds of the source; empty where it holds nothing."""
+    """Return what a pipeline's state holds of the source; empty where it holds nothing."""
     found: Mapping[str, Any] = (state or {}).get("sources", {}).get(SECTION, {})
     return found

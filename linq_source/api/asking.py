@@ -101,14 +101,14 @@ class Asker:
 
 
 def subject_of(request: Request) -> str:
-    """What a request is about, in a form that the state may keep."""
+    """Return what a request is about, in a form that the state may keep."""
     if isinstance(request, ListRequest):
         return f"line:{line_of(request.phone_number)}"
     return str(_chat_of(request))
 
 
 def chats_of(subjects: Iterable[str]) -> frozenset[int]:
-    """The chats among what requests were about."""
+    """Return the chats among what requests were about."""
     return frozenset(int(subject) for subject in subjects if subject.isdecimal())
 
 

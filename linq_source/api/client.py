@@ -207,7 +207,7 @@ class Client:
             self._throttle.leave()
 
     def _refusal(self, answer: RawAnswer, path: str) -> Exception:
-        """What an answer other than 200 means, as an exception."""
+        """Return what an answer other than 200 means, as an exception."""
         status = answer.status
         if status == 401:
             return AuthenticationError(
@@ -263,6 +263,6 @@ def _retry_after_s(headers: Mapping[str, str]) -> float:
 
 
 def _http_date(text: str) -> datetime:
-    """An aware instant. Raises `ValueError`."""
+    """Return an aware instant. Raises `ValueError`."""
     instant = parsedate_to_datetime(text)
     return instant if instant.tzinfo else instant.replace(tzinfo=UTC)

@@ -241,7 +241,7 @@ class _Watched:
 
 
 def _proxy_of(url: str) -> str | None:
-    """The proxy that the environment names for a URL. Raises `ConfigurationError`."""
+    """Return the proxy that the environment names for a URL. Raises `ConfigurationError`."""
     # Late, for it takes a tenth of a second that a local server or `--help` need not wait.
     from requests.utils import get_environ_proxies, select_proxy
 

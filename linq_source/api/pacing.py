@@ -88,7 +88,7 @@ class Pacing:
         return min(self._ceiling_per_s, self._rate_per_s * factor)
 
     def start(self, now_s: float) -> None:
-        """A request starts."""
+        """Note that a request starts."""
         self._in_flight += 1
         if self._is_probing:
             self._next_s = now_s + max(_BACKOFF_S, 1 / self.pace_per_s(now_s))
@@ -98,11 +98,11 @@ class Pacing:
             self._next_s = max(self._next_s, now_s - _CATCH_UP_S) + 1 / pace
 
     def end(self) -> None:
-        """A request ended, however."""
+        """Note that a request ended, however."""
         self._in_flight -= 1
 
     def succeeded(self, started_s: float, now_s: float) -> None:
-        """A request that started then was answered."""
+        """Note that a request that started then was answered."""
         if started_s < self._paused_until_s:
             return
         self._refusals_in_a_row = 0
@@ -120,11 +120,11 @@ class Pacing:
             self._begin_round(now_s)
 
     def pause(self, now_s: float, asked_s: float) -> None:
-        """The server asks everybody to wait, for another reason than the rate."""
+        """Hold everybody, as the server asks for another reason than the rate."""
         self._hold(now_s + asked_s, probe=True)
 
     def refused(self, started_s: float, now_s: float, asked_s: float) -> None:
-        """A request that started then was refused; the server asks for a pause, 0 for none.
+        """Note that a request that started then was refused; `asked_s` is 0 for no pause.
 
         Those already under way when a pause began belong to the refusal that began it.
         """
@@ -154,7 +154,7 @@ class Pacing:
             self._is_probing = probe
 
     def _learn(self, now_s: float, pause_s: float, asked_s: float) -> float:
-        """The rate that the successes since the last pause show; 0 for none.
+        """Return the rate that the successes since the last pause show; 0 where they show nothing.
 
         Nobody knows how the server counts. In a window, fixed or sliding, it grants its rate times
         the window: what it granted lately, in a second or in the pause it asks for, is the rate. A

@@ -67,30 +67,30 @@ class Throttle:
             self._wake_first()
 
     def leave(self) -> None:
-        """A request that entered ended."""
+        """Note that a request that entered ended."""
         with self._lock:
             self._pacing.end()
             self._wake_first()
 
     def succeeded(self, started_s: float) -> None:
-        """It was answered."""
+        """Note that it was answered."""
         with self._lock:
             self._pacing.succeeded(started_s, time.monotonic())
 
     def refused(self, started_s: float, asked_s: float) -> None:
-        """It was refused for its rate (429); the server asks for a pause, 0 for none."""
+        """Note that it was refused for its rate (429); `asked_s` is 0 for no pause."""
         with self._lock:
             self._pacing.refused(started_s, time.monotonic(), asked_s)
             self._wake_all()
 
     def pause(self, asked_s: float) -> None:
-        """The server asks everybody for a pause."""
+        """Hold everybody, as the server asks."""
         with self._lock:
             self._pacing.pause(time.monotonic(), asked_s)
             self._wake_all()
 
     def is_paused_beyond(self, deadline: Deadline) -> bool:
-        """Whether nothing starts before the deadline."""
+        """Return whether nothing starts before the deadline."""
         with self._lock:
             return self._pacing.paused_until_s > deadline.until_s
 

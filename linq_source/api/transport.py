@@ -97,7 +97,7 @@ class Transport:
 
 
 def _plain(error: BaseException) -> Exception:
-    """What went wrong, without the addresses and contents that urllib3's errors quote."""
+    """Return what went wrong, without the addresses and contents that urllib3's errors quote."""
     causes = list(_causes(error))
     for cause in causes:
         if isinstance(cause, ssl.SSLCertVerificationError):

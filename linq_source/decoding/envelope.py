@@ -38,7 +38,7 @@ class Envelope:
 
 
 def read_envelope(body: bytes) -> Envelope:
-    """The `meta` of a page's body.
+    """Return the `meta` of a page's body.
 
     Raises `ValueError`, with a reason that quotes no content, when the body is not an object
     with a list `data` and an object `meta` of four counts. Where the counts leave nothing for

@@ -2,7 +2,7 @@
 
 The parser is given an explicit schema and refuses a whole block for one value that does not fit.
 Pages of a refused block are tried alone, and the one that is to blame goes record by record
-through `salvage`. Fields the contract does not know are kept: see `drift`.
+through `salvage`. Fields the contract does not know are kept: see `unknown_fields`.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def _salvage(body: bytes, shape: Shape, key: str) -> Records:
 
 
 def _decode_block(bodies: Sequence[bytes], shape: Shape, key: str) -> Decoded:
-    """All bodies at once. Raises `_Refused` for anything the parser or Arrow cannot take."""
+    """Decode all bodies at once. Raises `_Refused` for anything the parser or Arrow cannot take."""
     if not all(_is_parsable(body) for body in bodies):
         raise _Refused
     try:
@@ -167,7 +167,7 @@ def _list_column(block: pa.Table, key: str, bodies: int) -> pa.ListArray:
 
 
 def _refuse_nulls(rows: pa.StructArray) -> None:
-    """A null where an object belongs is for the slow path to judge."""
+    """Leave a null where an object belongs to the slow path."""
     if rows.null_count:
         raise _Refused
 

@@ -119,7 +119,7 @@ class Records:
 
 
 def distinct_rejected(rejected: Iterable[Rejected]) -> tuple[Rejected, ...]:
-    """Each once, however many answers had it."""
+    """Return each record once, however many answers had it."""
     return tuple({(record.payload, record.repeat): record for record in rejected}.values())
 
 
@@ -177,7 +177,7 @@ def concat_tables(parts: Sequence[pa.Table]) -> pa.Table:
 
 
 def _common_type(columns: Sequence[pa.ChunkedArray]) -> pa.DataType:
-    """A type that holds every value exactly: text, if no other does."""
+    """Return a type that holds every value exactly: text, if no other does."""
     types = {column.type for column in columns if not pa.types.is_null(column.type)}
     if len(types) < 2:
         return next(iter(types), pa.null())
@@ -187,7 +187,7 @@ def _common_type(columns: Sequence[pa.ChunkedArray]) -> pa.DataType:
 
 
 def _are_doubles(column: pa.ChunkedArray) -> bool:
-    """Whether every number is one that a double holds."""
+    """Return whether every number is one that a double holds."""
     if column.type != pa.int64():
         return True
     ends = pc.min_max(column).as_py()
@@ -203,12 +203,12 @@ def _cast(part: pa.Table, types: Mapping[str, pa.DataType]) -> pa.Table:
 
 
 def root_schema(shape: Shape) -> pa.Schema:
-    """The Arrow schema of `Records.root`, without columns the contract does not know."""
+    """Return the Arrow schema of `Records.root`, without columns the contract does not know."""
     return pa.schema([pa.field(c.name, c.field.type) for c in shape.root.source_columns])
 
 
 def child_schema(table: Table) -> pa.Schema:
-    """The Arrow schema of a table in `Records.children`."""
+    """Return the Arrow schema of a table in `Records.children`."""
     fields = [pa.field(ROW, pa.int64()), pa.field(POSITION, pa.int64())]
     return pa.schema(fields + [pa.field(c.name, c.field.type) for c in table.source_columns])
 
@@ -223,7 +223,7 @@ def empty_records(shape: Shape) -> Records:
 
 
 def record_text(records: Records, row: int) -> str:
-    """A record as JSON, by the API's names: what it says, though not how it was written."""
+    """Return a record as JSON, by the API's names: what it says, though not how it was written."""
     shape = records.shape
     members = _by_source(records.root.slice(row, 1).to_pylist()[0], shape.root)
     for name, table in shape.children.items():

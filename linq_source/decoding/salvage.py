@@ -202,7 +202,7 @@ def _typed_children(
 
 
 def _members(pairs: _Pairs, reasons: list[str]) -> dict[str, Any]:
-    """The last value of every name, as most parsers read repeated names (RFC 8259, 4)."""
+    """Return the last value of every name, as most parsers read repeated names (RFC 8259, 4)."""
     members: dict[str, Any] = {}
     for name, value in pairs:
         if name in members and members[name] != value:
@@ -272,7 +272,7 @@ def _integer(value: Any) -> int:
 
 
 def _untyped_value(value: Any, name: str, reasons: list[str]) -> Any:
-    """A value of a field the contract does not know, in a type a column can have."""
+    """Return a value of a field the contract does not know, in a type a column can have."""
     if isinstance(value, _NotJson):
         return value.text
     if isinstance(value, str):
@@ -332,7 +332,7 @@ def _parse_integer(text: str) -> int | _NotJson:
 
 
 def _parse_fraction(text: str) -> float | _NotJson:
-    """The number as a double, if that is the number that is written."""
+    """Return the number as a double, if that is the number that is written."""
     value = float(text)
     if len(text) <= _LONGEST_NUMBER and isfinite(value):
         with suppress(ArithmeticError):

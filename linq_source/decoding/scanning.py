@@ -29,7 +29,7 @@ class TooDeep:
 
 
 def is_nested_deeply(body: bytes, levels: int) -> bool:
-    """Whether some value of a JSON text lies within more than so many lists and objects.
+    """Return whether some value of a JSON text lies within more than so many lists and objects.
 
     Brackets in texts may make it answer for a flat body only after a second, slower look.
     """

@@ -23,7 +23,7 @@ _LONG_FRACTION = re.compile(rb"[:,\[\s]-?(?:(?=[0-9.]{17})[0-9]+\.|[0-9.]+[eE][-
 
 
 def expected_record(shape: Shape) -> pa.DataType:
-    """The Arrow type of one record as the contract describes it."""
+    """Return the Arrow type of one record as the contract describes it."""
     fields = _expected_fields(shape.root)
     for name, table in shape.children.items():
         fields.append((name, pa.list_(pa.struct(_expected_fields(table)))))
@@ -60,7 +60,7 @@ def fields_to_read_as_text(inferred: pa.DataType, expected: pa.DataType) -> pa.D
 
 
 def has_inexact(inferred: pa.DataType, expected: pa.DataType, bodies: Sequence[bytes]) -> bool:
-    """Whether unknown fields may hold numbers that a double would change."""
+    """Return whether unknown fields may hold numbers that a double would change."""
     return any(map(_may_hold_doubles, _unknown_types(inferred, expected))) and any(
         _LONG_FRACTION.search(body) for body in bodies
     )
@@ -81,7 +81,7 @@ def _may_hold_doubles(type_: pa.DataType) -> bool:
 
 
 def typed_columns(columns: Mapping[str, pa.Array], table: Table, skip: Set[str]) -> pa.Table:
-    """The contract's columns by our names, then unknown scalar fields by theirs."""
+    """Return the contract's columns by our names, then unknown scalar fields by theirs."""
     names = []
     arrays = []
     for column in table.source_columns:
@@ -156,5 +156,5 @@ def _json_text(bodies: Sequence[bytes], key: str, child: str, field: str) -> pa.
 
 
 def _pointer(name: str) -> str:
-    """A JSON Pointer to a member (RFC 6901), in which no character is a wildcard."""
+    """Return a JSON Pointer to a member (RFC 6901), in which no character is a wildcard."""
     return "/" + name.replace("~", "~0").replace("/", "~1")

@@ -48,7 +48,7 @@ class Counts:
 
 
 def describe_error(error: Exception) -> str:
-    """An error in words that quote nothing of what was answered."""
+    """Return an error in words that quote nothing of what was answered."""
     if isinstance(error, LinqError):
         return str(error)
     frames = extract_tb(error.__traceback__)

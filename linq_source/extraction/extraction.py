@@ -168,7 +168,7 @@ class Extraction:
             self.asker.failing.discard(str(item.key))
 
     def _plan(self, cursors: MutableMapping[str, str]) -> dict[int, int | None]:
-        """The chats still to be read, with their listed counts; those settled left out."""
+        """Return the chats still to be read, with their listed counts; those settled left out."""
         if self._todo is None:
             counts = self.listing.chats().counts
             if not self.settings.is_stateless:
@@ -230,19 +230,19 @@ class Extraction:
             yield PageRequest(Window(chat_id.as_py(), None, self.listing.bound_us), 1, 1)
 
     def _wants_more(self, event: Any) -> bool:
-        """Whether new windows may be started; counts what an output brings."""
+        """Return whether new windows may be started; counts what an output brings."""
         if isinstance(event, WindowToLoad):
             self._loaded_messages += event.messages
         limit = self.settings.max_messages
         return limit is None or self._loaded_messages < limit
 
     def _unread(self, chat_id: int, error: str) -> LedgerWindow:
-        """A ledger row that says why nothing of a chat was read."""
+        """Return a ledger row that says why nothing of a chat was read."""
         window = Window(chat_id, None, self.listing.bound_us)
         return LedgerWindow(window, 0, 0, 0, 0, 0, False, error)
 
     def run_row(self, synced_at_us: int) -> dict[str, pa.Table]:
-        """The run's row of `sync_runs`."""
+        """Return the run's row of `sync_runs`."""
         counts = self.counts
         values = {
             "bound": from_us(self.listing.bound_us),

@@ -74,7 +74,7 @@ class RowBuffer:
                 cursors[key] = text
 
     def _flush(self) -> dict[str, pa.Table]:
-        """Everything gathered, as rows; empty tables left out."""
+        """Return everything gathered, as rows; empty tables left out."""
         result = {}
         if self.parts:
             result.update(
@@ -100,7 +100,7 @@ class RowBuffer:
     def _leave_out_forgotten(
         self, loaded: WindowToLoad
     ) -> tuple[Sequence[Part], Sequence[LedgerWindow]]:
-        """What is loaded, without the rows of forgotten people.
+        """Return what is loaded, without the rows of forgotten people.
 
         Digests and counts were made with them, or they would never agree with the API's.
         """

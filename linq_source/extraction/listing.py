@@ -80,12 +80,12 @@ class Listing:
         return lines_of(listings.numbers_of(self.phone_numbers()))
 
     def ask_for_clock(self) -> int:
-        """The API's clock, in microseconds UTC."""
+        """Return the API's clock, in microseconds UTC."""
         self.phone_numbers()
         return self.bound_us
 
     def phone_numbers(self) -> Records:
-        """The organisation's numbers."""
+        """Return the organisation's numbers."""
         if self._phone_numbers is None:
             answer, records = self.client.get(
                 listings.PHONE_NUMBERS_PATH, {}, listings.decode_phone_numbers
@@ -97,7 +97,7 @@ class Listing:
         return self._phone_numbers
 
     def chats(self) -> listings.ChatList:
-        """The chats this run is about, each once."""
+        """Return the chats this run is about, each once."""
         if self._chats is None:
             self._chats = self._list_chats()
             if not self.is_begun:
@@ -140,7 +140,7 @@ class Listing:
         return found, vanished
 
     def has_chat(self, chat_id: int) -> bool:
-        """Whether a chat is there, as far as anybody can tell."""
+        """Return whether a chat is there, as far as anybody can tell."""
         try:
             request = listings.ChatRequest(chat_id)
             self.client.get(request.path, request.parameters, listings.decode_chat, once=True)
@@ -189,7 +189,7 @@ class Listing:
         return pool.run()
 
     def _numbers(self) -> tuple[str, ...]:
-        """The numbers whose chats are to be listed, as the API writes them.
+        """Return the numbers whose chats are to be listed, as the API writes them.
 
         Raises `ConfigurationError` for one that the organisation does not have.
         """
@@ -207,7 +207,7 @@ class Listing:
         return tuple(dict.fromkeys(by_form.get(normalize_phone(n), n) for n in asked))
 
     def _knows_all_numbers(self) -> bool:
-        """Whether every number in the answer could be read."""
+        """Return whether every number in the answer could be read."""
         return None not in listings.numbers_of(self.phone_numbers())
 
     def _note_failed_numbers(self, failed: Mapping[str, Exception], *, is_all: bool) -> None:

@@ -27,7 +27,7 @@ class Part:
 def segments_of(
     read: WindowRead, from_us: int, span_end_us: int
 ) -> dict[Segment, tuple[DayDigest, Records]]:
-    """The segments of a window from `from_us` on that hold messages, each with its content.
+    """Return the segments of a window from `from_us` on that hold messages, each with its content.
 
     A segment is a UTC day, or the part of it that the window covers where a cut fell inside the
     day. The day that the bound cuts counts as whole: its rest is not read yet.
@@ -52,7 +52,7 @@ def changed_parts(
     known: Mapping[Segment, DayDigest],
     found: Mapping[Segment, tuple[DayDigest, Records]],
 ) -> list[Part]:
-    """The parts to load: segments that are new or differ, and those that are gone.
+    """Return the parts to load: segments that are new or differ, and those that are gone.
 
     `known` are the segments remembered for the window's interval.
     """
@@ -75,12 +75,12 @@ def changed_parts(
 
 
 def count_before(read: WindowRead, lookback_start_us: int) -> int:
-    """How many of the window's messages lie before an instant."""
+    """Return how many of the window's messages lie before an instant."""
     return _between(read.records, MIN_US, lookback_start_us).received
 
 
 def days_of(records: Records) -> list[int]:
-    """The midnights of the UTC days on which there are records, ascending."""
+    """Return the midnights of the UTC days on which there are records, ascending."""
     # Counted from the year 1, so that the division has no negative numbers to round.
     since_year_1 = pc.subtract(_instants(records), pa.scalar(MIN_US, pa.int64()))
     numbers = pc.unique(pc.divide(since_year_1, pa.scalar(DAY_US, pa.int64()))).to_pylist()
@@ -89,7 +89,7 @@ def days_of(records: Records) -> list[int]:
 
 
 def newest_of(read: WindowRead) -> int | None:
-    """The greatest `sent_at` of the window's messages."""
+    """Return the greatest `sent_at` of the window's messages."""
     if not len(read.records):
         return None
     return int(read.records.root["sent_at"][-1].value)

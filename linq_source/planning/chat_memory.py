@@ -175,7 +175,7 @@ class ChatMemory:
         return not self.task.is_new and any(held.has_unknown for held in self._held)
 
     def give_out(self, lag: str | None) -> list[WindowToLoad]:
-        """What was held. A list that lags behind its counter proves no deletion."""
+        """Return what was held. A list that lags behind its counter proves no deletion."""
         held, self._held = self._held, []
         if lag is None:
             return [part.loaded for part in held]
@@ -207,13 +207,13 @@ class ChatMemory:
         )
 
     def _is_fresh(self, window: Window) -> bool:
-        """Whether nothing of a window can have been read before: it is loaded whole."""
+        """Return whether nothing of a window can have been read before: it is loaded whole."""
         if self.prior is None or self.prior.newest_us is None:
             return True
         return window.start_us is not None and self.prior.newest_us < window.start_us
 
     def _counted_before(self, new: Mapping[Segment, DayDigest]) -> int:
-        """What a larger lookback than before reads again, already counted as before it."""
+        """Return what a larger lookback than before reads again, already counted as before it."""
         lookback_start_us = self.prior.lookback_start_us if self.prior is not None else None
         if lookback_start_us is None:
             return 0
@@ -230,7 +230,7 @@ class ChatMemory:
 
 
 def _unproven(cursor: Cursor, held: _Held) -> Cursor:
-    """The cursor, with all that was held to be loaded again once it proves something."""
+    """Return the cursor, with all that was held to be loaded again once it proves something."""
     if held.has_unknown:
         cursor = replace(cursor, reconciled=Reconciled.UNCONFIRMED)
     if held.is_ahead:

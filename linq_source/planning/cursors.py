@@ -117,7 +117,7 @@ class Cursor:
 def is_unchanged(
     cursor: Cursor, message_count: int | None, bound_us: int, lookback_us: int, begin_us: int | None
 ) -> bool:
-    """Whether a chat needs no request at all.
+    """Return whether a chat needs no request at all.
 
     It was reconciled, its `message_count` is the same as then and explained, and its newest message
     is older than the lookback and was so when the chat was last read.
@@ -150,7 +150,7 @@ def is_explained(cursor: Cursor, message_count: int | None, bound_us: int) -> bo
 
 
 def observe(cursor: Cursor, difference: int, bound_us: int) -> Cursor:
-    """The cursor after the listing was seen to count so many more than the list gives.
+    """Return the cursor after the listing was seen to count so many more than the list gives.
 
     The difference is accepted once it was the same in readings hours apart, and in all between.
     """
@@ -172,14 +172,14 @@ def _begins_earlier(begin_us: int | None, known_us: int | None) -> bool:
 
 
 def usable(cursor: Cursor | None, begin_us: int | None) -> Cursor | None:
-    """The cursor to go on from; None where history now begins earlier than it was read."""
+    """Return the cursor to go on from; None where history now begins earlier than it was read."""
     if cursor is None or _begins_earlier(begin_us, cursor.begin_us):
         return None
     return cursor
 
 
 def lookback_start(newest_us: int, lookback_us: int) -> int:
-    """The UTC midnight at or before `newest - lookback`."""
+    """Return the UTC midnight at or before `newest - lookback`."""
     return floor_day(before(newest_us, lookback_us))
 
 
@@ -203,7 +203,7 @@ def age(cursor: Cursor, lookback_us: int, bound_us: int = END_US) -> Cursor:
 
 
 def invalidate(cursor: Cursor, window: Window, days: Iterable[int]) -> Cursor:
-    """The cursor after rows of a window were loaded that it does not account for.
+    """Return the cursor after rows of a window were loaded that it does not account for.
 
     `days` are the midnights of the days that had messages. They and the segments known inside
     the window are loaded again when next read, whatever they hold then.
@@ -254,7 +254,7 @@ def encode(cursor: Cursor) -> str:
 
 
 def decode(text: str) -> Cursor:
-    """The cursor of a text made by `encode`. Raises `ValueError` for anything else."""
+    """Return the cursor of a text made by `encode`. Raises `ValueError` for anything else."""
     newest, listed, reconciled, begin, start, before_lookback, unlisted, days, *rest = text.split(
         "|"
     )
@@ -276,7 +276,7 @@ def decode(text: str) -> Cursor:
 
 
 def _with_more(cursor: Cursor, text: str, *surplus: str) -> Cursor:
-    """The cursor with the ninth part of its text."""
+    """Return the cursor with the ninth part of its text."""
     if surplus:
         raise ValueError("more parts than a cursor has")
     known, new, since, ahead = text.split(",")
@@ -307,7 +307,7 @@ def _number(text: str) -> int | None:
 
 
 def day_segment(instant_us: int) -> Segment:
-    """The UTC day an instant lies in."""
+    """Return the UTC day an instant lies in."""
     start_us = floor_day(instant_us)
     return Segment(start_us, start_us + DAY_US)
 

@@ -22,7 +22,7 @@ _DIGEST_BYTES = 9
 
 
 def digest_records(records: Records, rejected: Iterable[Rejected] = ()) -> str:
-    """A short text that changes when any value of the records or of their children does."""
+    """Return a short text that changes when any value of the records or of their children does."""
     state = blake2b(digest_size=_DIGEST_BYTES)
     _update(state, records.root, records.shape.root)
     for name, table in records.shape.children.items():

@@ -153,7 +153,7 @@ def _with_repeats(walk: Records) -> Records:
 
 
 def _identities(records: Records) -> set[object]:
-    """What tells the received records apart, those included that are not loaded."""
+    """Return what tells the received records apart, those included that are not loaded."""
     lost = {(r.payload, r.repeat) for r in records.rejected if not r.repaired}
     return lost | set(records.root["id"].to_pylist())
 
@@ -165,13 +165,13 @@ def read_one_chat(chat_id: int) -> Asking[ChatList]:
 
 
 def decode_chat(body: bytes) -> Records:
-    """The answer of `/chats/{id}`. Raises `ValueError` when it holds no object."""
+    """Decode the answer of `/chats/{id}`. Raises `ValueError` when it holds no object."""
     record = object_text(body, "data")
     return decode_pages([b'{"data":[' + record + b"]}"], CHAT).records
 
 
 def decode_count(body: bytes) -> int | None:
-    """The `message_count` in the answer of `/chats/{id}`; None where it has no usable one.
+    """Return the `message_count` in the answer of `/chats/{id}`; None where it has no usable one.
 
     Raises `ValueError` when the answer holds no object.
     """
@@ -180,13 +180,13 @@ def decode_count(body: bytes) -> int | None:
 
 
 def decode_phone_numbers(body: bytes) -> Records:
-    """The answer of `/phone_numbers`. Raises `ValueError` when it is not one."""
+    """Decode the answer of `/phone_numbers`. Raises `ValueError` when it is not one."""
     check_list(body, "phone_numbers")
     return distinct(decode_pages([body], PHONE_NUMBER, key="phone_numbers").records)
 
 
 def numbers_of(records: Records) -> list[str | None]:
-    """The numbers to ask for chats; None for a record that does not tell its number.
+    """Return the numbers to ask for chats; None for a record that does not tell its number.
 
     A record that is not loaded, for want of a usable id, may tell it all the same.
     """
@@ -205,7 +205,7 @@ def join_lists(lists: Sequence[ChatList], shape: Shape = CHAT) -> ChatList:
 
 
 def distinct(records: Records) -> Records:
-    """Each id once (the last wins), ordered by id; each rejected record once."""
+    """Return each id once (the last wins), ordered by id; each rejected record once."""
     records = replace(records, rejected=distinct_rejected(records.rejected))
     if len(records) == 0:
         return records
@@ -227,7 +227,7 @@ def of_shard(records: Records, shard: Shard | None) -> Records:
 
 
 def changed_groups(records: Records, known: Mapping[str, str]) -> tuple[Records, dict[str, str]]:
-    """The rows of every group whose content is not as known, and the digests now.
+    """Return the rows of every group whose content is not as known, and the digests now.
 
     Rows form groups by `id % DIGEST_GROUPS`; rejected records form others, so that one is told
     again only where it, and not its neighbour, has changed.
@@ -256,7 +256,7 @@ def changed_groups(records: Records, known: Mapping[str, str]) -> tuple[Records,
 def _changed_rejected(
     rejected: Sequence[Rejected], known: Mapping[str, str]
 ) -> tuple[tuple[Rejected, ...], dict[str, str]]:
-    """The rejected records of every group that is not as known, and the digests now."""
+    """Return the rejected records of every group that is not as known, and the digests now."""
     groups: dict[str, list[Rejected]] = defaultdict(list)
     for lost in rejected:
         number = crc32(lost.payload.encode()) if lost.id is None else lost.id
@@ -269,7 +269,7 @@ def _changed_rejected(
 
 
 def without_groups(known: Mapping[str, str], ids: Iterable[int]) -> dict[str, str]:
-    """The digests without those of the groups that these ids belong to."""
+    """Return the digests without those of the groups that these ids belong to."""
     gone = {str(i % DIGEST_GROUPS) for i in ids}
     return {group: digest for group, digest in known.items() if group not in gone}
 

@@ -19,13 +19,13 @@ _DIGITS = 6
 
 
 def line_of(phone_number: str) -> str:
-    """A short digest of a phone number, for the state."""
+    """Return a short digest of a phone number, for the state."""
     text = normalize_phone(phone_number).encode(errors="surrogatepass")
     return hashlib.sha256(b"line:" + text).hexdigest()[:_DIGITS]
 
 
 def lines_of(phone_numbers: Iterable[str | None]) -> frozenset[str]:
-    """The digests of an organisation's numbers."""
+    """Return the digests of an organisation's numbers."""
     return frozenset(line_of(number) for number in phone_numbers if number)
 
 
@@ -35,6 +35,6 @@ def share_nothing(known: Collection[str], lines: Collection[str]) -> bool:
 
 
 def most_vanished(known: Collection[int], listed: Collection[int]) -> list[int]:
-    """The known chats that are listed no more, if they are most of them; else none."""
+    """Return the known chats that are listed no more, if they are most of them."""
     vanished = sorted(set(known).difference(listed))
     return vanished if len(known) >= MIN_KNOWN_CHATS and 2 * len(vanished) > len(known) else []

@@ -114,7 +114,7 @@ def read(
 
 
 def pages_of(reply: Reply) -> list[Page]:
-    """The pages that answer an `Ask`."""
+    """Return the pages that answer an `Ask`."""
     if not isinstance(reply, list):
         raise TypeError("an Ask is answered with pages")
     return reply
@@ -127,13 +127,13 @@ def load_whole(read: WindowRead, cursor: Cursor | None) -> WindowToLoad:
 
 
 def prove_nothing(loaded: WindowToLoad, reason: str) -> WindowToLoad:
-    """The same rows to load, but as no proof of what is not among them."""
+    """Return the same rows to load, but as no proof of what is not among them."""
     ledger = tuple(replace(row, verified=False, error=reason) for row in loaded.ledger)
     return replace(loaded, ledger=ledger, verified=False)
 
 
 def ledger_row(read: WindowRead, part: Part, total_count: int, first: bool = True) -> LedgerWindow:
-    """The effort of a reading stands in the row of its first part only."""
+    """Return a part's row; the effort of a reading stands in that of its first part only."""
     return LedgerWindow(
         window=part.window,
         total_count=total_count,

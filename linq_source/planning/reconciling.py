@@ -59,11 +59,11 @@ class Counter:
         return self.describe(given) if self.exceeds(given) else None
 
     def exceeds(self, given: int) -> bool:
-        """Whether more is counted than a list with so many messages explains."""
+        """Return whether more is counted than a list with so many messages explains."""
         return self.message_count is not None and self.message_count - given > self.known_difference
 
     def describe(self, given: int) -> str:
-        """What the ledger says of windows that prove nothing for it."""
+        """Return what the ledger says of windows that prove nothing for it."""
         return (
             f"the listing counts {self.message_count} messages, the list gives {given}: "
             "nothing is taken for deleted until they agree"
@@ -204,7 +204,7 @@ def _observe(
 
 
 def _reconciled(memory: ChatMemory, is_agreed: bool) -> Reconciled:
-    """How far the counts account for the chat's messages."""
+    """Return how far the counts account for the chat's messages."""
     if memory.is_unproven:
         return Reconciled.UNCONFIRMED
     if not memory.contiguous:
@@ -271,7 +271,7 @@ def _read_before_lookback(memory: ChatMemory, lag: str | None) -> Reading[bool]:
 
 
 def _row_of_lag(memory: ChatMemory, lag: str) -> WindowToLoad:
-    """A ledger row that says why a chat's reading proved nothing, where no other does."""
+    """Return a ledger row that says why a chat's reading proved nothing, where no other does."""
     span = memory.span
     row = LedgerWindow(span, 0, 0, 0, 0, 0, False, lag)
     return WindowToLoad((Part(span, empty_records(MESSAGE)),), (row,), None, False)

@@ -35,7 +35,7 @@ class Owners:
         return [_without_others(part, owners) for part in ordered] if owners else ordered
 
     def _contested(self, rows: pa.Table) -> dict[int, int]:
-        """The owners of ids that more chats than one have brought."""
+        """Return the owners of ids that more chats than one have brought."""
         both = [taken.filter(pc.is_in(taken["id"], rows["id"])) for taken in self._taken]
         if pc.count_distinct(rows["id"]).as_py() < len(rows):
             both.append(rows)

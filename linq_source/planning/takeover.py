@@ -51,7 +51,7 @@ class PipelineMemory:
         )
 
     def knows(self, synced_at_us: int) -> bool:
-        """Whether it took a package into account."""
+        """Return whether it took a package into account."""
         return synced_at_us in self.known_packages_us or synced_at_us <= self.since_us
 
 
@@ -89,7 +89,7 @@ NOTHING_INHERITED = Inheritance()
 
 
 def kept_packages(packages_us: Iterable[int], newest_us: int) -> list[int]:
-    """The packages to remember: those of the last day, the newest first to be kept."""
+    """Return the packages to remember: those of the last day, the newest first to be kept."""
     recent = sorted(at_us for at_us in set(packages_us) if at_us > newest_us - OVERLAP_US)
     return recent[-MOST_PACKAGES:]
 
@@ -113,7 +113,7 @@ def inherit(
     *,
     is_ledger_known: bool = True,
 ) -> Inheritance:
-    """The cursors that change, and what a fresh pipeline has to respect.
+    """Return the cursors that change, and what a fresh pipeline has to respect.
 
     `loaded` are the ledger's windows of the shard's chats, from before anybody's `since_us` on.
     `touched` are the chats that others loaded; None: any that somebody remembers. Where the

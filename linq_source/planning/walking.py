@@ -217,5 +217,5 @@ def _ordered(records: Records) -> Records:
 
 
 def _search(ascending: pa.Array, value: int) -> int:
-    """How many values lie below `value`."""
+    """Return how many values lie below `value`."""
     return int(pc.search_sorted(ascending, pa.scalar(value, pa.int64())).as_py())

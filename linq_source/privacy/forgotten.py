@@ -63,11 +63,11 @@ class Forgotten:
         return replace(self, chats=chats, partly=(self.partly | frozenset(partly)) - chats)
 
     def is_of(self, number: str | None) -> bool:
-        """Whether a number is that of a forgotten person."""
+        """Return whether a number is that of a forgotten person."""
         return bool(number) and any(self._hash(f) in self.people for f in forms_of(str(number)))
 
     def is_named_in(self, text: str) -> bool:
-        """Whether a text (a JSON payload, a name) holds the number of a forgotten person."""
+        """Return whether a text (a JSON payload, a name) holds the number of a forgotten person."""
         if not self.people:
             return False
         text = _JSON_ESCAPE.sub(lambda match: chr(int(match[1], 16)), text)
@@ -75,7 +75,7 @@ class Forgotten:
         return any(self.is_of(value) for value in {text, *found, *_JSON_STRING.findall(text)})
 
     def mask(self, name: str) -> str:
-        """A name without the numbers of forgotten people."""
+        """Return a name without the numbers of forgotten people."""
         if self.is_of(name):
             return WITHHELD
         return _TOKEN.sub(lambda match: WITHHELD if self.is_of(match[0]) else match[0], name)
@@ -95,7 +95,7 @@ class Forgotten:
         return frozenset(gone)
 
     def without_chats(self, chats: Records, gone: frozenset[int]) -> Records:
-        """The listed chats without some."""
+        """Return the listed chats without some."""
         if not gone:
             return chats
         rejected = tuple(lost for lost in chats.rejected if lost.id not in gone)
@@ -104,7 +104,7 @@ class Forgotten:
         return chats.take(row_numbers(len(chats)).filter(pc.invert(mask).combine_chunks()))
 
     def without(self, records: Records) -> Records:
-        """The records without forgotten people's: rows, children, rejected payloads."""
+        """Return the records without forgotten people's: rows, children, rejected payloads."""
         if not self.people:
             return records
         for name, table in records.shape.children.items():
@@ -160,7 +160,7 @@ def forgotten_from(state: Mapping[str, Any] | None) -> Forgotten:
 
 
 def sender_column(table: Table) -> str | None:
-    """The column that tells whose row it is; None where rows are nobody's own."""
+    """Return the column that tells whose row it is; None where rows are nobody's own."""
     return _SENDER.get(table.name)
 
 

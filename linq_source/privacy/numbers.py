@@ -44,7 +44,7 @@ _uri_parameter = re.compile(r";(?!ext=)[^;]*", re.IGNORECASE)
 
 
 def normalize_phone(number: str) -> str:
-    """A number without separators; anything else (an e-mail, a short name) in lower case.
+    """Return a number without separators; anything else (an e-mail, a short name) in lower case.
 
     Digits and signs of any script and width are the same digits and signs, invisible characters
     are nothing, and `tel:`, `sms:`, `mailto:` and their like are left out. A number without its
@@ -61,7 +61,7 @@ def normalize_phone(number: str) -> str:
 
 
 def forms_of(number: str) -> tuple[str, ...]:
-    """The normal form, and the one that version 0.1 gave it where that is another.
+    """Return the normal form, and the one that version 0.1 gave it where that is another.
 
     What was remembered of a person in that form is still recognized.
     """

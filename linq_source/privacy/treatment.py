@@ -57,7 +57,7 @@ class Privacy:
         return self._hash("text", text)
 
     def protect(self, records: Records) -> Records:
-        """The records as they may be kept.
+        """Return the records as they may be kept.
 
         Fields the contract does not know are left out unless everything is plain: nobody can
         tell what they hold.
@@ -81,7 +81,7 @@ class Privacy:
         ).hex()
 
     def _change_of(self, column: Column) -> _Change | None:
-        """What is done with a column's values; None if they stay."""
+        """Return what is done with a column's values; None if they stay."""
         treatment = self.text if column.personal_data in ("writing", "link") else self.phones
         if not column.personal_data or treatment == "plain":
             return None
@@ -116,7 +116,7 @@ class Privacy:
         return rows
 
     def _protect_payload(self, record: Rejected, shape: Shape) -> str:
-        """The record's JSON with only those values left that can be told to be harmless."""
+        """Return the record's JSON with only those values left that can be told to be harmless."""
         try:
             value = json.loads(record.payload)
         except (ValueError, RecursionError):
@@ -162,7 +162,7 @@ _TECHNICAL = ("_row", "position")
 
 
 def privacy_of(settings: Settings) -> Privacy:
-    """The treatments a user asked for."""
+    """Return the treatments a user asked for."""
     key = settings.privacy_key.reveal().encode() if settings.privacy_key else b""
     return Privacy(settings.phones, settings.text, key)
 
@@ -172,7 +172,7 @@ def _drop(_: str) -> None:
 
 
 def _changed(column: pa.ChunkedArray, change: _Change) -> pa.ChunkedArray:
-    """A text column with every value changed; equal values are changed once."""
+    """Return a text column with every value changed; equal values are changed once."""
     if change is _drop:
         return pa.chunked_array([pa.nulls(len(column), pa.string())])
     values = pc.unique(column)
@@ -182,7 +182,7 @@ def _changed(column: pa.ChunkedArray, change: _Change) -> pa.ChunkedArray:
 
 
 def _is_of_type(value: Any, column: Column) -> bool:
-    """Whether a value is what its column is for; then it holds nothing else."""
+    """Return whether a value is what its column is for; then it holds nothing else."""
     if column.type == "bigint":
         return isinstance(value, int | float) or (isinstance(value, str) and value.isdecimal())
     if column.type == "timestamp":

@@ -33,7 +33,7 @@ _NO_ID = -1
 def message_rows(
     parts: Sequence[Part], synced_at_us: int, *, tombstones: bool = True
 ) -> dict[str, pa.Table]:
-    """The rows of messages, attachments, reactions and rejected records of several parts.
+    """Return the rows of messages, attachments, reactions and rejected records of several parts.
 
     Without `tombstones`, only what is there: for tables that hold nothing yet.
     """
@@ -66,7 +66,7 @@ def message_rows(
 
 
 def chat_rows(records: Records, synced_at_us: int) -> dict[str, pa.Table]:
-    """The rows of chats and their participants."""
+    """Return the rows of chats and their participants."""
     rows = {tables.CHATS.name: _conform(records.root, tables.CHATS, {}, synced_at_us)}
     for field, table in records.shape.children.items():
         keys = {"chat_id": records.root["id"]}
@@ -75,14 +75,14 @@ def chat_rows(records: Records, synced_at_us: int) -> dict[str, pa.Table]:
 
 
 def phone_number_rows(records: Records, synced_at_us: int) -> dict[str, pa.Table]:
-    """The rows of phone numbers."""
+    """Return the rows of phone numbers."""
     table = tables.PHONE_NUMBERS
     rows = {table.name: _conform(records.root, table, {}, synced_at_us)}
     return rows | _rejected_of_list(records, synced_at_us)
 
 
 def ledger_rows(windows: Sequence[LedgerWindow], synced_at_us: int) -> dict[str, pa.Table]:
-    """The rows of the ledger."""
+    """Return the rows of the ledger."""
     rows = [
         {
             "chat_id": row.window.chat_id,
@@ -102,12 +102,12 @@ def ledger_rows(windows: Sequence[LedgerWindow], synced_at_us: int) -> dict[str,
 
 
 def run_row(values: Mapping[str, Any], synced_at_us: int) -> dict[str, pa.Table]:
-    """The one row a run adds to `sync_runs`."""
+    """Return the one row a run adds to `sync_runs`."""
     return {tables.SYNC_RUNS.name: _from_dicts([dict(values)], tables.SYNC_RUNS, synced_at_us)}
 
 
 def _rejected_of_list(records: Records, synced_at_us: int) -> dict[str, pa.Table]:
-    """The rejected records of a listing; no table where everything was loaded as it came."""
+    """Return the rejected records of a listing; no table where everything was loaded as it came."""
     table = records.shape.root
     rows = [
         _rejected_row(record, table, record.id if table is tables.CHATS else None, _NO_ID)
@@ -176,7 +176,7 @@ def _conform(
     added: Mapping[str, pa.ChunkedArray],
     synced_at_us: int,
 ) -> pa.Table:
-    """The table's columns in order, missing ones null; then columns it does not know."""
+    """Return the table's columns in order, missing ones null; then columns it does not know."""
     length = len(next(iter(added.values()))) if added else source.num_rows
     fields = []
     columns = []
@@ -202,7 +202,7 @@ def _conform(
 
 
 def _repeat_each(values: Sequence[int], counts: Sequence[int]) -> pa.ChunkedArray:
-    """Every value as often as its count says."""
+    """Return every value as often as its count says."""
     chunks = [
         pa.repeat(pa.scalar(value, pa.int64()), count)
         for value, count in zip(values, counts, strict=True)

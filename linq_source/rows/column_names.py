@@ -30,7 +30,7 @@ _RESERVED_PREFIX = "linq_"
 def column_name(
     field: str, table: Table, normalize: Callable[[str], str], longest: int = LONGEST_NAME
 ) -> str:
-    """The column for a field, as long as no other field has it.
+    """Return the column for a field, as long as no other field has it.
 
     `normalize` makes an identifier of a text, of any length; it raises `ValueError` for an empty
     one.
@@ -43,12 +43,12 @@ def column_name(
 
 
 def other_name(field: str, name: str, longest: int = LONGEST_NAME) -> str:
-    """The column for a field whose `column_name` another field has."""
+    """Return the column for a field whose `column_name` another field has."""
     return _with_digest(name, field, longest - _LONGEST_ENDING)
 
 
 def identifier(field: str, normalize: Callable[[str], str]) -> str | None:
-    """The normalized field; None where normalizing keeps none of its characters."""
+    """Return the normalized field; None where normalizing keeps none of its characters."""
     try:
         name = normalize(field)
     except ValueError:
@@ -62,7 +62,7 @@ def _code_points(text: str) -> str:
 
 
 def _is_reserved(name: str) -> bool:
-    """Whether a name is a database's, a reader's, dlt's or a statement's own.
+    """Return whether a name is a database's, a reader's, dlt's or a statement's own.
 
     BigQuery, dlt and the lake begin theirs with an underscore; dlt also puts one before a digit.
     """

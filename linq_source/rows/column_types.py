@@ -47,11 +47,11 @@ class ColumnTypes:
         self._longest = min(longest, LONGEST_NAME)
 
     def fields(self, table_name: str) -> Mapping[str, str]:
-        """The fields of a table's columns, by column, as far as they are known by now."""
+        """Return the fields of a table's columns, by column, as far as they are known by now."""
         return self._fields.get(table_name, {})
 
     def fit(self, table_name: str, rows: pa.Table) -> pa.Table:
-        """The rows with every unknown column under a name whose type it has."""
+        """Return the rows with every unknown column under a name whose type it has."""
         own = set(TABLES[table_name].column_names)
         unknown = [name for name in rows.column_names if name not in own]
         found = {name: rows[name] for name in unknown if not pa.types.is_null(rows[name].type)}
@@ -67,7 +67,7 @@ class ColumnTypes:
         return column_name(field, TABLES[table_name], self._normalize, self._longest)
 
     def _column(self, table_name: str, field: str) -> str:
-        """The field's column, from now on its own."""
+        """Return the field's column, from now on its own."""
         fields = self._fields.setdefault(table_name, {})
         self._known.setdefault(table_name, {})
         name = next((name for name, owner in fields.items() if owner == field), None)
@@ -79,7 +79,7 @@ class ColumnTypes:
         return name
 
     def _former(self, table_name: str, field: str) -> str | None:
-        """The column that holds the field since before fields were noted, or None."""
+        """Return the column that holds the field since before fields were noted, or None."""
         name = identifier(field, self._shortened)
         if name is None or name in TABLES[table_name].column_names or name.startswith("_dlt_"):
             return None
@@ -100,14 +100,14 @@ class ColumnTypes:
 
 
 def variant_of(column: str, type_name: str) -> str:
-    """The column for values of another type than a column has."""
+    """Return the column for values of another type than a column has."""
     return f"{column}__v_{type_name}"
 
 
 def divide(
     column: pa.ChunkedArray, wanted: str
 ) -> tuple[pa.ChunkedArray | None, pa.ChunkedArray | None]:
-    """The values that another type holds exactly, in that type, and those it does not.
+    """Return the values that another type holds exactly, in that type, and those it does not.
 
     None where there would be no value at all.
     """

@@ -21,7 +21,7 @@ from linq_source.tables import RESOURCE_TABLES, TOMBSTONE
 
 
 def column_types(schema: dlt.Schema, names: Iterable[str], there: NewColumns) -> ColumnTypes:
-    """What schema and destination say of columns the contract does not know."""
+    """Return what schema and destination say of columns the contract does not know."""
     types: dict[str, dict[str, str]] = {}
     fields: dict[str, dict[str, str]] = {}
     for name in names:
@@ -52,7 +52,7 @@ def note_fields(table: str, fields: Mapping[str, str], columns: Iterable[str]) -
 
 
 def table_format(resource_name: str) -> str | None:
-    """The open table format that the resource's tables are kept in, and hints to match.
+    """Return the open table format that the resource's tables are kept in, and hints to match.
 
     It comes with the run (`pipeline.run(..., table_format=...)`); a dataset stays with the one it
     began with. Raises `ConfigurationError` for another.
@@ -80,7 +80,7 @@ def table_format(resource_name: str) -> str | None:
 
 
 def _replaces_children() -> bool:
-    """Whether the destination can replace all rows of a parent at once."""
+    """Return whether the destination can replace all rows of a parent at once."""
     container = Container()
     if DestinationCapabilitiesContext not in container:
         return True

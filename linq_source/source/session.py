@@ -77,7 +77,7 @@ class Session:
         self.fills_empty_tables = False
 
     def resources(self) -> list[DltResource]:
-        """The three resources, every table of theirs with its own hints."""
+        """Return the three resources, every table of theirs with its own hints."""
         return [
             make_resource("phone_numbers", self._phone_numbers),
             make_resource("chats", self._chats),
