@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-import duckdb
+from pathlib import Path
 
+import duckdb
+import pytest
+
+from linq_source import audit, sync
 from linq_source.operations.audit import Difference
 from tests.conftest import Loader
+from tests.destinations import Lake, OpenFormat
 
 
 def test_what_was_written_since_the_load_is_read_again(seeded: Loader) -> None:
@@ -47,3 +52,20 @@ def test_what_is_missing_without_the_pipeline_s_knowing_differs_still(seeded: Lo
     assert report.repair is not None
     assert report.repair.messages == rows
     seeded.assert_equal_world()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["lake", "delta"])
+def test_shards_on_an_empty_disk_look_again(small: Loader, tmp_path: Path, kind: str) -> None:
+    """As an orchestrator's tasks do: the destination says how its tables are kept."""
+    small.place = Lake(tmp_path) if kind == "lake" else OpenFormat(tmp_path, kind)
+    shards = ("0/2", "1/2")
+    for shard in shards:
+        pipeline = small.open_shard(shard, tmp_path / f"load_{shard[0]}")
+        sync(pipeline, **small.options, **small.arguments(shard=shard))
+    small.world.add_message(max(small.world.chats), "good morning")
+    small.world.advance(1_000)
+    for shard in shards:
+        pipeline = small.open_shard(shard, tmp_path / f"audit_{shard[0]}")
+        assert audit(pipeline, looks=3, **small.arguments(shard=shard)).exit_code == 0
+    small.assert_equal_world()
