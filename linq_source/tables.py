@@ -152,8 +152,8 @@ CHATS = Table(
         Column(
             "deleted_at",
             "timestamp",
-            "`synced_at` of the run whose complete listing no longer had the chat; null while "
-            "it exists.",
+            "`synced_at` of the run in which the chat was neither in the complete listing nor "
+            "found by its id; null while it exists.",
         ),
         _SYNCED_AT,
     ),
@@ -210,7 +210,7 @@ CHAT_MESSAGES = Table(
             "deleted_at",
             "timestamp",
             "`synced_at` of the verified window that proved the message gone; null while it "
-            "exists.",
+            "exists, and while the API counts more messages of the chat than it lists.",
         ),
         _SYNCED_AT,
     ),
@@ -277,7 +277,7 @@ SYNC_WINDOWS = Table(
         Column("requests", "bigint", "Requests made for it, repeated readings included."),
         Column("attempts", "bigint", "How often it was read until it was verified or given up."),
         Column("verified", "bool", "Whether counts prove that the window was read completely."),
-        Column("error", "text", "Why the chat or window could not be read; null if it was."),
+        Column("error", "text", "Why it could not be read, or proves nothing; null if neither."),
         _SYNCED_AT,
     ),
 )

@@ -250,7 +250,9 @@ def _compare(shard: str) -> Any:
 
 
 def _gaps(report: dict[str, Any]) -> str:
-    names = ("chats_failed", "numbers_failed", "windows_unverified", "rejected")
+    names = (
+        "chats_failed", "numbers_failed", "chats_unlisted", "windows_unverified", "rejected",
+    )  # fmt: skip
     return f"shard {report['shard']} is incomplete: " + ", ".join(
         f"{name} {report[name]}" for name in names if report[name]
     )

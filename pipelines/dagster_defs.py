@@ -236,6 +236,7 @@ def incompleteness(report: linq.Report) -> str:
     counts = {
         "chats failed": len(report.chats_failed),
         "numbers failed": len(report.numbers_failed),
+        "known chats were not listed": report.chats_unlisted,
         "windows stayed unverified": report.windows_unverified,
         "records were rejected": report.rejected,
     }

@@ -162,10 +162,10 @@ def test_reports_in_python_share_a_file(tmp_path: Path) -> None:
     del run["last_run_timestamp_seconds"], run["last_load_timestamp_seconds"]
     assert run == {
         "exit_code": 3, "run_duration_seconds": 1.5, "chats": 7, "chats_skipped": 2,
-        "chats_failed": 1, "numbers_failed": 0, "messages_loaded": 11, "attachments_loaded": 12,
-        "reactions_loaded": 13, "messages_deleted": 15, "windows_loaded": 5,
-        "windows_unverified": 1, "rejected_records": 14, "requests": 16, "retries": 17,
-        "packages": 2,
+        "chats_failed": 1, "numbers_failed": 0, "chats_unlisted": 0, "messages_loaded": 11,
+        "attachments_loaded": 12, "reactions_loaded": 13, "messages_deleted": 15,
+        "windows_loaded": 5, "windows_unverified": 1, "rejected_records": 14, "requests": 16,
+        "retries": 17, "packages": 2,
     }  # fmt: skip
     del compared["last_run_timestamp_seconds"]
     assert compared == {

@@ -78,6 +78,11 @@ _OF_RUN = (
         "Phone numbers whose chats the last run could not list.",
         lambda r: len(r.numbers_failed),
     ),
+    Metric(
+        "chats_unlisted",
+        "Known chats that the last run's listing lacked, and that were not proved to be gone.",
+        lambda r: r.chats_unlisted,
+    ),
     Metric("messages_loaded", "Messages the last run loaded.", lambda r: r.messages),
     Metric("attachments_loaded", "Attachments the last run loaded.", lambda r: r.attachments),
     Metric("reactions_loaded", "Reactions the last run loaded.", lambda r: r.reactions),
