@@ -3,7 +3,7 @@
     python benchmarks/lake.py --rows 10000000 --changed 10000
 
 Writes a log of `--rows` messages of one month, with a reaction on every fifth, settles it, changes
-some, settles again, and makes the current state anew. Each step is a process of its own, so that
+some, settles again, and rebuilds the current state. Each step is a process of its own, so that
 its peak memory is its own.
 """
 

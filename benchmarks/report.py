@@ -40,7 +40,7 @@ def write(docs: Path) -> Path:
 
 
 def with_measured(page: str, result: Mapping[str, Any]) -> str:
-    """The page with the measured part made anew. Raises `ValueError` without the marks."""
+    """The page with the measured part replaced. Raises `ValueError` without the marks."""
     before, _, rest = page.partition(BEGIN)
     _, mark, after = rest.partition(END)
     if not mark:

@@ -1,4 +1,4 @@
-"""Rows written by hourly runs, against loading the lookback anew in every run.
+"""Rows written by hourly runs, against loading the whole lookback in every run.
 
 python benchmarks/writes.py --chats 1000 --hours 24
 """

@@ -27,7 +27,7 @@ SECURITY_PAGE = ROOT / "docs" / "security.md"
 
 
 def tables_overview() -> str:
-    """The README's table of tables; the logs are told beside it."""
+    """The README's table of tables; the text beside it names the logs."""
     kept = [table for table in TABLES.values() if not table.is_appended]
     rows = [f"| `{table.name}` | {table.description} |" for table in kept]
     return "\n".join(["| table | rows |", "|---|---|", *rows])

@@ -35,8 +35,9 @@ VANISHED = "the chat is no longer in the complete listing"
 class Column:
     """One column.
 
-    `source` is the API field it comes from ("" when the column is ours); `nullable` is what the
-    destination is told; `content` decides what the settings `phones` and `text` do with it.
+    `source` is the API field it comes from ("" where this source makes the column);
+    `nullable` goes to the destination; `personal_data` decides what the settings `phones` and `text`
+    do with it.
     """
 
     name: str

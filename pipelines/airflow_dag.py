@@ -308,7 +308,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _in_one_line() -> Iterator[None]:
-    """Errors as one line of the log; those that no retry helps end the task at once."""
+    """Errors as one line of the log; those that no retry can help end the task at once."""
     try:
         yield
     except (linq_source.ConfigurationError, linq_source.AuthenticationError) as error:

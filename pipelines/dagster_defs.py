@@ -206,7 +206,7 @@ def linq_backfill(
 
 @contextmanager
 def told_plainly() -> Iterator[None]:
-    """One line instead of a traceback; what no repetition helps is not repeated."""
+    """One line instead of a traceback; what no repetition can help is not repeated."""
     try:
         yield
     except linq.LinqError as error:

@@ -209,7 +209,7 @@ def path_of(place: str) -> str:
 
 @dataclass
 class Striker:
-    """Answers with faults at places: once at each, or for good until lifted."""
+    """Answers with faults at places: once at each, or at every request until lifted."""
 
     sandbox: Sandbox
     plan: dict[str, Answer] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""A fault matrix: every failure at every place, once and for good, over real sockets.
+"""A fault matrix: every failure at every place, once and permanently, over real sockets.
 
 A world of one number and two chats is read by one worker: a request for the numbers, one for the
 list of chats, and the pages of chat 1, then of chat 2. Faults strike at both lists and at the

@@ -102,7 +102,7 @@ EXPECTED_BYTES = {
 
 @dataclass
 class Cost:
-    """What reading cost: lines of ours that ran, and bytes that Python objects took for a while."""
+    """What reading cost: lines of this package that ran, and bytes that Python objects took."""
 
     lines: int = 0
     python_bytes: int = 0
@@ -117,7 +117,7 @@ class _Tracer:
 
     def __init__(self) -> None:
         self.cost = Cost()
-        # None until a line of ours runs: what dlt sets up first differs from run to run.
+        # None until a line of this package runs: what dlt sets up first differs from run to run.
         self._before: int | None = None
 
     def __call__(self, frame: FrameType, event: str, argument: object) -> Any:
@@ -201,7 +201,7 @@ def test_no_row_becomes_a_python_object(tmp_path: Path) -> None:
     with one_chat(pages * many, 4) as url:
         many_bytes = body_bytes(url, many, pages)
         large = read(url, many)
-    assert abs(many_bytes - few_bytes) < 2_000, "choose LONG_TEXT anew"
+    assert abs(many_bytes - few_bytes) < 2_000, "choose another LONG_TEXT"
     assert (small.rows, large.rows) == (pages * few, pages * many)
     more_rows = large.rows - small.rows
     assert large.lines - small.lines < 0.2 * more_rows, "something loops over rows"

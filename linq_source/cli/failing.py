@@ -48,9 +48,9 @@ def _told(error: Exception) -> tuple[str, int]:
 
     from linq_source.destinations.failures import find_cause, root_cause
 
-    ours = find_cause(error, LinqError)
-    if ours is not None:
-        return str(ours), ours.exit_code
+    known = find_cause(error, LinqError)
+    if known is not None:
+        return str(known), known.exit_code
     missing = find_cause(error, ConfigFieldMissingException)
     if isinstance(missing, ConfigFieldMissingException):
         return _missing_line(missing), ConfigurationError.exit_code

@@ -1,4 +1,4 @@
-"""`linq-source lake`: making a Parquet lake's current state anew, and checking it."""
+"""`linq-source lake`: rebuilding a Parquet lake's current state, and checking it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def rebuild(
     log_format: Logs = LogFormat.TEXT,
     debug: Debug = False,
 ) -> None:
-    """Make every file of the current state anew from the log."""
+    """Rebuild every file of the current state from the log."""
     from linq_source.destinations.lake import rebuild_lake
     from linq_source.destinations.lake.layout import partitioning_of
 

@@ -1,7 +1,7 @@
 """`--log-format`: what the commands say on standard error, as text or as JSON lines.
 
 The library only uses `logging`, with fields in `extra`; how it looks is decided here, before a
-command is parsed, so that wrong usage is told in the same way.
+command is parsed, so that wrong usage is reported in the same way.
 """
 
 from __future__ import annotations

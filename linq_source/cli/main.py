@@ -304,7 +304,7 @@ def _source_options(given: dict[str, Any]) -> SourceOptions:
 
 
 def _check_first(options: SourceOptions) -> None:
-    """Build the source once, so that a wrong setting is told before anything is opened."""
+    """Build the source once, so that a wrong setting is reported before anything is opened."""
     from linq_source.source import linq_source
 
     linq_source(**options)

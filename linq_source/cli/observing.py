@@ -1,4 +1,4 @@
-"""What is told about a command to whoever operates it: log lines, metrics, the exit code."""
+"""What a command reports to whoever operates it: log lines, metrics, the exit code."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Observed:
 def observing(
     command: str, target: Target, *, shard: str | None = None, metrics_file: str | None = None
 ) -> Iterator[Observed]:
-    """Run a command's work inside: however it ends is told, and becomes the exit code.
+    """Run a command's work inside: however it ends is reported, and becomes the exit code.
 
     A `metrics_file` that cannot be written is refused before the work begins.
     """

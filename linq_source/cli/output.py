@@ -126,7 +126,7 @@ def print_lake(console: Console, report: LakeReport) -> None:
         console.print(f"{report.unsettled_loads:,} loads are not settled yet", highlight=False)
     console.print(
         f"{len(report.findings):,} of {report.files:,} files differ from the log; "
-        "`linq-source lake rebuild` makes them anew"
+        "`linq-source lake rebuild` rebuilds them"
         if report.findings
         else f"all {report.files:,} files are as the log says",
         highlight=False,

@@ -23,7 +23,7 @@ class Report:
     messages newly marked as deleted; `chats_unlisted` known chats that the listing lacked and
     that did not vanish; `loads` the ids of the load packages. `error` is set when
     the API failed before everything was read; what was read until then is loaded. `notes` say
-    what was put right on the way.
+    what was repaired on the way.
     """
 
     chats: int = 0

@@ -94,7 +94,7 @@ class Privacy:
         )
 
     def _hash_link(self, url: str) -> str:
-        # Links may be signed again at every answer.
+        # Links may have another signature in every answer.
         return self.hash_text(url.partition("?")[0])
 
     def _mask_name(self, name: str) -> str:

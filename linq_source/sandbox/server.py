@@ -115,7 +115,7 @@ class Sandbox:
         return self._max_in_flight
 
     def reset_max_in_flight(self) -> None:
-        """Starts to observe `max_in_flight` anew."""
+        """Observe `max_in_flight` from now on."""
         with self._lock:
             self._max_in_flight = self._in_flight
 
