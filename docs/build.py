@@ -71,9 +71,9 @@ def _columns(table: Table) -> list[str]:
 def private_columns() -> str:
     """What the settings `phones` and `text` cover, by column."""
 
-    def columns(*contents: str) -> str:
+    def columns(*kinds: str) -> str:
         found = [f"`{t.name}.{c.name}`" for t in TABLES.values() for c in t.columns
-                 if c.personal_data in contents]  # fmt: skip
+                 if c.personal_data in kinds]  # fmt: skip
         return ", ".join(found)
 
     return "\n".join(

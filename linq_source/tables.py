@@ -36,8 +36,8 @@ class Column:
     """One column.
 
     `source` is the API field it comes from ("" where this source makes the column);
-    `nullable` goes to the destination; `personal_data` decides what the settings `phones` and `text`
-    do with it.
+    `nullable` goes to the destination; `personal_data` decides what the settings `phones` and
+    `text` do with it.
     """
 
     name: str

@@ -29,6 +29,8 @@ def test_every_function_stands_where_the_page_says() -> None:
     pairs = re.findall(r"`(\w+)`\s(?:in\s|\()`([\w/]+\.py)`\)?", text)
     pairs += [(name, path) for path, name in re.findall(r"`([\w/]+\.py)`,\s`([\w.]+)`", text)]
     assert len(pairs) >= 7
+    for path in re.findall(r"`([\w/]+\.py)`", text):
+        assert (ROOT / "linq_source" / path).exists() or (ROOT / path).exists(), path
     for name, path in pairs:
         code = (ROOT / "linq_source" / path).read_text()
         for part in name.split("."):
