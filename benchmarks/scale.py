@@ -4,7 +4,7 @@
     python benchmarks/scale.py --write            # and write docs/scale.md and docs/scale.json
     python benchmarks/scale.py --stored           # no measuring: the costs of docs/scale.json
     python benchmarks/scale.py --stored --chats 20000 --messages 30000000 --rates 25,none
-    python benchmarks/scale.py --size 0.05 --rounds 1    # does it work? half a minute
+    python benchmarks/scale.py --size 0.05 --rounds 1    # does it work? its figures mean nothing
 
 Measuring takes some ten minutes. Ends with 1 where the model missed a measured run: by more than
 1% of its requests or a third of its seconds.
@@ -237,9 +237,10 @@ def main() -> int:
         stored.write_text(json.dumps(result, indent=2) + "\n")
         page = DOCS / "scale.md"
         page.write_text(with_block(page.read_text(), content))
-    for miss in result["misses"]:
+    misses = result["misses"] if arguments.size == 1 else []
+    for miss in misses:
         print(f"MISSED {miss}", file=sys.stderr)
-    return 1 if result["misses"] else 0
+    return 1 if misses else 0
 
 
 if __name__ == "__main__":

@@ -186,7 +186,7 @@ def costs_from(
         chat_s=max(0.0, chat_s),
         page_s=max(0.0, of("pages") - start_s - package_s - pages.chats * chat_s) / further,
         wait_s=max(0.0, late_s - late.latency_ms / 1_000 - chat_s),
-        package_s=package_s,
+        package_s=max(0.0, package_s),
         state_s_per_chat=(large["state_s"] - small["state_s"]) / (large["chats"] - small["chats"]),
         state_bytes_per_chat=large["state_bytes"] / large["chats"],
         stored_state_bytes_per_chat=large["stored_state_bytes"] / large["chats"],
