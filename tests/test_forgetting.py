@@ -197,7 +197,7 @@ def test_a_crash_in_the_middle_is_mended_by_asking_again(
         raise OSError(errno.ENOSPC, "the disk is gone")
 
     with monkeypatch.context() as patched:
-        patched.setattr("linq_source.operations.forget._Store.erase_people", crash)
+        patched.setattr("linq_source.destinations.databases._treat_others", crash)
         with pytest.raises(DestinationError, match="the disk is gone"):
             forgets(people, phone_numbers=[ANN])
     people.sync()

@@ -215,6 +215,8 @@ def forget(
     dataset: Dataset = "linq",
     pipeline_name: PipelineName = "linq_messages",
     pipelines_dir: PipelinesDir = None,
+    bucket_url: BucketUrl = None,
+    table_format: TableFormat = None,
     phone_number: Annotated[
         list[str] | None,
         typer.Option("--phone-number", help="This person; may be repeated."),
@@ -231,7 +233,9 @@ def forget(
 
     from linq_source.operations.forget import forget as erase
 
-    target = Target(destination, database, dataset, pipeline_name, pipelines_dir)
+    target = Target(
+        destination, database, dataset, pipeline_name, pipelines_dir, bucket_url, table_format
+    )
     with observing("forget", target) as observed:
         report = erase(
             open_pipeline(target, must_exist=True),

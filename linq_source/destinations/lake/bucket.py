@@ -72,6 +72,10 @@ class Bucket:
             return whole
         return str(self.fs.unstrip_protocol(whole))
 
+    def below(self, whole: str) -> str:
+        """A path as this bucket's file system has it, below the bucket's root."""
+        return whole.lstrip("/")[len(self.root.lstrip("/")) + 1 :]
+
     def fetch(self, path: str, folder: str) -> str:
         """A local file with a file's content: one request, where reading in place takes many."""
         if self.is_local:
@@ -99,8 +103,7 @@ class Bucket:
                 found = self.fs.find(whole, prefix=prefix)
             else:
                 found = self.fs.find(whole)
-        cut = len(self.root.lstrip("/")) + 1
-        return sorted(path.lstrip("/")[cut:] for path in found)
+        return sorted(map(self.below, found))
 
     def read_json(self, path: str) -> Any:
         """A file's JSON; none if there is no such file. Raises `ValueError` for another text."""

@@ -64,13 +64,12 @@ def slices(root: Table, rows: int) -> str:
 
 def winners(root: Table) -> list[str]:
     """Statements that make `winners`: the keys that a new row takes, with its rank."""
-    (key,) = root.key
     return [
-        f"CREATE OR REPLACE TEMP TABLE winners AS SELECT {key} AS id, MAX({RANK}) AS {RANK},"
-        f" MAX({SYNCED_AT}) AS {SYNCED_AT} FROM new_{root.name} GROUP BY {key}",
+        f"CREATE OR REPLACE TEMP TABLE winners AS SELECT {_id(root)} AS id, MAX({RANK}) AS {RANK},"
+        f" MAX({SYNCED_AT}) AS {SYNCED_AT} FROM new_{root.name} GROUP BY ALL",
         # What was settled before stays, with its mark: a rerun changes nothing.
         f"DELETE FROM winners WHERE EXISTS (SELECT 1 FROM old_{root.name} AS o"
-        f" WHERE o.{key} = winners.id AND o.{SYNCED_AT} >= winners.{SYNCED_AT})",
+        f" WHERE {_id(root, 'o.')} = winners.id AND o.{SYNCED_AT} >= winners.{SYNCED_AT})",
     ]
 
 
@@ -79,10 +78,16 @@ def _settled(root: Table, columns: str = "*") -> str:
     of_new = f"* EXCLUDE ({RANK})" if columns == "*" else columns
     return (
         f"SELECT {of_new} FROM new_{root.name} AS n"
-        f" SEMI JOIN winners AS w ON n.id = w.id AND n.{RANK} = w.{RANK}"
+        f" SEMI JOIN winners AS w ON {_id(root, 'n.')} = w.id AND n.{RANK} = w.{RANK}"
         f" UNION ALL BY NAME SELECT {columns} FROM old_{root.name} AS o"
-        " ANTI JOIN winners AS w ON o.id = w.id"
+        f" ANTI JOIN winners AS w ON {_id(root, 'o.')} = w.id"
     )
+
+
+def _id(root: Table, prefix: str = "") -> str:
+    """The key as one value."""
+    columns = [f"{prefix}{column}" for column in root.key]
+    return columns[0] if len(columns) == 1 else f"ROW({', '.join(columns)})"
 
 
 def gone(root: Table) -> str:

@@ -8,7 +8,7 @@ is read. Layouts may change from run to run: those ever used are remembered in t
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property, lru_cache
 from string import Formatter
 from typing import TYPE_CHECKING
@@ -129,22 +129,47 @@ class Log:
                         found[path] = load
         return found
 
+    def every_file_of(self, table: Table) -> dict[str, str]:
+        """Paths of a table's files of all loads, completed or not, each with its load."""
+        found = {}
+        for naming in self._namings:
+            folder, _, start = naming.prefix(table).rpartition("/")
+            for path in self._bucket.list(folder, start):
+                load = naming.load_of(path, table)
+                if load is not None:
+                    found[path] = load
+        return found
+
+    def check_all_found(self) -> None:
+        """Raise `ConfigurationError` where the log has files that no known layout explains."""
+        known = {path for table in TABLES.values() for path in self.every_file_of(table)}
+        for path in self._of_tables():
+            if path not in known:
+                raise self._refusal(path)
+
     def check_found(self, missing: Collection[str]) -> None:
         """Raise `ConfigurationError` where loads of which no file was found did leave some.
 
         A load may have brought nothing but state, or tables of another source. What it must not
         have is files that no known layout explains: settled without them, they would be lost.
         """
-        for path in self._bucket.list("") if missing else ():
-            if path.startswith((f"{CURRENT}/", "_dlt")) or not _OF_A_TABLE.search(path):
-                continue
+        for path in self._of_tables() if missing else ():
             load = _LOAD_IN_PATH.search(path)
             if load is None or load.group() in missing:
-                raise ConfigurationError(
-                    f"{self._bucket.root}/{path}: has another layout or format than "
-                    f"{self._bucket.layout!r} and Parquet, and its rows would be missing: run "
-                    "once with the layout that it was written with, or move it away"
-                )
+                raise self._refusal(path)
+
+    def _of_tables(self) -> Iterator[str]:
+        """Paths of the log that name one of the tables."""
+        for path in self._bucket.list(""):
+            if not path.startswith((f"{CURRENT}/", "_dlt")) and _OF_A_TABLE.search(path):
+                yield path
+
+    def _refusal(self, path: str) -> ConfigurationError:
+        return ConfigurationError(
+            f"{self._bucket.root}/{path}: has another layout or format than "
+            f"{self._bucket.layout!r} and Parquet, and its rows would be missing: run "
+            "once with the layout that it was written with, or move it away"
+        )
 
 
 _LOAD_IN_PATH = re.compile(rf"(?<![0-9]){_LOAD}(?![0-9])")

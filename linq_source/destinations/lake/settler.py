@@ -195,7 +195,8 @@ class Settler:
                 self._target.remove(current_file(tables.TABLES[name], self._partitioning, key))
         there = {name for name, _ in (written if from_nothing else known | written)}
         for table in SETTLED_TABLES:
-            if table.name not in there:
+            # Records of files are there once files are fetched.
+            if table.name not in there and table is not tables.ATTACHMENT_FILES:
                 self._write_empty(table)
         return marked
 

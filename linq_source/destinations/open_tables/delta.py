@@ -10,6 +10,7 @@ import pyarrow as pa
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
 from linq_source.destinations.conditions import Condition
+from linq_source.destinations.lake.bucket import Bucket
 from linq_source.destinations.quoting import literal
 from linq_source.tables import Table
 
@@ -29,6 +30,42 @@ class DeltaTables:
             return None
         predicate = " AND ".join(map(_sql, conditions)) or None
         return pa.RecordBatchReader.from_stream(delta.scan(list(columns), predicate))
+
+    def every_column(self, table: Table) -> pa.RecordBatchReader | None:
+        """All rows as they are stored, as a stream; none where there is no table."""
+        delta = self._open(table)
+        if delta is None:
+            return None
+        reader = pa.RecordBatchReader.from_stream(delta.scan())
+        # Arrow computes little with the views that delta-rs makes.
+        fields = [
+            field.with_type(pa.string()) if str(field.type) == "string_view" else field
+            for field in reader.schema
+        ]
+        return reader.cast(pa.schema(fields))
+
+    def replace(self, table: Table, rows: pa.RecordBatchReader) -> None:
+        """Have these rows and no others."""
+        from deltalake import write_deltalake
+
+        write_deltalake(self._open(table), rows, mode="overwrite")
+
+    def drop_history(self, table: Table, bucket: Bucket) -> None:
+        """Remove all that only old versions need: their files, and the log that tells of them.
+
+        The log has the least and the greatest value of each column of each file.
+        """
+        delta = self._open(table)
+        if delta is None:
+            return
+        delta.vacuum(0, dry_run=False, enforce_retention_duration=False, full=True)
+        delta.update_incremental()
+        delta.create_checkpoint()
+        folder = self._client.get_table_prefix(table.name).rstrip("/")
+        for path in bucket.list(f"{bucket.below(folder)}/_delta_log"):
+            version = path.rpartition("/")[2].partition(".")[0]
+            if version.isdigit() and int(version) < delta.version():
+                bucket.remove(path)
 
     def remove_children(self, table: Table, superseded: pa.Table) -> None:
         """Delete children older than `synced_at` of their parent, named by the merge key."""

@@ -10,6 +10,8 @@ import pyarrow.compute as pc
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
 from linq_source.destinations.conditions import Condition
+from linq_source.destinations.lake.bucket import Bucket
+from linq_source.errors import ConfigurationError
 from linq_source.tables import SYNCED_AT, Table
 
 # Rows rewritten by one transaction.
@@ -31,6 +33,50 @@ class IcebergTables:
             return None
         scan = iceberg.scan(row_filter=_expression(conditions), selected_fields=tuple(columns))
         return scan.to_arrow_batch_reader()
+
+    def every_column(self, table: Table) -> pa.RecordBatchReader | None:
+        """All rows as they are stored, as a stream; none where there is no table."""
+        iceberg = self._open(table)
+        return None if iceberg is None else iceberg.scan().to_arrow_batch_reader()
+
+    def replace(self, table: Table, rows: pa.RecordBatchReader) -> None:
+        """Have these rows and no others."""
+        iceberg = self._open(table)
+        # A stream can only be written without partitions.
+        iceberg.overwrite(rows if iceberg.spec().is_unpartitioned() else rows.read_all())
+
+    def drop_history(self, table: Table, bucket: Bucket) -> None:
+        """Remove all that only old snapshots need: data files, manifests, metadata.
+
+        Manifests have the least and the greatest value of each column of each file.
+        """
+        iceberg = self._open(table)
+        if iceberg is None:
+            return
+        others = sorted(set(iceberg.refs()) - {"main"})
+        if others:
+            raise ConfigurationError(
+                f"table {table.name}: the branches or tags {', '.join(others)} keep its old rows: "
+                "remove them, then run again"
+            )
+        # A snapshot that adds nothing: it leaves out manifests of files that were removed.
+        with iceberg.transaction() as transaction:
+            with transaction.update_snapshot().fast_append():
+                pass
+        newest = iceberg.current_snapshot()
+        old = [s.snapshot_id for s in iceberg.snapshots() if s.snapshot_id != newest.snapshot_id]
+        if old:
+            iceberg.maintenance.expire_snapshots().by_ids(old).commit()
+        needed = {iceberg.metadata_location, newest.manifest_list}
+        for manifest in newest.manifests(iceberg.io):
+            entries = manifest.fetch_manifest_entry(iceberg.io)
+            needed |= {manifest.manifest_path, *(entry.data_file.file_path for entry in entries)}
+        # Each has an id in its name, which is the same in every way to write its address.
+        names = {path.rpartition("/")[2] for path in needed}
+        folder = self._client.get_table_prefix(table.name).rstrip("/")
+        for path in bucket.list(bucket.below(folder)):
+            if path.rpartition("/")[2] not in names:
+                bucket.remove(path)
 
     def remove_children(self, table: Table, superseded: pa.Table) -> None:
         """Delete children older than `synced_at` of their parent, named by the merge key."""

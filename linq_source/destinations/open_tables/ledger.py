@@ -10,14 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import dlt
 import duckdb
 import pyarrow as pa
+from dlt.common.schema.utils import new_table
 
 from linq_source import tables
 from linq_source.destinations.conditions import Condition, one_of
+from linq_source.destinations.lake.bucket import Bucket
 from linq_source.destinations.open_tables.delta import DeltaTables
 from linq_source.destinations.open_tables.iceberg import IcebergTables
 from linq_source.destinations.quoting import literal
@@ -39,6 +41,15 @@ class OpenTables(Protocol):
     ) -> pa.RecordBatchReader | None:
         """The rows that meet all conditions, as a stream; none where there is no table."""
 
+    def every_column(self, table: Table) -> pa.RecordBatchReader | None:
+        """All rows as they are stored, as a stream; none where there is no table."""
+
+    def replace(self, table: Table, rows: pa.RecordBatchReader) -> None:
+        """Have these rows and no others."""
+
+    def drop_history(self, table: Table, bucket: Bucket) -> None:
+        """Remove all that only old versions of a table need."""
+
     def remove_children(self, table: Table, superseded: pa.Table) -> None:
         """Delete children older than `synced_at` of their parent, named by the merge key."""
 
@@ -56,8 +67,20 @@ def open_tables(pipeline: dlt.Pipeline) -> Iterator[OpenTables | None]:
     if table_format is None or schema_name is None:
         yield None
         return
-    with pipeline.destination_client(schema_name) as client:
+    with pipeline.destination_client(schema_name) as opened:
+        client: Any = opened
+        _make_known(client, tables.ATTACHMENT_FILES, table_format)
         yield DeltaTables(client) if table_format == "delta" else IcebergTables(client)
+
+
+def _make_known(client: Any, table: Table, table_format: str) -> None:
+    """Let a client open a table that another schema of the dataset has."""
+    if table.name not in client.schema.tables:
+        # A copy: the pipeline's own schema stays as it is.
+        client.schema = client.schema.clone()
+        client.schema.update_table(
+            new_table(table.name, write_disposition="append", table_format=cast(Any, table_format))
+        )
 
 
 def settle_open_tables(
@@ -68,10 +91,10 @@ def settle_open_tables(
     With a shard only its chats are looked at; the ledger is pruned whole.
     """
     after = from_us(settled_us(pipeline, shard))
-    with open_tables(pipeline) as store, _database() as database:
+    with open_tables(pipeline) as store, database() as connection:
         if store is None:
             return 0
-        work = _Work(store, database, after, shard)
+        work = _Work(store, connection, after, shard)
         newest = work.newest()
         if newest is None:
             return 0
@@ -269,7 +292,7 @@ def _chained(first: pa.RecordBatch, rest: pa.RecordBatchReader) -> Iterator[pa.R
 
 
 @contextmanager
-def _database() -> Iterator[Any]:
+def database() -> Iterator[Any]:
     """A DuckDB in memory that writes to a folder of its own what does not fit."""
     with ScratchFolder() as folder, duckdb.connect() as found:
         found.execute("SET TimeZone = 'UTC'")

@@ -1,0 +1,251 @@
+"""What `forget` erases from any destination: which rows go, and which values of others.
+
+The rules are written once. A SQL destination asks for the values that they concern and deletes by
+them; files are rewritten by `Sieve`, which applies them to Arrow tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from linq_source import tables
+from linq_source.destinations.reading import Reader
+from linq_source.errors import ConfigurationError
+from linq_source.privacy.forgotten import NOTHING, Forgotten, sender_column
+from linq_source.tables import TABLES, Table
+
+_BATCH = 500
+_OF_A_CHAT = {
+    tables.CHATS.name: "id",
+    tables.CHAT_HANDLES.name: "chat_id",
+    tables.CHAT_MESSAGES.name: "chat_id",
+    tables.ATTACHMENTS.name: "chat_id",
+    tables.REACTIONS.name: "chat_id",
+    tables.REJECTED_RECORDS.name: "chat_id",
+    tables.SYNC_WINDOWS.name: "chat_id",
+}
+_OF_A_MESSAGE = {
+    tables.ATTACHMENTS.name: "chat_message_id",
+    tables.REACTIONS.name: "chat_message_id",
+    tables.CHAT_MESSAGES.name: "id",
+}
+# Messages last: while they are there, the children that are still to be erased can be found. Files
+# of attachments keep their records until `media` has erased the files.
+ERASED_TABLES = (
+    *(t for t in TABLES.values() if t not in (tables.CHAT_MESSAGES, tables.ATTACHMENT_FILES)),
+    tables.CHAT_MESSAGES,
+)
+
+# What is read to find a person's chats and messages.
+SEARCHED: Mapping[Table, Sequence[str]] = {
+    tables.PHONE_NUMBERS: ("phone_number",),
+    tables.CHATS: ("id", "is_group"),
+    tables.CHAT_HANDLES: ("chat_id", "phone_number"),
+    tables.CHAT_MESSAGES: ("id", "chat_id", "sent_from"),
+}
+
+Treat = Callable[[str], str | None]
+
+
+@dataclass(frozen=True)
+class Erasure:
+    """Chats that go whole, messages by id, and people with all that is theirs or names them."""
+
+    chats: Sequence[int] = ()
+    people: Forgotten = NOTHING
+    messages: Sequence[int] = ()
+    # Messages that went before, and of whose files only the records are left.
+    files_of: Sequence[int] = ()
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """The tables that it concerns, in the order in which they are erased."""
+        return (tables.ATTACHMENT_FILES,) if self.files_of else ERASED_TABLES
+
+    def keys(self, table: Table) -> list[tuple[str, Sequence[int]]]:
+        """Columns of ids, each with those whose rows go."""
+        found = [(_OF_A_CHAT.get(table.name), self.chats)]
+        found.append((_OF_A_MESSAGE.get(table.name), self.messages))
+        if table is tables.ATTACHMENT_FILES:
+            found.append(("chat_message_id", self.files_of))
+        return [(column, ids) for column, ids in found if column is not None and ids]
+
+    def texts(self, table: Table) -> list[tuple[str, Callable[[str], bool]]]:
+        """Columns of text whose rows go where a value is wanted."""
+        if not self.people.people:
+            return []
+        if table is tables.REJECTED_RECORDS:
+            return [("payload", self.people.is_named_in)]
+        column = sender_column(table)
+        return [] if column is None else [(column, self.people.is_of)]
+
+    def others(self, table: Table, text_columns: Iterable[str]) -> list[tuple[str, Treat]]:
+        """Columns that may name somebody in another's row: names, numbers, unknown fields.
+
+        Each with what its values that name somebody become.
+        """
+        if not self.people.people:
+            return []
+        contents = {column.name: column.personal_data for column in table.columns}
+        found: list[tuple[str, Treat]] = []
+        for column in text_columns:
+            if column not in contents and not column.startswith("_dlt"):
+                found.append((column, lambda _: None))
+            elif contents.get(column) == "name":
+                found.append((column, self.people.mask))
+            elif contents.get(column) == "phone" and column != sender_column(table):
+                found.append((column, lambda _: None))
+        return found
+
+
+def check_own_numbers(reader: Reader, asked: Forgotten) -> None:
+    """Raise `ConfigurationError` for the organisation's own numbers: they are nobody to forget."""
+    if wanted_values(reader, tables.PHONE_NUMBERS, "phone_number", asked.is_of):
+        raise ConfigurationError(
+            "a number to forget is one of the organisation's own: its messages are the "
+            "organisation's; forget chats by --chat-id instead"
+        )
+
+
+def chats_of(reader: Reader, asked: Forgotten) -> set[int]:
+    """The chats of two with one of the people."""
+    return _chats_where(reader, asked, "c.is_group = FALSE")
+
+
+def chats_with(reader: Reader, asked: Forgotten) -> set[int]:
+    """Every chat that one of the people is in or wrote in."""
+    members = _chats_where(reader, asked, "c.is_group IS NOT NULL")
+    return members | _of_sender(reader, asked, "DISTINCT chat_id")
+
+
+def messages_of(reader: Reader, asked: Forgotten) -> set[int]:
+    """The messages that the people sent."""
+    return _of_sender(reader, asked, "id")
+
+
+def wanted_values(
+    reader: Reader, table: Table, column: str, wanted: Callable[[str], bool]
+) -> list[str]:
+    """The distinct values of a text column that are wanted."""
+    if not reader.has(table):
+        return []
+    name = reader.quoted(column)
+    sql = f"SELECT DISTINCT {name} FROM {reader.name(table)} WHERE {name} IS NOT NULL"
+    return [value for (value,) in reader.rows(sql) if wanted(str(value))]
+
+
+def rows_with(reader: Reader, sql: str, values: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
+    """The rows of a statement that ends in `IN` and goes on with the values, batch by batch."""
+    for start in range(0, len(values), _BATCH):
+        batch = values[start : start + _BATCH]
+        yield from reader.rows(f"{sql} ({', '.join(['%s'] * len(batch))})", *batch)
+
+
+def _of_sender(reader: Reader, asked: Forgotten, what: str) -> set[int]:
+    numbers = wanted_values(reader, tables.CHAT_MESSAGES, "sent_from", asked.is_of)
+    if not numbers:
+        return set()
+    sql = f"SELECT {what} FROM {reader.name(tables.CHAT_MESSAGES)} WHERE sent_from IN"
+    return {row[0] for row in rows_with(reader, sql, numbers)}
+
+
+def _chats_where(reader: Reader, asked: Forgotten, condition: str) -> set[int]:
+    numbers = wanted_values(reader, tables.CHAT_HANDLES, "phone_number", asked.is_of)
+    if not numbers:
+        return set()
+    handles = f"SELECT DISTINCT chat_id FROM {reader.name(tables.CHAT_HANDLES)}"
+    ids = [row[0] for row in rows_with(reader, f"{handles} WHERE phone_number IN", numbers)]
+    chats = f"SELECT c.id FROM {reader.name(tables.CHATS)} AS c WHERE {condition} AND c.id IN"
+    return {row[0] for row in rows_with(reader, chats, ids)}
+
+
+class Sieve:
+    """An erasure as it applies to the rows of one table with a schema."""
+
+    def __init__(self, erasure: Erasure, table: Table, schema: pa.Schema) -> None:
+        names = set(schema.names)
+        text_columns = [field.name for field in schema if _is_text(field.type)]
+        self._keys = [
+            (column, pa.array(ids, pa.int64()))
+            for column, ids in erasure.keys(table)
+            if column in names
+        ]
+        self._texts = [(c, wanted) for c, wanted in erasure.texts(table) if c in names]
+        self._others = erasure.others(table, text_columns)
+        self._is_named_in = erasure.people.is_named_in
+        self._schema = schema
+        # The rows that stayed so far.
+        self.kept = 0
+        columns = (c for c, *_ in (*self._keys, *self._texts, *self._others))
+        # The columns it looks at, in the schema's order.
+        wanted = set(columns)
+        self.columns = [name for name in schema.names if name in wanted]
+
+    def concerns(self, rows: pa.Table) -> bool:
+        """Whether any of the rows goes or changes; `columns` are enough of them."""
+        if pc.any(self._gone(rows)).as_py():
+            return True
+        return any(self._changes(rows[column], treat) for column, treat in self._others)
+
+    def strain(self, rows: pa.Table) -> pa.Table:
+        """The rows that stay, as they are to be."""
+        rows = rows.filter(pc.invert(self._gone(rows)))
+        for column, treat in self._others:
+            changes = self._changes(rows[column], treat)
+            if changes:
+                values = _text(rows[column])
+                at = pc.index_in(values, value_set=pa.array(list(changes), pa.string()))
+                treated = pa.array(list(changes.values()), pa.string()).take(at)
+                values = pc.if_else(pc.is_valid(at), treated, values)
+                index = rows.column_names.index(column)
+                field = rows.schema.field(index)
+                rows = rows.set_column(index, field, values.cast(field.type))
+        return rows
+
+    def stream(self, batches: Iterable[pa.RecordBatch]) -> pa.RecordBatchReader:
+        """The batches that stay, one by one."""
+
+        def strained() -> Iterator[pa.RecordBatch]:
+            for batch in batches:
+                rows = self.strain(pa.Table.from_batches([batch]))
+                self.kept += rows.num_rows
+                yield from rows.to_batches()
+
+        return pa.RecordBatchReader.from_batches(self._schema, strained())
+
+    def _gone(self, rows: pa.Table) -> pa.ChunkedArray:
+        gone = pa.chunked_array([pa.repeat(pa.scalar(False), rows.num_rows)])
+        for column, ids in self._keys:
+            gone = pc.or_(gone, pc.is_in(rows[column], value_set=ids))
+        for column, wanted in self._texts:
+            values = _text(rows[column])
+            found = [v for v in pc.unique(values).to_pylist() if v is not None and wanted(v)]
+            gone = pc.or_(gone, pc.is_in(values, value_set=pa.array(found, pa.string())))
+        return gone
+
+    def _changes(self, column: pa.ChunkedArray, treat: Treat) -> dict[str, str | None]:
+        """The values that name somebody, each with what it becomes."""
+        return {
+            value: treat(value)
+            for value in pc.unique(_text(column)).to_pylist()
+            if value is not None and self._is_named_in(value)
+        }
+
+
+def _is_text(type_: pa.DataType) -> bool:
+    return any(
+        check(type_) for check in (pa.types.is_string, pa.types.is_large_string, _is_string_view)
+    )
+
+
+def _is_string_view(type_: pa.DataType) -> bool:
+    return str(type_) == "string_view"
+
+
+def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return column if pa.types.is_string(column.type) else column.cast(pa.string())

@@ -1,0 +1,96 @@
+"""A Parquet lake as a destination."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from linq_source import tables
+from linq_source.destinations.base import Destination
+from linq_source.destinations.erasing import SEARCHED, Erasure
+from linq_source.destinations.lake.bucket import Bucket, told
+from linq_source.destinations.lake.erasing import erase_lake, readable_files
+from linq_source.destinations.lake.layout import current_file
+from linq_source.destinations.lake.naming import Log
+from linq_source.destinations.lake.settler import connect
+from linq_source.destinations.lake.settling import Marker, current_files, read_marker, settle_lake
+from linq_source.destinations.quoting import UNION, identifier, parquet_files
+from linq_source.destinations.reading import FilesReader, Reader
+from linq_source.destinations.remote import connected
+from linq_source.destinations.scratch import ScratchFolder
+from linq_source.tables import Table
+
+
+class Lake(Destination):
+    """A log of Parquet files and the current state beside it."""
+
+    merging = "never"
+    attachments_at_once = 50_000
+    beyond_reach = (
+        "backups of the bucket, and versions of objects that it keeps by itself, are not touched"
+    )
+
+    @contextmanager
+    def reading(self, columns: Mapping[Table, Sequence[str]]) -> Iterator[Reader]:
+        """Some columns of the current state, to be asked in SQL."""
+        with connected(self.pipeline) as remote:
+            bucket = Bucket.of(remote)
+            with reading_files(bucket, columns, _current(bucket)) as reader:
+                yield reader
+
+    def merge_log(self) -> None:
+        """Settle."""
+        with connected(self.pipeline) as remote:
+            settle_lake(Bucket.of(remote))
+
+    @contextmanager
+    def searching(self) -> Iterator[Reader]:
+        """Of messages every version is searched: the log keeps those that were replaced."""
+        with connected(self.pipeline) as remote:
+            bucket = Bucket.of(remote)
+            settle_lake(bucket)
+            log = Log(bucket)
+            log.check_all_found()
+            paths = _current(bucket)
+            versions = readable_files(bucket, log.every_file_of(tables.CHAT_MESSAGES))
+            paths[tables.CHAT_MESSAGES] = [*paths.get(tables.CHAT_MESSAGES, ()), *versions]
+            with reading_files(bucket, SEARCHED, paths) as reader:
+                yield reader
+
+    def erase(self, erasure: Erasure) -> dict[str, int]:
+        """Erase rows from log and current state; gives how many were current, by table."""
+        with connected(self.pipeline) as remote:
+            return erase_lake(Bucket.of(remote), erasure)
+
+
+def _current(bucket: Bucket) -> dict[Table, list[str]]:
+    """The paths of the current state's files."""
+    partitioning = (read_marker(bucket) or Marker()).partitioning
+    found: dict[Table, list[str]] = {}
+    for file in current_files(bucket, partitioning):
+        path = current_file(file.table, partitioning, file.key)
+        found.setdefault(file.table, []).append(path)
+    return found
+
+
+@contextmanager
+def reading_files(
+    bucket: Bucket,
+    columns: Mapping[Table, Sequence[str]],
+    paths: Mapping[Table, Sequence[str]],
+) -> Iterator[Reader]:
+    """Files of a bucket as tables with some columns."""
+    with ScratchFolder() as folder, connect(folder) as connection:
+        bucket.reading(connection)
+        for table, names in columns.items():
+            schema = table.schema
+            empty = schema.empty_table().select(list(names))
+            connection.register(f"empty_{table.name}", empty)
+            sql = f"SELECT * FROM empty_{table.name}"
+            files = [bucket.address(path) for path in paths.get(table, ())]
+            if files:
+                selected = ", ".join(map(identifier, names))
+                sql += f" UNION ALL SELECT {selected} FROM {parquet_files(files, UNION)}"
+            with told(f"{bucket.root}/{table.name}"):
+                connection.execute(f"CREATE VIEW {identifier(table.name)} AS {sql}")
+        yield FilesReader(connection, [table for table in columns if paths.get(table)])

@@ -1,0 +1,87 @@
+"""A folder or bucket of Delta or Iceberg tables as a destination."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import dlt
+import pyarrow as pa
+
+from linq_source.destinations.base import Destination
+from linq_source.destinations.erasing import Erasure, Sieve
+from linq_source.destinations.lake.bucket import Bucket
+from linq_source.destinations.open_tables.ledger import OpenTables, database, open_tables
+from linq_source.destinations.quoting import identifier
+from linq_source.destinations.reading import FilesReader, Reader
+from linq_source.destinations.remote import connected
+from linq_source.destinations.table_formats import format_of
+from linq_source.errors import ConfigurationError
+from linq_source.tables import Table
+
+
+class OpenFormat(Destination):
+    """Tables that keep their old versions, until they are erased from."""
+
+    merging = "by key"
+    attachments_at_once = 50_000
+    beyond_reach = (
+        "backups of the bucket, and versions of objects that it keeps by itself, are not touched"
+    )
+
+    def __init__(self, pipeline: dlt.Pipeline) -> None:
+        super().__init__(pipeline)
+        self.table_format = format_of(pipeline)
+
+    @contextmanager
+    def reading(self, columns: Mapping[Table, Sequence[str]]) -> Iterator[Reader]:
+        """Some columns of the current state, to be asked in SQL."""
+        """Some columns of the current state, to be asked in SQL."""
+        with self._tables() as store, database() as connection:
+            there = []
+            for table, names in columns.items():
+                found = store.scan(table, names, ())
+                if found is None:
+                    continue
+                there.append(table)
+                connection.register("_reader", found)
+                columns_sql = ", ".join(map(identifier, names))
+                connection.execute(
+                    f"CREATE TABLE {identifier(table.name)} AS SELECT {columns_sql} FROM _reader"
+                )
+                connection.unregister("_reader")
+            yield FilesReader(connection, there)
+
+    def erase(self, erasure: Erasure) -> dict[str, int]:
+        """Erase rows, then every old version of every table."""
+        with connected(self.pipeline) as remote, self._tables() as store:
+            bucket = Bucket.of(remote)
+            erased = {table.name: _erase(store, erasure, table) for table in erasure.tables}
+            for table in erasure.tables:
+                store.drop_history(table, bucket)
+        return erased
+
+    @contextmanager
+    def _tables(self) -> Iterator[OpenTables]:
+        with open_tables(self.pipeline) as store:
+            if store is None:
+                raise ConfigurationError("the dataset has no tables yet: load into it first")
+            yield store
+
+
+def _erase(store: OpenTables, erasure: Erasure, table: Table) -> int:
+    """Replace the table by what stays of it, if anything goes; gives the rows that went."""
+    searched = store.every_column(table)
+    if searched is None:
+        return 0
+    sieve = Sieve(erasure, table, searched.schema)
+    rows, is_concerned = 0, False
+    for batch in searched:
+        rows += batch.num_rows
+        is_concerned |= sieve.concerns(pa.Table.from_batches([batch]))
+    if not is_concerned:
+        return 0
+    batches = store.every_column(table)
+    kept = sieve.stream(batches or ())
+    store.replace(table, kept)
+    return rows - sieve.kept
