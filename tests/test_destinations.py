@@ -9,13 +9,16 @@ from typing import Any
 
 import pytest
 
+from linq_source import forget
 from linq_source.destinations import sql
 from linq_source.destinations.lake import Bucket
 from linq_source.destinations.remote import Remote, connected
 from linq_source.sandbox import World, grow, seeded_world
+from tests.attaching import add_file, fetch, files_of
 from tests.conftest import DAY_MS, HOUR_MS, Loader
 from tests.destinations import KINDS, kinds
-from tests.truth import LIVE_TABLES
+from tests.files import Answer, FileHost, content
+from tests.truth import LIVE_TABLES, Row
 
 # An object store holds the same lake as a folder: two long scenarios prove its storage.
 STORES = ("parquet on s3",)
@@ -163,3 +166,46 @@ def states_of(remote: Remote, pipeline_name: str) -> int:
     table = remote.sql.make_qualified_table_name("_dlt_pipeline_state")
     count = f"SELECT count(*) FROM {table} WHERE pipeline_name = %s"
     return int(remote.sql.execute_sql(count, pipeline_name)[0][0])
+
+
+@pytest.mark.parametrize("loader", kinds(), indirect=True)
+def test_files_are_fetched_recorded_and_erased(loader: Loader, host: FileHost) -> None:
+    world = loader.world
+    keeps, goes = sorted(world.chats)[:2]
+    for message in world.messages.values():
+        message.attachments.clear()
+    of_both = {}
+    for chat_id in (keeps, goes):
+        at_ms = world.now_ms - 60_000
+        message = world.add_message(chat_id, "see these", sent_at_ms=at_ms)
+        of_both[chat_id] = message.id
+        for number in range(2):
+            add_file(loader, host, message, f"/{chat_id}-{number}.pdf", 100 + number)
+    host.answers[f"/{keeps}-1.pdf"] = Answer(status=503)
+    loader.sync()
+    assert loader.audit().exit_code == 0
+    first = fetch(loader)
+    assert (first.stored, first.failed) == (3, 1)
+    host.answers[f"/{keeps}-1.pdf"] = Answer(content("late", 101))
+    second = fetch(loader)
+    assert (second.stored, second.failed, second.left_out) == (1, 0, 0)
+    assert fetch(loader).loads == ()
+    found = {(r["chat_message_id"], r["position"]): r["size_bytes"] for r in records(loader)}
+    assert found == {
+        (message_id, number): 100 + number for message_id in of_both.values() for number in (0, 1)
+    }
+    world.edit_message(of_both[keeps], "edited")
+    loader.sync()
+    loader.assert_equal_world()
+    forget(loader.pipeline, chat_ids=[goes])
+    third = fetch(loader, erase_forgotten=True)
+    assert (third.erased, third.stored) == (2, 0)
+    assert {row["chat_message_id"] for row in records(loader)} == {of_both[keeps]}
+    assert sorted(map(len, files_of(loader).values())) == [100, 101]
+
+
+def records(loader: Loader) -> list[Row]:
+    assert loader.place is not None
+    rows = loader.place.rows("attachment_files")
+    assert {row["status"] for row in rows} == {"stored"}
+    return rows

@@ -35,8 +35,8 @@ def open_pipeline(target: Target, *, must_exist: bool = False) -> dlt.Pipeline:
     """The pipeline of a target. Raises `ConfigurationError` for one that cannot be."""
     import dlt
 
-    from linq_source.destinations.duckdb_file import check_dataset_name
-    from linq_source.destinations.table_formats import check_table_format, is_duckdb
+    from linq_source.destinations.kinds import destination_of
+    from linq_source.destinations.table_formats import check_table_format
 
     options: dict[str, Any] = {}
     if target.pipelines_dir is not None:
@@ -48,20 +48,18 @@ def open_pipeline(target: Target, *, must_exist: bool = False) -> dlt.Pipeline:
         **options,
     )
     check_table_format(pipeline, target.table_format)
-    if is_duckdb(pipeline):
-        client: Any = pipeline.destination_client()
-        check_dataset_name(client)
-        _check_file(target, Path(client.config.credentials.database), must_exist=must_exist)
+    destination = destination_of(pipeline)
+    destination.check_name()
+    if destination.file is not None:
+        _check_file(target, destination.file, must_exist=must_exist)
     return pipeline
 
 
 def location_of(pipeline: dlt.Pipeline) -> str:
     """Where a pipeline loads to, in words without secrets: a file, a bucket, a server."""
-    from linq_source.destinations.table_formats import is_duckdb
+    from linq_source.destinations.kinds import destination_of
 
-    config: Any = pipeline.destination_client().config
-    place = config.credentials.database if is_duckdb(pipeline) else str(config)
-    return f"{place}, dataset {pipeline.dataset_name}"
+    return f"{destination_of(pipeline).location}, dataset {pipeline.dataset_name}"
 
 
 def pipelines_in(path: Path) -> set[str]:
@@ -121,12 +119,13 @@ def _kind_of(destination: str) -> str:
     """The type of a destination of dlt: its own name, or what is configured for the name."""
     import dlt
 
+    from linq_source.destinations.kinds import configured_kind
+
     others = ("destination", "dummy")
     known = {name for name in dlt.destinations.__all__ if name not in others}
     if destination == "parquet":
         return "filesystem"
-    setting = f"destination.{destination}.destination_type"
-    configured = dlt.config.get(setting, str)
+    setting, configured = configured_kind(destination)
     kind = (configured or destination).removeprefix("dlt.destinations.")
     if kind in known:
         return kind

@@ -14,6 +14,7 @@ from linq_source.cli import logs
 from linq_source.cli.destinations import DEFAULT_DATABASE, Target, open_pipeline
 from linq_source.cli.observing import observing
 from linq_source.cli.options import (
+    TARGET,
     AsJson,
     Database,
     Dataset,
@@ -23,6 +24,7 @@ from linq_source.cli.options import (
     Logs,
     PipelineName,
     PipelinesDir,
+    TableFormat,
 )
 from linq_source.cli.output import print_json, print_table
 
@@ -51,6 +53,15 @@ def media(
     dataset: Dataset = "linq",
     pipeline_name: PipelineName = "linq_messages",
     pipelines_dir: PipelinesDir = None,
+    messages_url: Annotated[
+        str | None,
+        typer.Option(
+            help="The folder or bucket of messages that are in one.",
+            metavar="URL",
+            rich_help_panel=TARGET,
+        ),
+    ] = None,
+    table_format: TableFormat = None,
     workers: Annotated[int, typer.Option(help="Files at once.", rich_help_panel=_FILES)] = 4,
     max_file_bytes: Annotated[
         int, typer.Option(help="Larger files are skipped.", rich_help_panel=_FILES)
@@ -88,7 +99,9 @@ def media(
     """Fetch attachments as files into a bucket, each once, and record them."""
     from linq_source.media import media as fetch
 
-    target = Target(destination, database, dataset, pipeline_name, pipelines_dir)
+    target = Target(
+        destination, database, dataset, pipeline_name, pipelines_dir, messages_url, table_format
+    )
     with observing("media", target) as observed:
         with _progress(Console(stderr=True)) as listener:
             report = fetch(

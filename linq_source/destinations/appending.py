@@ -20,21 +20,20 @@ from dlt.common.destination.exceptions import DestinationUndefinedEntity
 from linq_source import tables
 from linq_source.destinations.quoting import UNION, parquet_files
 from linq_source.destinations.remote import Remote, with_client_class
-from linq_source.destinations.table_formats import is_duckdb
 from linq_source.tables import TOMBSTONE, Table
 
 _TABLES = (tables.CHAT_MESSAGES, tables.ATTACHMENTS, tables.REACTIONS)
 
 
-def holds_no_messages(pipeline: dlt.Pipeline, remote: Remote) -> bool:
-    """Whether the destination is a DuckDB that holds no messages and no children of any."""
-    return is_duckdb(pipeline) and all(_is_empty(remote.sql, table) for table in _TABLES)
+def holds_no_messages(remote: Remote) -> bool:
+    """Whether there are no messages and no children of any."""
+    return all(_is_empty(remote.sql, table) for table in _TABLES)
 
 
 @contextmanager
 def appending(pipeline: dlt.Pipeline, remote: Remote) -> Iterator[None]:
     """Within it, `pipeline.load()` appends to the tables for which that is the same as merging."""
-    names = _appendable(pipeline, remote.sql) if is_duckdb(pipeline) else frozenset()
+    names = _appendable(pipeline, remote.sql)
     if not names:
         yield
         return

@@ -5,14 +5,34 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import ClassVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
 
 import dlt
 
 from linq_source.destinations.erasing import SEARCHED, Erasure
 from linq_source.destinations.reading import Reader
+from linq_source.destinations.remote import Remote
 from linq_source.rows.hints import Merging
+from linq_source.settings import Shard
 from linq_source.tables import Table
+
+Rows = list[tuple[Any, ...]]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Rows of a table loaded after an instant; the first column is the id, the last `synced_at`.
+
+    Those of other shards, or of known packages, need not be among them.
+    """
+
+    table: Table
+    columns: tuple[str, ...]
+    since_us: int
+    shard: Shard | None
+    known: frozenset[int] = frozenset()
 
 
 class Destination(ABC):
@@ -24,6 +44,10 @@ class Destination(ABC):
     # How rows of a key replace each other, and the table format that loads are asked for.
     merging: ClassVar[Merging] = "by parent"
     table_format: str | None = None
+    # Whether a table that somebody dropped has to be made again.
+    makes_tables: ClassVar[bool] = True
+    # Whether the destination itself knows up to where it is settled.
+    knows_settled: ClassVar[bool] = False
     # Attachments that `media` reads at once; where that is cheap, few.
     attachments_at_once: ClassVar[int] = 5_000
 
@@ -37,6 +61,47 @@ class Destination(ABC):
     def searching(self) -> AbstractContextManager[Reader]:
         """What tells whose chats and messages there are, everything loaded included."""
         return self.reading(SEARCHED)
+
+    @property
+    def location(self) -> str:
+        """Where it is, in words without secrets: a file, a bucket, a server."""
+        return str(self.pipeline.destination_client().config)
+
+    @property
+    def file(self) -> Path | None:
+        """The one file that all is in; None for most kinds."""
+        return None
+
+    def check_name(self) -> None:  # noqa: B027 - for the kinds that refuse some
+        """Raise `ConfigurationError` for a dataset name that the destination cannot have."""
+
+    def check_place(self, remote: Remote) -> None:  # noqa: B027
+        """Raise `DestinationError` where the place to load to does not exist."""
+
+    def check_files(self, remote: Remote, table_format: str | None) -> None:  # noqa: B027
+        """Raise `ConfigurationError` where files could not be found again."""
+
+    def fills_empty_tables(self, remote: Remote) -> bool:
+        """Whether no messages are there yet, and rows of new chats need not look for old ones."""
+        return False
+
+    @abstractmethod
+    def loading(self, remote: Remote) -> AbstractContextManager[None]:
+        """Within it, `pipeline.load()` loads better than dlt does by itself."""
+
+    @abstractmethod
+    def apply_ledger(
+        self,
+        remote: Remote,
+        ledger_retention_days: int,
+        shard: Shard | None = None,
+        lake_partition: str | None = None,
+    ) -> int:
+        """Mark what the ledger proves deleted; gives the number of messages newly marked."""
+
+    @abstractmethod
+    def rows_since(self, remote: Remote, wanted: Sequence[Wanted]) -> list[Rows]:
+        """The wanted rows of several tables, and maybe others of them."""
 
     def merge_log(self) -> None:  # noqa: B027 - most kinds merge while they load
         """Bring the current state up to what was loaded, where loading does not do that."""

@@ -26,18 +26,9 @@ DAYS_PER_STATEMENT = 3_000
 _PARTITION_HINT = "x-bigquery-partition"
 
 
-def is_bigquery(pipeline: dlt.Pipeline) -> bool:
-    """Whether the destination is BigQuery."""
-    destination = pipeline.destination
-    return destination is not None and destination.destination_type.split(".")[-1] == "bigquery"
-
-
 @contextmanager
 def merging_by_day(pipeline: dlt.Pipeline) -> Iterator[None]:
     """Within it, `pipeline.load()` merges this source's tables into BigQuery day by day."""
-    if not is_bigquery(pipeline):
-        yield
-        return
     destination: Any = pipeline._destination
     pipeline._destination = with_client_class(destination, _client_class(destination.client_class))
     try:

@@ -22,7 +22,6 @@ from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
 from linq_source.destinations.lake import Bucket
 from linq_source.destinations.remote import Remote
-from linq_source.destinations.table_formats import is_filesystem
 from linq_source.rows.column_types import divide, variant_of
 from linq_source.rows.hints import FIELD
 from linq_source.state import SECTION
@@ -98,7 +97,7 @@ def _stored_schemas(
     """The tables of every version of the schema that a pipeline stored, but for known ones."""
     client = remote.client
     table = client.schema.version_table_name
-    if is_filesystem(pipeline):
+    if remote.is_in_files:
         bucket = Bucket.of(remote)
         for path in bucket.list(table):
             found = bucket.read_json(path)
@@ -132,7 +131,7 @@ def _plain_text(stored: str) -> str:
 
 def _stored_columns(pipeline: dlt.Pipeline, remote: Remote) -> Mapping[str, Mapping[str, str]]:
     """The types that columns have in the tables of a database."""
-    if is_filesystem(pipeline):
+    if remote.is_in_files:
         return {}
     try:
         found = dict(remote.client.get_storage_tables(list(TABLES)))

@@ -5,16 +5,25 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
-from linq_source.destinations.base import Destination
+from linq_source.destinations.appending import appending, holds_no_messages
+from linq_source.destinations.base import Destination, Rows, Wanted
+from linq_source.destinations.bigquery import merging_by_day
+from linq_source.destinations.describing import describe
+from linq_source.destinations.duckdb_file import check_dataset_name
 from linq_source.destinations.erasing import Erasure, rows_with, wanted_values
 from linq_source.destinations.quoting import literal
 from linq_source.destinations.reading import Reader, SqlReader
+from linq_source.destinations.remote import Remote
+from linq_source.destinations.sql import settle_sql
 from linq_source.errors import DestinationError
+from linq_source.instants import from_us
+from linq_source.settings import Shard
 from linq_source.tables import TABLES, Table
 
 
@@ -43,6 +52,59 @@ class Database(Destination):
                 _empty(client, [table.name for table in erasure.tables])
         return erased
 
+    @contextmanager
+    def loading(self, remote: Remote) -> Iterator[None]:
+        """As dlt loads."""
+        yield
+
+    def apply_ledger(
+        self,
+        remote: Remote,
+        ledger_retention_days: int,
+        shard: Shard | None = None,
+        lake_partition: str | None = None,
+    ) -> int:
+        """Mark what the ledger proves deleted, then describe what is there."""
+        marked = settle_sql(self.pipeline, remote.sql, ledger_retention_days, shard)
+        describe(self.pipeline, remote.sql)
+        return marked
+
+    def rows_since(self, remote: Remote, wanted: Sequence[Wanted]) -> list[Rows]:
+        """All in one statement: to ask a warehouse takes a second."""
+        most = max(len(part.columns) for part in wanted)
+        parts = [
+            self._select(remote.sql, part, most, str(number)) for number, part in enumerate(wanted)
+        ]
+        sql = " UNION ALL ".join(sql for sql, _ in parts)
+        try:
+            found = remote.sql.execute_sql(sql, *(value for _, values in parts for value in values))
+        except DestinationUndefinedEntity:  # somebody chose among the resources
+            if len(wanted) == 1:
+                return [[]]
+            return [rows for part in wanted for rows in self.rows_since(remote, [part])]
+        rows: list[Rows] = [[] for _ in wanted]
+        for number, *row in found or ():
+            part = wanted[int(number)]
+            rows[int(number)].append((*row[: len(part.columns) - 1], row[-1]))
+        return rows
+
+    def _select(
+        self, client: Any, wanted: Wanted, most: int, number: str | None = None
+    ) -> tuple[str, list[datetime]]:
+        """The statement and its values; numbered, with `most` columns."""
+        columns: Sequence[str] = wanted.columns
+        if number is not None:
+            missing = ["NULL"] * (most - len(columns))
+            columns = [number, columns[0], *columns[1:-1], *missing, columns[-1]]
+        name = client.make_qualified_table_name(wanted.table.name)
+        known = [from_us(at_us) for at_us in sorted(wanted.known) if at_us > wanted.since_us]
+        sql = f"SELECT {', '.join(columns)} FROM {name} WHERE synced_at > %s"
+        if wanted.shard is not None:
+            sql += f" AND MOD({wanted.columns[0]}, {wanted.shard.count}) = {wanted.shard.index}"
+        if known:
+            sql += f" AND synced_at NOT IN ({', '.join(['%s'] * len(known))})"
+        return sql, [from_us(wanted.since_us), *known]
+
     def _columns(self) -> dict[str, dict[str, str]]:
         """The types of every table's columns, as far as the pipeline knows them."""
         pipeline = self.pipeline
@@ -64,6 +126,31 @@ class DuckDB(Database):
     """A DuckDB file, which is written again: blocks that DELETE frees keep their bytes."""
 
     beyond_reach = ""
+
+    @property
+    def location(self) -> str:
+        """The file's path as it is configured."""
+        config: Any = self.pipeline.destination_client().config
+        return str(config.credentials.database)
+
+    @property
+    def file(self) -> Path:
+        """The file."""
+        return Path(self.location)
+
+    def check_name(self) -> None:
+        """Raise `ConfigurationError` where DuckDB could not tell the dataset from a database."""
+        check_dataset_name(self.pipeline.destination_client())
+
+    def fills_empty_tables(self, remote: Remote) -> bool:
+        """Whether no messages are there yet."""
+        return holds_no_messages(remote)
+
+    @contextmanager
+    def loading(self, remote: Remote) -> Iterator[None]:
+        """Rows that are all new are appended."""
+        with appending(self.pipeline, remote):
+            yield
 
     def erase(self, erasure: Erasure) -> dict[str, int]:
         """Erase rows, what is staged, and the bytes in free blocks."""
@@ -94,10 +181,20 @@ class DuckDB(Database):
         except (duckdb.Error, OSError) as error:
             fresh.unlink(missing_ok=True)
             raise DestinationError(
-                f"{path}: the rows are deleted, but the file could not be written anew to free "
+                f"{path}: the rows are deleted, but the file could not be rewritten to free "
                 f"their blocks ({type(error).__name__}); make room or close other programs, then "
                 "run again"
             ) from error
+
+
+class BigQuery(Database):
+    """BigQuery, whose merges read no more than the days that they change."""
+
+    @contextmanager
+    def loading(self, remote: Remote) -> Iterator[None]:
+        """Rows are merged day by day."""
+        with merging_by_day(self.pipeline):
+            yield
 
 
 def _erase_rows(client: Any, reader: Reader, erasure: Erasure, table: Table) -> int:

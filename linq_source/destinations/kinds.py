@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import dlt
 
 from linq_source.destinations.base import Destination
-from linq_source.destinations.databases import Database, DuckDB
-from linq_source.destinations.table_formats import format_of, is_duckdb, is_filesystem
+from linq_source.destinations.databases import BigQuery, Database, DuckDB
+from linq_source.destinations.remote import restore
+from linq_source.destinations.table_formats import format_of, schema_of_messages
 from linq_source.errors import ConfigurationError
+
+_DATABASES = {"duckdb": DuckDB, "bigquery": BigQuery}
+_FILES = "filesystem"
+
+
+def kind_of(destination: Any) -> str:
+    """The kind of a destination of dlt, such as `duckdb`, whatever it is named."""
+    return str(destination.destination_type).rpartition(".")[2]
 
 
 def destination_of(pipeline: dlt.Pipeline) -> Destination:
     """The destination of a pipeline, as the kind that it is.
 
-    A dataset in files is of the table format that the pipeline's schema tells: restore it first.
+    Files are of the table format that the pipeline's schema tells, as far as it knows one.
     """
     if pipeline.destination is None:
         raise ConfigurationError("the pipeline has no destination")
-    if is_duckdb(pipeline):
-        return DuckDB(pipeline)
-    if not is_filesystem(pipeline):
-        return Database(pipeline)
+    kind = kind_of(pipeline.destination)
+    if kind != _FILES:
+        return _DATABASES.get(kind, Database)(pipeline)
+    # Here, because only they need the libraries.
     if format_of(pipeline) is None:
         from linq_source.destinations.lake.destination import Lake
 
@@ -28,3 +39,25 @@ def destination_of(pipeline: dlt.Pipeline) -> Destination:
     from linq_source.destinations.open_tables.destination import OpenFormat
 
     return OpenFormat(pipeline)
+
+
+def restored_destination_of(pipeline: dlt.Pipeline) -> Destination:
+    """The same; the schema is asked for first where the pipeline does not know it."""
+    is_unknown = pipeline.destination is not None and schema_of_messages(pipeline) is None
+    if is_unknown and kind_of(pipeline.destination) == _FILES:
+        restore(pipeline)
+    return destination_of(pipeline)
+
+
+def stages_in_a_dataset(destination: Any) -> bool:
+    """Whether pipelines that load at the same time need staging datasets of their own.
+
+    DuckDB has one writer at a time, who empties the staging tables first; files have none.
+    """
+    return kind_of(destination) not in ("duckdb", _FILES)
+
+
+def configured_kind(name: str) -> tuple[str, str | None]:
+    """The setting that gives a named destination its type, and what it is, if it is configured."""
+    setting = f"destination.{name}.destination_type"
+    return setting, dlt.config.get(setting, str)

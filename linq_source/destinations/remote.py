@@ -44,6 +44,11 @@ class Remote:
         return self.client.sql_client
 
     @property
+    def is_in_files(self) -> bool:
+        """Whether it is a folder or a bucket."""
+        return hasattr(self.client, "fs_client")
+
+    @property
     def place(self) -> str:
         """A digest that tells one dataset of one destination from every other."""
         config = self.client.config

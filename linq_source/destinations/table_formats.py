@@ -66,12 +66,6 @@ def is_filesystem(pipeline: dlt.Pipeline) -> bool:
     return destination is not None and destination.destination_type.split(".")[-1] == "filesystem"
 
 
-def is_duckdb(pipeline: dlt.Pipeline) -> bool:
-    """Whether the destination is a DuckDB database."""
-    destination = pipeline.destination
-    return destination is not None and destination.destination_type.split(".")[-1] == "duckdb"
-
-
 def schema_of_messages(pipeline: dlt.Pipeline) -> str | None:
     """The pipeline's schema that has our tables: in anybody's pipeline there may be others."""
     for name in pipeline.schema_names:

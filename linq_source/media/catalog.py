@@ -5,81 +5,90 @@ This is all that is read from the destination.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import dlt
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
 from linq_source import tables
+from linq_source.destinations.base import Destination
+from linq_source.destinations.erasing import Erasure
+from linq_source.destinations.reading import Reader
 from linq_source.errors import ConfigurationError
 from linq_source.media.choosing import Attachment, Known
+from linq_source.tables import Table
 
 Entry = tuple[Attachment, Known | None]
 
-# Attachments read at once; no connection stays open while files are fetched.
-_BATCH = 5_000
+# No connection stays open while files are fetched.
+_COLUMNS: Mapping[Table, Sequence[str]] = {
+    tables.ATTACHMENTS: (
+        "chat_message_id", "position", "chat_id", "id", "url", "filename", "file_size", "synced_at",
+    ),
+    tables.CHAT_MESSAGES: ("id", "chat_id", "synced_at", "deleted_at"),
+    tables.CHATS: ("id", "deleted_at"),
+    tables.ATTACHMENT_FILES: (
+        "chat_message_id", "position", "attachment_id", "status", "url_hash", "size_bytes",
+        "attempts", "bucket_path",
+    ),
+}  # fmt: skip
 
 
-def open_entries(pipeline: dlt.Pipeline) -> Iterator[Entry]:
+def open_entries(destination: Destination) -> Iterator[Entry]:
     """Current attachments whose file is not stored, with what is recorded of it, by place.
 
     Current are the children of messages and chats that are not deleted.
     """
-    if pipeline.destination is None or "filesystem" in pipeline.destination.destination_type:
-        raise ConfigurationError("attachments can be fetched only for a SQL destination so far")
     after = (-1, -1)
+    most = destination.attachments_at_once
     while True:
-        with pipeline.sql_client() as client:
-            rows = _read(client, after)
+        with destination.reading(_COLUMNS) as reader:
+            rows = _read(reader, after, most)
         for row in rows:
             attachment = Attachment(*row[:7])
             known = None if row[8] is None else Known(*row[7:12])
             yield attachment, known
-        if len(rows) < _BATCH:
+        if len(rows) < most:
             return
         after = (rows[-1][0], rows[-1][1])
 
 
-def orphans(pipeline: dlt.Pipeline) -> list[tuple[int, int, str | None]]:
-    """Files whose message is no longer in the destination at all: message, position, path.
+def orphans(destination: Destination) -> list[tuple[int, str | None]]:
+    """Files whose message is no longer in the destination at all: message, path.
 
     A message deleted upstream is still there, marked; only `forget` erases one.
     """
-    with pipeline.sql_client() as client:
-        files = client.make_qualified_table_name(tables.ATTACHMENT_FILES.name)
-        messages = client.make_qualified_table_name(tables.CHAT_MESSAGES.name)
+    with destination.reading(_COLUMNS) as reader:
         try:
-            rows = client.execute_sql(
-                f"SELECT f.chat_message_id, f.position, f.bucket_path FROM {files} AS f"
+            files = reader.name(tables.ATTACHMENT_FILES)
+            messages = reader.name(tables.CHAT_MESSAGES)
+            rows = reader.rows(
+                f"SELECT f.chat_message_id, f.bucket_path FROM {files} AS f"
                 f" WHERE NOT EXISTS (SELECT 1 FROM {messages} AS m WHERE m.id = f.chat_message_id)"
             )
         except DestinationUndefinedEntity:
             return []
-    return [(row[0], row[1], row[2]) for row in rows or ()]
+    return [(row[0], row[1]) for row in rows]
 
 
-def erase_records(pipeline: dlt.Pipeline, places: Sequence[tuple[int, int]]) -> None:
-    """Erase what is recorded of files, by message and position."""
-    with pipeline.sql_client() as client:
-        files = client.make_qualified_table_name(tables.ATTACHMENT_FILES.name)
-        for place in places:
-            client.execute_sql(
-                f"DELETE FROM {files} WHERE chat_message_id = %s AND position = %s", *place
-            )
+def erase_records(destination: Destination, messages: Iterable[int]) -> None:
+    """Erase what is recorded of the files of messages that are no longer there."""
+    found = sorted(set(messages))
+    if found:
+        destination.erase(Erasure(files_of=found))
 
 
-def _read(client: Any, after: tuple[int, int]) -> list[tuple[Any, ...]]:
+def _read(reader: Reader, after: tuple[int, int], most: int) -> list[tuple[Any, ...]]:
     try:
-        return list(client.execute_sql(_sql(client, has_files=True), *_parameters(after)) or ())
+        return reader.rows(_sql(reader, most, has_files=True), *_parameters(after))
     except DestinationUndefinedEntity:
         pass
     try:
-        return list(client.execute_sql(_sql(client, has_files=False), *_parameters(after)) or ())
+        return reader.rows(_sql(reader, most, has_files=False), *_parameters(after))
     except DestinationUndefinedEntity:
         raise ConfigurationError(
             "the destination has no chat_messages__attachments: run linq-source first, or check "
-            "--database, --dataset and --pipeline-name"
+            "where to load, the dataset and the pipeline's name"
         ) from None
 
 
@@ -87,10 +96,8 @@ def _parameters(after: tuple[int, int]) -> tuple[int, int, int]:
     return after[0], after[0], after[1]
 
 
-def _sql(client: Any, *, has_files: bool) -> str:
-    def name(table: tables.Table) -> str:
-        return str(client.make_qualified_table_name(table.name))
-
+def _sql(reader: Reader, most: int, *, has_files: bool) -> str:
+    name = reader.name
     known, join, condition = "NULL, NULL, NULL, NULL, NULL", "", ""
     if has_files:
         known = "f.attachment_id, f.status, f.url_hash, f.size_bytes, f.attempts"
@@ -110,5 +117,5 @@ def _sql(client: Any, *, has_files: bool) -> str:
         f" LEFT JOIN {name(tables.CHATS)} AS c ON c.id = m.chat_id{join}"
         " WHERE c.deleted_at IS NULL AND (a.chat_message_id > %s"
         " OR (a.chat_message_id = %s AND a.position > %s))"
-        f"{condition} ORDER BY a.chat_message_id, a.position LIMIT {_BATCH}"
+        f"{condition} ORDER BY a.chat_message_id, a.position LIMIT {most}"
     )

@@ -15,11 +15,12 @@ from typing import Any
 import dlt
 import pyarrow as pa
 
+from linq_source.destinations.base import Destination
 from linq_source.destinations.dialects import in_the_dialect
 from linq_source.media.choosing import Attachment, Status
 from linq_source.operations.packages import heal_packages
 from linq_source.operations.sync import load_pending
-from linq_source.rows.hints import table_hints
+from linq_source.rows.hints import Merging, table_hints
 from linq_source.tables import ATTACHMENT_FILES
 
 # Records that a crash may lose are few; the files they tell of are found again in the bucket.
@@ -68,8 +69,9 @@ class Outcome:
 class Records:
     """Outcomes gathered and loaded, every `BATCH_FILES` files or `BATCH_S` seconds."""
 
-    def __init__(self, pipeline: dlt.Pipeline) -> None:
+    def __init__(self, pipeline: dlt.Pipeline, destination: Destination) -> None:
         self._messages_pipeline = pipeline
+        self._destination = destination
         self._outcomes: list[Outcome] = []
         self._loaded_s = time.monotonic()
         self.loads: list[str] = []
@@ -108,7 +110,10 @@ class Records:
         rows = [outcome.row(now) for outcome in self._outcomes]
         try:
             self._pipeline.activate()
-            self._pipeline.extract(records_source(rows))
+            destination = self._destination
+            self._pipeline.extract(
+                records_source(rows, destination.merging, destination.table_format)
+            )
             self.loads += load_pending(self._pipeline)
         finally:
             self._messages_pipeline.activate()
@@ -116,7 +121,9 @@ class Records:
         self._loaded_s = time.monotonic()
 
 
-def records_source(rows: list[dict[str, Any]]) -> Any:
+def records_source(
+    rows: list[dict[str, Any]], merging: Merging = "by parent", table_format: str | None = None
+) -> Any:
     """The dlt source of one resource, `attachment_files`, with rows as `Outcome.row` makes them."""
     table = ATTACHMENT_FILES
 
@@ -126,7 +133,10 @@ def records_source(rows: list[dict[str, Any]]) -> Any:
     @dlt.source(name="linq_media", section="linq_media")
     def source() -> Any:
         resource = dlt.resource(generate, name=table.name)
-        resource.apply_hints(create_table_variant=True, **table_hints(table))
+        hints: dict[str, Any] = table_hints(table, merging=merging)
+        if table_format is not None:
+            hints["table_format"] = table_format
+        resource.apply_hints(create_table_variant=True, **hints)
         return resource
 
     return source()

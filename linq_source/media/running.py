@@ -12,7 +12,9 @@ from typing import Any
 
 import dlt
 
+from linq_source.destinations.base import Destination
 from linq_source.destinations.failures import plain_errors
+from linq_source.destinations.kinds import restored_destination_of
 from linq_source.errors import ConfigurationError, DestinationError, LinqError
 from linq_source.media.catalog import Entry, erase_records, open_entries, orphans
 from linq_source.media.choosing import Choice, attempts_before
@@ -98,7 +100,7 @@ def media(
     """Fetch the pipeline's current attachments, each once, into a bucket.
 
     Args:
-        pipeline: A pipeline that loaded messages into a SQL destination.
+        pipeline: A pipeline that loaded messages.
         bucket_url: A local folder, `s3://...`, `gs://...` or what else fsspec knows.
         workers: Files fetched at once.
         max_file_bytes: Larger files are recorded as skipped.
@@ -124,15 +126,18 @@ def media(
     choice = Choice(max_file_bytes, retry_failed)
     started_s = time.monotonic()
     with plain_errors(pipeline):
-        records = Records(pipeline)
+        destination = restored_destination_of(pipeline)
+        records = Records(pipeline, destination)
         bucket = Bucket(bucket_url, pipeline.dataset_name or "")
         fetcher = Fetcher(rules, Limits(max_file_bytes, timeout_s), workers)
-        run = _Run(pipeline, bucket, fetcher, choice, records, listener, started_s)
+        run = _Run(pipeline, destination, bucket, fetcher, choice, records, listener, started_s)
         try:
             records.finish_pending()
+            destination.merge_log()
             if erase_forgotten:
                 run.erase_forgotten()
             run.work(workers)
+            destination.merge_log()
         finally:
             fetcher.close()
             bucket.close()
@@ -154,6 +159,7 @@ class _Run:
     def __init__(
         self,
         pipeline: dlt.Pipeline,
+        destination: Destination,
         bucket: Bucket,
         fetcher: Fetcher,
         choice: Choice,
@@ -162,6 +168,7 @@ class _Run:
         started_s: float,
     ) -> None:
         self._pipeline = pipeline
+        self._destination = destination
         self._bucket = bucket
         self._fetcher = fetcher
         self._choice = choice
@@ -191,15 +198,15 @@ class _Run:
 
     def erase_forgotten(self) -> None:
         """Remove files whose messages were erased; their records go last, so none is overlooked."""
-        found = orphans(self._pipeline)
-        for _, _, path in found:
+        found = orphans(self._destination)
+        for _, path in found:
             if path is not None:
                 self._bucket.remove(path)
                 self._counts["erased"] += 1
-        erase_records(self._pipeline, [(message, position) for message, position, _ in found])
+        erase_records(self._destination, [message for message, _ in found])
 
     def _wanted(self) -> Iterator[Entry]:
-        for attachment, known in open_entries(self._pipeline):
+        for attachment, known in open_entries(self._destination):
             if self._choice.wants(attachment, known):
                 yield attachment, known
             else:

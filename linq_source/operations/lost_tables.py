@@ -8,8 +8,8 @@ from typing import Any
 
 import dlt
 
+from linq_source.destinations.kinds import destination_of
 from linq_source.destinations.remote import Remote, restore
-from linq_source.destinations.table_formats import is_filesystem
 from linq_source.operations.inherit import pipelines_of
 from linq_source.operations.packages import drop
 from linq_source.state import SECTION
@@ -24,7 +24,7 @@ def heal_tables(
     dlt makes a table when the schema changes and at no other time: without one, every load would
     fail. Return the names. Killed in the midst of this, it is done again: a table is made last.
     """
-    if is_filesystem(pipeline) or remote.state() is None:
+    if not destination_of(pipeline).makes_tables or remote.state() is None:
         return []
     if not pipeline.default_schema_name:
         restore(pipeline)

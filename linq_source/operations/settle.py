@@ -6,13 +6,9 @@ from contextlib import nullcontext
 
 import dlt
 
-from linq_source.destinations.describing import describe
 from linq_source.destinations.failures import plain_errors
-from linq_source.destinations.lake import Bucket, settle_lake
-from linq_source.destinations.open_tables.ledger import settle_open_tables
+from linq_source.destinations.kinds import destination_of
 from linq_source.destinations.remote import Remote, connected, restore
-from linq_source.destinations.sql import settle_sql
-from linq_source.destinations.table_formats import format_of, is_filesystem
 from linq_source.settings import parse_shard
 
 LEDGER_RETENTION_DAYS = 90
@@ -40,11 +36,7 @@ def settle(
             restore(pipeline)
         if not pipeline.default_schema_name:
             return 0
-        if format_of(pipeline) is not None:
-            return settle_open_tables(pipeline, ledger_retention_days, chats)
         with nullcontext(remote) if remote is not None else connected(pipeline) as remote:
-            if is_filesystem(pipeline):
-                return settle_lake(Bucket.of(remote), lake_partition)
-            marked = settle_sql(pipeline, remote.sql, ledger_retention_days, chats)
-            describe(pipeline, remote.sql)
-            return marked
+            return destination_of(pipeline).apply_ledger(
+                remote, ledger_retention_days, chats, lake_partition
+            )

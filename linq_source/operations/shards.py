@@ -11,6 +11,7 @@ from typing import Any
 import dlt
 from dlt.common.destination import Destination
 
+from linq_source.destinations.kinds import stages_in_a_dataset
 from linq_source.errors import ConfigurationError
 from linq_source.settings import parse_shard
 
@@ -63,10 +64,9 @@ def open_shard(
 def stage_apart(destination: Any, pipeline_name: str) -> None:
     """Give a destination a staging dataset named after the pipeline, unless one is configured.
 
-    DuckDB has one writer at a time, who empties the staging tables first; files have none.
     Changes the destination: it must be one that no other pipeline uses.
     """
-    if destination.destination_type.split(".")[-1] in ("duckdb", "filesystem"):
+    if not stages_in_a_dataset(destination):
         return
     key = "staging_dataset_name_layout"
     for section in (f"destination.{destination.destination_name}", "destination"):

@@ -17,22 +17,14 @@ from dlt.common.configuration.providers.doc import BaseDocProvider
 from dlt.common.configuration.specs.pluggable_run_context import PluggableRunContext
 from dlt.common.pipeline import LoadInfo
 
-from linq_source.destinations.appending import appending, holds_no_messages
-from linq_source.destinations.bigquery import merging_by_day
 from linq_source.destinations.columns import find_columns, fit_packages
 from linq_source.destinations.dialects import without_format_warnings
 from linq_source.destinations.failures import plain_errors
-from linq_source.destinations.lake import Bucket
+from linq_source.destinations.kinds import destination_of
 from linq_source.destinations.lake.layout import partitioning_of
-from linq_source.destinations.open_tables.loading import merging_whole
 from linq_source.destinations.remote import Remote, connected, restore
 from linq_source.destinations.settled import remembers_settled, settled_us
-from linq_source.destinations.table_formats import (
-    check_folder,
-    check_table_format,
-    format_of,
-    is_filesystem,
-)
+from linq_source.destinations.table_formats import check_table_format
 from linq_source.errors import Interrupted
 from linq_source.extraction import Extraction, Listener
 from linq_source.instants import from_us, to_us
@@ -96,8 +88,7 @@ def sync(
         with exclusive(pipeline), plain_errors(pipeline):
             heal_packages(pipeline)
             with connected(pipeline) as remote:
-                if is_filesystem(pipeline):
-                    Bucket.of(remote).check_exists()
+                destination_of(pipeline).check_place(remote)
                 if pipeline.has_pending_data:
                     _check_layout(pipeline, remote, table_format)
                 loads += finish_and_agree(pipeline, remote, notes)
@@ -107,7 +98,7 @@ def sync(
                 session.settled_us = settled_us(pipeline, shard)
                 session.inheritance = find_inheritance(pipeline, remote, shard, table_format)
                 session.new_columns = find_columns(pipeline, remote)
-                session.fills_empty_tables = holds_no_messages(pipeline, remote)
+                session.fills_empty_tables = destination_of(pipeline).fills_empty_tables(remote)
             for remote, package in _load_packages(pipeline, source, session, table_format):
                 loads += package
                 if _is_last(session.extraction):
@@ -122,12 +113,7 @@ def sync(
 
 def _check_layout(pipeline: dlt.Pipeline, remote: Remote, table_format: str | None) -> None:
     """Raise `ConfigurationError` where the destination's files could not be found again."""
-    if is_filesystem(pipeline):
-        bucket = Bucket.of(remote)
-        kept_as = table_format or format_of(pipeline)
-        check_folder(kept_as, bucket.root, is_local=bucket.is_local)
-        if kept_as is None:
-            bucket.check_layout()
+    destination_of(pipeline).check_files(remote, table_format)
 
 
 @dataclass(frozen=True)
@@ -147,7 +133,7 @@ class _Settling:
         forgot = not remembers_settled(self.pipeline, self.shard) and SYNCED_AT_US in source_state(
             self.pipeline.state
         )
-        if forgot and (not is_filesystem(self.pipeline) or format_of(self.pipeline) is not None):
+        if forgot and not destination_of(self.pipeline).knows_settled:
             return self._settle(remote)
         return self.finish(remote) if has_loaded else 0
 
@@ -204,12 +190,7 @@ def _normalize(pipeline: dlt.Pipeline) -> None:
 
 def _load(pipeline: dlt.Pipeline, remote: Remote) -> list[str]:
     fit_packages(pipeline, remote)
-    with (
-        _without_copies(),
-        appending(pipeline, remote),
-        merging_whole(pipeline),
-        merging_by_day(pipeline),
-    ):
+    with _without_copies(), destination_of(pipeline).loading(remote):
         loads = _load_ids(pipeline.load())
     _remember_arrived(pipeline, _version(remote.state()))
     return loads

@@ -15,8 +15,7 @@ from dlt.extract import DltResource
 
 from linq_source.destinations.columns import NO_COLUMNS
 from linq_source.destinations.dialects import in_the_dialect
-from linq_source.destinations.duckdb_file import check_dataset_name
-from linq_source.destinations.table_formats import is_duckdb
+from linq_source.destinations.kinds import destination_of
 from linq_source.errors import ConfigurationError
 from linq_source.extraction import Extraction, Listener
 from linq_source.extraction.organisation import check_chats, check_lines
@@ -315,8 +314,8 @@ def _load_id() -> str | None:
 def _check_destination() -> None:
     """Raise `ConfigurationError` where the pipeline under way could load nothing that it reads."""
     pipeline = dlt.current.pipeline()
-    if is_duckdb(pipeline):
-        check_dataset_name(pipeline.destination_client())
+    if pipeline.destination is not None:
+        destination_of(pipeline).check_name()
 
 
 def _now_us() -> int:

@@ -10,7 +10,6 @@ from typing import Any
 import duckdb
 from fsspec.implementations.local import LocalFileSystem
 
-from linq_source import tables
 from linq_source.destinations.lake.bucket import Bucket
 from linq_source.destinations.lake.columns import LakeColumns
 from linq_source.destinations.lake.layout import (
@@ -30,7 +29,7 @@ from linq_source.destinations.lake.settling import (
     is_visible,
     read_marker,
 )
-from linq_source.destinations.quoting import UNION, identifier, parquet_files
+from linq_source.destinations.quoting import identifier, parquet_files
 from linq_source.destinations.scratch import ScratchFolder
 from linq_source.errors import DestinationError
 
@@ -160,31 +159,6 @@ def check_lake(bucket: Bucket) -> LakeReport:
                 if problem is not None:
                     findings.append(Finding(path, problem))
     return LakeReport(rows, len(current), unsettled, tuple(findings))
-
-
-def count_lake(bucket: Bucket) -> list[tuple[int, int]]:
-    """Messages not marked deleted, per chat that is not marked deleted."""
-    marker = read_marker(bucket)
-    if marker is None:
-        return []
-    files = current_files(bucket, marker.partitioning)
-    path_of = {
-        table: [
-            bucket.address(current_file(f.table, marker.partitioning, f.key))
-            for f in files
-            if f.table is table
-        ]
-        for table in (tables.CHAT_MESSAGES, tables.CHATS)
-    }
-    if not all(path_of.values()):
-        return []
-    with ScratchFolder() as folder:
-        with _connected(bucket, folder) as connection:
-            messages, chats = (parquet_files(paths, UNION) for paths in path_of.values())
-            return connection.execute(
-                f"SELECT chat_id, COUNT(*) FROM {messages} WHERE deleted_at IS NULL AND chat_id NOT"
-                f" IN (SELECT id FROM {chats} WHERE deleted_at IS NOT NULL) GROUP BY chat_id"
-            ).fetchall()
 
 
 @contextmanager

@@ -6,29 +6,29 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from linq_source import tables
-from linq_source.destinations.base import Destination
+from linq_source.destinations.base import Rows, Wanted
 from linq_source.destinations.erasing import SEARCHED, Erasure
+from linq_source.destinations.files import Files
 from linq_source.destinations.lake.bucket import Bucket, told
 from linq_source.destinations.lake.erasing import erase_lake, readable_files
 from linq_source.destinations.lake.layout import current_file
+from linq_source.destinations.lake.log import loads_since, rows_since
 from linq_source.destinations.lake.naming import Log
 from linq_source.destinations.lake.settler import connect
 from linq_source.destinations.lake.settling import Marker, current_files, read_marker, settle_lake
 from linq_source.destinations.quoting import UNION, identifier, parquet_files
 from linq_source.destinations.reading import FilesReader, Reader
-from linq_source.destinations.remote import connected
+from linq_source.destinations.remote import Remote, connected
 from linq_source.destinations.scratch import ScratchFolder
+from linq_source.settings import Shard
 from linq_source.tables import Table
 
 
-class Lake(Destination):
+class Lake(Files):
     """A log of Parquet files and the current state beside it."""
 
     merging = "never"
-    attachments_at_once = 50_000
-    beyond_reach = (
-        "backups of the bucket, and versions of objects that it keeps by itself, are not touched"
-    )
+    knows_settled = True
 
     @contextmanager
     def reading(self, columns: Mapping[Table, Sequence[str]]) -> Iterator[Reader]:
@@ -37,6 +37,30 @@ class Lake(Destination):
             bucket = Bucket.of(remote)
             with reading_files(bucket, columns, _current(bucket)) as reader:
                 yield reader
+
+    def apply_ledger(
+        self,
+        remote: Remote,
+        ledger_retention_days: int,
+        shard: Shard | None = None,
+        lake_partition: str | None = None,
+    ) -> int:
+        """Bring the current state up to the log."""
+        return settle_lake(Bucket.of(remote), lake_partition)
+
+    def rows_since(self, remote: Remote, wanted: Sequence[Wanted]) -> list[Rows]:
+        """Its newest version wins whatever lands last, and a file is expensive to open.
+
+        So no older loads than those that began with the pipeline's newest.
+        """
+        bucket = Bucket.of(remote)
+        return [
+            rows_since(
+                bucket, part.table, part.columns, part.since_us,
+                loads_since(bucket, max([part.since_us, *part.known])),
+            )
+            for part in wanted
+        ]  # fmt: skip
 
     def merge_log(self) -> None:
         """Settle."""

@@ -86,8 +86,9 @@ def _settled(root: Table, columns: str = "*") -> str:
 
 def _id(root: Table, prefix: str = "") -> str:
     """The key as one value."""
-    columns = [f"{prefix}{column}" for column in root.key]
-    return columns[0] if len(columns) == 1 else f"ROW({', '.join(columns)})"
+    if len(root.key) == 1:
+        return f"{prefix}{root.key[0]}"
+    return f"{{{', '.join(f'{literal(column)}: {prefix}{column}' for column in root.key)}}}"
 
 
 def gone(root: Table) -> str:

@@ -8,26 +8,31 @@ from contextlib import contextmanager
 import dlt
 import pyarrow as pa
 
-from linq_source.destinations.base import Destination
+from linq_source.destinations.base import Rows, Wanted
+from linq_source.destinations.conditions import Condition
 from linq_source.destinations.erasing import Erasure, Sieve
+from linq_source.destinations.files import Files
 from linq_source.destinations.lake.bucket import Bucket
-from linq_source.destinations.open_tables.ledger import OpenTables, database, open_tables
+from linq_source.destinations.open_tables.ledger import (
+    OpenTables,
+    database,
+    open_tables,
+    settle_open_tables,
+)
 from linq_source.destinations.quoting import identifier
 from linq_source.destinations.reading import FilesReader, Reader
-from linq_source.destinations.remote import connected
+from linq_source.destinations.remote import Remote, connected
 from linq_source.destinations.table_formats import format_of
 from linq_source.errors import ConfigurationError
+from linq_source.instants import from_us
+from linq_source.settings import Shard
 from linq_source.tables import Table
 
 
-class OpenFormat(Destination):
+class OpenFormat(Files):
     """Tables that keep their old versions, until they are erased from."""
 
     merging = "by key"
-    attachments_at_once = 50_000
-    beyond_reach = (
-        "backups of the bucket, and versions of objects that it keeps by itself, are not touched"
-    )
 
     def __init__(self, pipeline: dlt.Pipeline) -> None:
         super().__init__(pipeline)
@@ -61,12 +66,36 @@ class OpenFormat(Destination):
                 store.drop_history(table, bucket)
         return erased
 
+    def apply_ledger(
+        self,
+        remote: Remote,
+        ledger_retention_days: int,
+        shard: Shard | None = None,
+        lake_partition: str | None = None,
+    ) -> int:
+        """Mark what the ledger proves deleted, and remove children that went."""
+        return settle_open_tables(self.pipeline, ledger_retention_days, shard)
+
+    def rows_since(self, remote: Remote, wanted: Sequence[Wanted]) -> list[Rows]:
+        """Each from a narrowed scan."""
+        with self._tables() as store:
+            return [_rows_since(store, part) for part in wanted]
+
     @contextmanager
     def _tables(self) -> Iterator[OpenTables]:
         with open_tables(self.pipeline) as store:
             if store is None:
                 raise ConfigurationError("the dataset has no tables yet: load into it first")
             yield store
+
+
+def _rows_since(store: OpenTables, wanted: Wanted) -> Rows:
+    condition = Condition("synced_at", ">", from_us(wanted.since_us))
+    reader = store.scan(wanted.table, wanted.columns, [condition])
+    if reader is None:
+        return []
+    found = reader.read_all().select(wanted.columns)
+    return list(zip(*(column.to_pylist() for column in found.columns), strict=True))
 
 
 def _erase(store: OpenTables, erasure: Erasure, table: Table) -> int:

@@ -28,6 +28,8 @@ class _Files:
         table = TABLES[load_table["name"]]
         self.is_merged = load_table["write_disposition"] == "merge"
         self.key = table.merge_key or (table.key[0] if table.key else "")
+        # The key's other column, where rows are not replaced by parent.
+        self.rest = table.key[1] if len(table.key) > 1 and not table.merge_key else None
 
     def reader(self) -> pa.RecordBatchReader:
         """All rows, as a stream that reads little ahead."""
@@ -97,7 +99,7 @@ class IcebergJob(IcebergLoadFilesystemJob):
     def run(self) -> None:
         """Write the files."""
         from dlt.common.libs.pyiceberg import ensure_iceberg_compatible_arrow_schema
-        from pyiceberg.expressions import And, GreaterThanOrEqual, In, LessThanOrEqual
+        from pyiceberg.expressions import And, GreaterThanOrEqual, LessThanOrEqual
 
         client: Any = self._job_client
         files = _Files(self.file_paths, self._load_table)
@@ -112,21 +114,37 @@ class IcebergJob(IcebergLoadFilesystemJob):
         ends = files.key_range() if files.is_merged else None
         if files.is_merged and ends is None:
             return
-        replaced: list[int] = []
+        replaced: Any = None
         if ends is not None:
             within = And(
                 GreaterThanOrEqual(files.key, ends[0]), LessThanOrEqual(files.key, ends[1])
             )
             scan = iceberg.scan(row_filter=within, selected_fields=(files.key,))
-            replaced = files.keys_in(scan.to_arrow_batch_reader())
+            keys = files.keys_in(scan.to_arrow_batch_reader())
+            replaced = _replaced(files, keys) if keys else None
         rows: Any = files.reader()
         rows = rows.cast(ensure_iceberg_compatible_arrow_schema(rows.schema))
         if not iceberg.spec().is_unpartitioned():
             rows = rows.read_all()  # a stream can only be written without partitions
         with iceberg.transaction() as transaction:
-            if replaced:
-                transaction.delete(In(files.key, replaced))
+            if replaced is not None:
+                transaction.delete(replaced)
             transaction.append(rows)
+
+
+def _replaced(files: _Files, keys: list[int]) -> Any:
+    """The rows that the files replace: by parent or by id, or by all columns of a longer key."""
+    from pyiceberg.expressions import And, EqualTo, In, Or
+
+    if files.rest is None:
+        return In(files.key, keys)
+    with duckdb.connect() as database:
+        database.register("files", files.dataset)
+        found = database.execute(
+            f"SELECT {files.rest}, list(DISTINCT {files.key}) FROM files GROUP BY {files.rest}"
+        ).fetchall()
+    parts = [And(EqualTo(files.rest, value), In(files.key, ids)) for value, ids in found]
+    return parts[0] if len(parts) == 1 else Or(*parts)
 
 
 JOBS: Mapping[str, Any] = {"delta": DeltaJob, "iceberg": IcebergJob}

@@ -16,16 +16,12 @@ from typing import Any
 import dlt
 
 from linq_source.destinations.remote import with_client_class
-from linq_source.destinations.table_formats import is_filesystem
 from linq_source.tables import TABLES
 
 
 @contextmanager
 def merging_whole(pipeline: dlt.Pipeline) -> Iterator[None]:
     """Within it, `pipeline.load()` writes each Delta or Iceberg table in one transaction."""
-    if not is_filesystem(pipeline):
-        yield
-        return
     destination: Any = pipeline._destination
     client_class = destination.client_class
 

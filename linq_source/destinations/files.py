@@ -1,0 +1,40 @@
+"""What the destinations in a folder or bucket have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from linq_source.destinations.base import Destination
+from linq_source.destinations.lake.bucket import Bucket
+from linq_source.destinations.open_tables.loading import merging_whole
+from linq_source.destinations.remote import Remote
+from linq_source.destinations.table_formats import check_folder
+
+
+class Files(Destination):
+    """Tables that are files."""
+
+    makes_tables = False
+    attachments_at_once = 50_000
+    beyond_reach = (
+        "backups of the bucket, and versions of objects that it keeps by itself, are not touched"
+    )
+
+    def check_place(self, remote: Remote) -> None:
+        """Raise `DestinationError` where there is no such bucket."""
+        Bucket.of(remote).check_exists()
+
+    def check_files(self, remote: Remote, table_format: str | None) -> None:
+        """Raise `ConfigurationError` for a folder or a layout that a format cannot have."""
+        bucket = Bucket.of(remote)
+        kept_as = table_format or self.table_format
+        check_folder(kept_as, bucket.root, is_local=bucket.is_local)
+        if kept_as is None:
+            bucket.check_layout()
+
+    @contextmanager
+    def loading(self, remote: Remote) -> Iterator[None]:
+        """Tables of a format change in one transaction each."""
+        with merging_whole(self.pipeline):
+            yield
