@@ -9,8 +9,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from linq_source.destinations import appending
-from linq_source.operations import sync as syncing
+from linq_source.destinations import appending, databases
 from tests.conftest import DAY_MS, NOW_MS, Loader
 from tests.truth import loaded_tables
 
@@ -85,7 +84,7 @@ def test_packages_of_a_first_load_that_repeat_a_day_are_merged(
             yield
 
     decide: Callable[[Any, Any], Any] = appending.appending
-    monkeypatch.setattr(syncing, "appending", while_reading)
+    monkeypatch.setattr(databases, "appending", while_reading)
     report = small.sync(page_size=5, max_messages=5)
     assert len(report.loads) > 2
     assert MESSAGES in appended[0]
