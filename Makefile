@@ -1,4 +1,4 @@
-# Everything a fresh machine needs is Python 3.11 (or later) and make: `make demo`, `make quick`.
+# Everything a fresh machine needs is Python 3.11 (or later) and make: `make demo`, `make test`.
 # Tests are of three tiers, by the marks of pyproject.toml: `quick`, none, `long`.
 PYTHON ?= python3
 VENV := .venv
