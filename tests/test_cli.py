@@ -223,6 +223,7 @@ def test_unknown_option_and_unreadable_number_exit_2(tmp_path: Path) -> None:
         assert "Traceback" not in result.stderr
 
 
+@pytest.mark.long
 def test_unreachable_host_ends_soon_in_one_line(tmp_path: Path) -> None:
     result = run_cli(tmp_path, "run", "--base-url", "http://127.0.0.1:9")
     assert result.returncode == 1

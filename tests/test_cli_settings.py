@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
 import pytest
 
+from linq_source.sandbox import World, seeded_world
 from tests.conftest import Loader
 from tests.test_cli import assert_one_line, loading, run_cli
 from tests.truth import assert_equal_world
@@ -51,8 +53,9 @@ def test_a_settings_file_that_cannot_be_read_is_named(
 
 
 def test_a_named_destination_is_what_it_is_configured_as(
-    seeded: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    serve: Callable[[World], Loader], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    seeded = serve(seeded_world(chats=3, messages=30))
     monkeypatch.setenv("DESTINATION__WAREHOUSE__DESTINATION_TYPE", "duckdb")
     to_it = ["--destination", "warehouse"]
     assert run_cli(tmp_path, *loading(seeded, *to_it)).returncode == 0

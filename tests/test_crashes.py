@@ -112,6 +112,7 @@ def test_killed_at_a_step_of_the_first_and_of_a_later_run(
         grow(seeded.world)
 
 
+@pytest.mark.long
 def test_killed_while_fetching_at_many_requests(seeded: Loader, tmp_path: Path) -> None:
     database = tmp_path / "linq_messages.duckdb"
     for request_number in (1, 3, 9, 20):

@@ -220,3 +220,21 @@ def test_a_lake_with_files_that_nobody_can_explain_is_left_alone(people: Loader)
     assert people.live_tables() == before
     stray.unlink()
     assert forget(people.pipeline, phone_numbers=[ANN]).chats == (1,)
+
+
+@pytest.mark.parametrize("people", kinds("iceberg"), indirect=True)
+def test_nothing_is_erased_while_a_tag_keeps_old_rows(people: Loader) -> None:
+    people.sync()
+    with people.pipeline.destination_client() as client:
+        iceberg: Any = client.load_open_table("iceberg", "chats")  # type: ignore[attr-defined]
+        snapshot_id = iceberg.current_snapshot().snapshot_id
+        iceberg.manage_snapshots().create_tag(snapshot_id, "audited").commit()
+    with pytest.raises(ConfigurationError, match="table chats: the branches or tags audited keep"):
+        forget(people.pipeline, phone_numbers=[ANN])
+    assert {row["sent_from"] for row in people.live_tables()["chat_messages"]} == {ANN, BOB, OWN}
+    with people.pipeline.destination_client() as client:
+        iceberg = client.load_open_table("iceberg", "chats")  # type: ignore[attr-defined]
+        iceberg.manage_snapshots().remove_tag("audited").commit()
+    forget(people.pipeline, phone_numbers=[ANN])
+    assert tables_of(people) == expected(people.world, {1})
+    assert left_of(people, ANN, SAID) == []

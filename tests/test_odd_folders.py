@@ -56,6 +56,7 @@ def test_a_lake_in_any_folder(
     assert list(scratch.iterdir()) == []
 
 
+@pytest.mark.long
 def test_a_lake_in_a_folder_of_an_object_store_whose_name_has_brackets(
     serve: Callable[[World], Loader], tmp_path: Path
 ) -> None:

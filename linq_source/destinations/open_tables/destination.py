@@ -41,7 +41,6 @@ class OpenFormat(Files):
     @contextmanager
     def reading(self, columns: Mapping[Table, Sequence[str]]) -> Iterator[Reader]:
         """Some columns of the current state, to be asked in SQL."""
-        """Some columns of the current state, to be asked in SQL."""
         with self._tables() as store, database() as connection:
             there = []
             for table, names in columns.items():
@@ -61,6 +60,8 @@ class OpenFormat(Files):
         """Erase rows, then every old version of every table."""
         with connected(self.pipeline) as remote, self._tables() as store:
             bucket = Bucket.of(remote)
+            for table in erasure.tables:
+                store.check_history(table)
             erased = {table.name: _erase(store, erasure, table) for table in erasure.tables}
             for table in erasure.tables:
                 store.drop_history(table, bucket)

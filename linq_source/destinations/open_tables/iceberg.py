@@ -45,6 +45,16 @@ class IcebergTables:
         # A stream can only be written without partitions.
         iceberg.overwrite(rows if iceberg.spec().is_unpartitioned() else rows.read_all())
 
+    def check_history(self, table: Table) -> None:
+        """Raise `ConfigurationError` where branches or tags of somebody's keep old snapshots."""
+        iceberg = self._open(table)
+        others = [] if iceberg is None else sorted(set(iceberg.refs()) - {"main"})
+        if others:
+            raise ConfigurationError(
+                f"table {table.name}: the branches or tags {', '.join(others)} keep its old rows: "
+                "remove them, then run again"
+            )
+
     def drop_history(self, table: Table, bucket: Bucket) -> None:
         """Remove all that only old snapshots need: data files, manifests, metadata.
 
@@ -53,12 +63,6 @@ class IcebergTables:
         iceberg = self._open(table)
         if iceberg is None:
             return
-        others = sorted(set(iceberg.refs()) - {"main"})
-        if others:
-            raise ConfigurationError(
-                f"table {table.name}: the branches or tags {', '.join(others)} keep its old rows: "
-                "remove them, then run again"
-            )
         # A snapshot that adds nothing: it leaves out manifests of files that were removed.
         with iceberg.transaction() as transaction:
             with transaction.update_snapshot().fast_append():

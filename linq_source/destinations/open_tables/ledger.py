@@ -47,6 +47,9 @@ class OpenTables(Protocol):
     def replace(self, table: Table, rows: pa.RecordBatchReader) -> None:
         """Have these rows and no others."""
 
+    def check_history(self, table: Table) -> None:
+        """Raise `ConfigurationError` where old versions of a table could not be removed."""
+
     def drop_history(self, table: Table, bucket: Bucket) -> None:
         """Remove all that only old versions of a table need."""
 
