@@ -51,10 +51,10 @@ demo: $(STAMP)  ## Load an invented world twice into linq_messages.duckdb and as
 quick: $(STAMP)  ## Run what a change is likely to break: pure parts, a few loads (a minute)
 	@$(PYTEST) -m quick || { echo "quick failed"; exit 1; }
 
-test: $(STAMP)  ## Run all that holds a guarantee on DuckDB, the lake and the client (half an hour)
+test: $(STAMP)  ## Run all that holds a guarantee on DuckDB, the lake and the client (seven minutes)
 	@$(PYTEST) -m "not long" || { echo "test failed"; exit 1; }
 
-test-all: test $(ORCHESTRATORS)  ## Run `test`, then every other destination and orchestrator (an hour)
+test-all: test $(ORCHESTRATORS)  ## Run `test`, then every other destination and orchestrator (forty minutes)
 	@$(PYTEST) -m long || { echo "test-all failed"; exit 1; }
 
 soak: $(STAMP)  ## Random histories with killed runs for MINUTES (30), until a table differs
