@@ -229,7 +229,7 @@ def encode(cursor: Cursor) -> str:
     """The text kept in the state; days are written by number, parts of a day by their ends."""
     days = ",".join(
         f"{_segment_text(segment)}:{digest.count}:{digest.digest}"
-        for segment, digest in sorted(cursor.days.items(), key=lambda item: item[0].start_us)
+        for segment, digest in sorted(cursor.days.items(), key=lambda day: _ends(day[0]))
     )
     parts = [
         _optional(cursor.newest_us),
@@ -251,6 +251,10 @@ def encode(cursor: Cursor) -> str:
     if more != ["0", "", "", ""]:
         parts.append(",".join(more))
     return "|".join(parts)
+
+
+def _ends(segment: Segment) -> tuple[int, int]:
+    return segment.start_us, segment.end_us
 
 
 def decode(text: str) -> Cursor:
