@@ -74,7 +74,7 @@ def object_text(body: bytes, key: str) -> bytes:
 
 
 def text_member(text: str, key: str) -> str | None:
-    """A text, or the text of a number, under `key` of an object; None where there is none."""
+    """The text or the number under `key` of an object, as text; None if there is neither."""
     try:
         found = [value for name, value, _ in members(text, _DECODER) if name == key]
     except ValueError:

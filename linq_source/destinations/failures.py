@@ -59,7 +59,7 @@ _BY_CLASS = {
 
 @contextmanager
 def plain_errors(pipeline: dlt.Pipeline) -> Iterator[None]:
-    """An error of ours as it is; one of the destination in one line; a bug as it is."""
+    """Raise errors of the destination in one line; a `LinqError` and a bug stay as they are."""
     try:
         yield
     except LinqError:

@@ -229,8 +229,8 @@ def of_shard(records: Records, shard: Shard | None) -> Records:
 def changed_groups(records: Records, known: Mapping[str, str]) -> tuple[Records, dict[str, str]]:
     """Return the rows of every group whose content is not as known, and the digests now.
 
-    Rows form groups by `id % DIGEST_GROUPS`; rejected records form others, so that one is told
-    again only where it, and not its neighbour, has changed.
+    Rows form groups by `id % DIGEST_GROUPS`; rejected records form others, so that one is
+    reported again only if it has changed itself, and not its neighbour.
     """
     rejected, digests = _changed_rejected(records.rejected, known)
     if len(records) == 0:

@@ -92,7 +92,7 @@ class _Eraser:
         except pa.ArrowInvalid as error:
             if is_whole:
                 raise DestinationError(
-                    f"{self._bucket.root}/{path}: cannot be read, so nobody knows whom it names: "
+                    f"{self._bucket.root}/{path}: cannot be read, and may name somebody to forget: "
                     "restore or remove it, then run again"
                 ) from error
             self._lock.check()

@@ -24,7 +24,7 @@ class DeltaTables:
     def scan(
         self, table: Table, columns: Sequence[str], conditions: Sequence[Condition]
     ) -> pa.RecordBatchReader | None:
-        """The rows that meet all conditions, as a stream; none where there is no table."""
+        """Stream the rows that meet all conditions; None if there is no table."""
         delta = self._open(table)
         if delta is None:
             return None
@@ -32,7 +32,7 @@ class DeltaTables:
         return pa.RecordBatchReader.from_stream(delta.scan(list(columns), predicate))
 
     def every_column(self, table: Table) -> pa.RecordBatchReader | None:
-        """All rows as they are stored, as a stream; none where there is no table."""
+        """Stream all rows as they are stored; None if there is no table."""
         delta = self._open(table)
         if delta is None:
             return None

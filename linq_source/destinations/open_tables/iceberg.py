@@ -27,7 +27,7 @@ class IcebergTables:
     def scan(
         self, table: Table, columns: Sequence[str], conditions: Sequence[Condition]
     ) -> pa.RecordBatchReader | None:
-        """The rows that meet all conditions, as a stream; none where there is no table."""
+        """Stream the rows that meet all conditions; None if there is no table."""
         iceberg = self._open(table)
         if iceberg is None:
             return None
@@ -35,7 +35,7 @@ class IcebergTables:
         return scan.to_arrow_batch_reader()
 
     def every_column(self, table: Table) -> pa.RecordBatchReader | None:
-        """All rows as they are stored, as a stream; none where there is no table."""
+        """Stream all rows as they are stored; None if there is no table."""
         iceberg = self._open(table)
         return None if iceberg is None else iceberg.scan().to_arrow_batch_reader()
 

@@ -39,10 +39,10 @@ class OpenTables(Protocol):
     def scan(
         self, table: Table, columns: Sequence[str], conditions: Sequence[Condition]
     ) -> pa.RecordBatchReader | None:
-        """The rows that meet all conditions, as a stream; none where there is no table."""
+        """Stream the rows that meet all conditions; None if there is no table."""
 
     def every_column(self, table: Table) -> pa.RecordBatchReader | None:
-        """All rows as they are stored, as a stream; none where there is no table."""
+        """Stream all rows as they are stored; None if there is no table."""
 
     def replace(self, table: Table, rows: pa.RecordBatchReader) -> None:
         """Have these rows and no others."""
