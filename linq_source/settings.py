@@ -17,6 +17,8 @@ MAX_WORKERS = 64
 MIN_PRIVACY_KEY_LENGTH = 16
 # How phone numbers, or texts, are loaded: as they are, as a keyed hash, or not at all.
 Treatment = Literal["plain", "hash", "drop"]
+# What the API keeps: as it shows itself, or everything.
+Retention = Literal["auto", "forever"]
 # The API's paths and parameters hold ids as plain numbers.
 _ID_LIMIT = 2**63
 
@@ -78,6 +80,7 @@ class SourceOptions(TypedDict, total=False):
     text: str
     privacy_key: str | None
     accept_organisation: bool
+    retention: str
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,7 @@ class Settings:
     text: Treatment
     privacy_key: Secret | None
     accept_organisation: bool = False
+    retention: Retention = "auto"
 
     @property
     def is_stateless(self) -> bool:
@@ -135,6 +139,7 @@ def check_settings(
     text: str = "plain",
     privacy_key: str | None = None,
     accept_organisation: bool = False,
+    retention: str = "auto",
 ) -> Settings:
     """Check what a user passed. Raises `ConfigurationError` with one line that names the value."""
     api_token = api_token.strip() if isinstance(api_token, str) else ""
@@ -178,6 +183,11 @@ def check_settings(
             "chat_ids (--chat-id) and phone_numbers (--phone-number) exclude each other: name "
             "chats, or numbers whose chats are meant"
         )
+    if retention not in get_args(Retention):
+        raise ConfigurationError(
+            f"retention is {retention!r}: use auto (what is gone was deleted where the API keeps "
+            "what is older, else it expired), or forever (whatever is gone was deleted)"
+        )
     treatments = (_treatment("phones", phones), _treatment("text", text))
     return Settings(
         api_token=Secret(api_token),
@@ -199,6 +209,7 @@ def check_settings(
         text=treatments[1],
         privacy_key=_privacy_key(privacy_key, is_needed="hash" in treatments),
         accept_organisation=accept_organisation,
+        retention=retention,  # type: ignore[arg-type]
     )
 
 

@@ -27,6 +27,10 @@ FAILING = "failing"
 # Up to which package the destination was settled when the newest was read, by shard.
 SETTLED = "settled_us"
 
+# Up to where everything was read, and the chats of which less was.
+READ_UNTIL = "read_until_us"
+UNREAD = "unread_us"
+
 
 def source_state(state: Mapping[str, Any] | None) -> Mapping[str, Any]:
     """Return what a pipeline's state holds of the source; empty where it holds nothing."""

@@ -27,8 +27,11 @@ ARROW_TYPES: Mapping[ColumnType, pa.DataType] = {
 
 SYNCED_AT = "synced_at"
 TOMBSTONE = "_tombstone"
-# What the ledger says of a chat that a complete listing no longer has.
-VANISHED = "the chat is no longer in the complete listing"
+# What a row of the ledger tells: a window that was loaded, a chat that could not be read, one that
+# is no longer there, an interval whose messages the API may have forgotten before they were read.
+READ, FAILED, VANISHED, GAP = "read", "failed", "vanished", "gap"
+# How versions before 0.2, whose rows have no `event`, told that a chat had vanished.
+VANISHED_TEXT = "the chat is no longer in the complete listing"
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,13 @@ CHATS = Table(
             "deleted_at",
             "timestamp",
             "`synced_at` of the run in which the chat was neither in the complete listing nor "
-            "found by its id; null while it exists.",
+            "found by its id, while the API was shown to keep what is older; null otherwise.",
+        ),
+        Column(
+            "expired_at",
+            "timestamp",
+            "`synced_at` of the run in which the chat was gone and nothing proves that somebody "
+            "deleted it; null otherwise.",
         ),
         _SYNCED_AT,
     ),
@@ -178,6 +187,22 @@ CHAT_HANDLES = Table(
         ),
         _api("service", "text", "iMessage, SMS, RCS, ... (open list)."),
         _api("joined_at", "timestamp", "When the participant joined."),
+        _SYNCED_AT,
+        _TOMBSTONE,
+    ),
+)
+
+CHAT_PHONE_NUMBERS = Table(
+    name="chats__phone_numbers",
+    description="Which of the organisation's phone numbers list a chat, as of its last load.",
+    key=("chat_id", "phone_number_id"),
+    merge_key="chat_id",
+    parent="chats",
+    cluster_by=("chat_id",),
+    columns=(
+        _CHAT_ID,
+        _api("phone_number_id", "bigint", "The number: `phone_numbers.id`.", nullable=False),
+        _api("phone_number", "text", "The number, E.164.", personal_data="phone"),
         _SYNCED_AT,
         _TOMBSTONE,
     ),
@@ -210,8 +235,14 @@ CHAT_MESSAGES = Table(
         Column(
             "deleted_at",
             "timestamp",
-            "`synced_at` of the verified window that proved the message gone; null while it "
-            "exists, and while the API counts more messages of the chat than it lists.",
+            "`synced_at` of the verified window that proved the message gone while the API was "
+            "shown to keep older ones; null otherwise.",
+        ),
+        Column(
+            "expired_at",
+            "timestamp",
+            "`synced_at` of the verified window that lacked the message when nothing as old was "
+            "listed: the API forgot it. It and its children stay as they were last seen.",
         ),
         _SYNCED_AT,
     ),
@@ -279,6 +310,20 @@ SYNC_WINDOWS = Table(
         Column("attempts", "bigint", "How often it was read until it was verified or given up."),
         Column("verified", "bool", "Whether counts prove that the window was read completely."),
         Column("error", "text", "Why it could not be read, or proves nothing; null if neither."),
+        Column(
+            "event",
+            "text",
+            "read, failed (a chat that could not be read), vanished (one no longer there), gap "
+            "(what was sent in it may have been forgotten by the API before it was read); null in "
+            "rows of earlier versions.",
+        ),
+        Column(
+            "kept_since",
+            "timestamp",
+            "`sent_at` of the oldest message that the API was shown to keep, in this reading, of "
+            "the chat or of the lines that see it: what is gone and younger was deleted. The year "
+            "1 where `retention` is `forever`.",
+        ),
         _SYNCED_AT,
     ),
 )
@@ -362,6 +407,7 @@ TABLES: Mapping[str, Table] = {
         PHONE_NUMBERS,
         CHATS,
         CHAT_HANDLES,
+        CHAT_PHONE_NUMBERS,
         CHAT_MESSAGES,
         ATTACHMENTS,
         REACTIONS,
@@ -375,7 +421,7 @@ TABLES: Mapping[str, Table] = {
 # Which tables a resource of the source writes; the first is its own.
 RESOURCE_TABLES: Mapping[str, tuple[Table, ...]] = {
     "phone_numbers": (PHONE_NUMBERS, REJECTED_RECORDS),
-    "chats": (CHATS, CHAT_HANDLES, REJECTED_RECORDS),
+    "chats": (CHATS, CHAT_HANDLES, CHAT_PHONE_NUMBERS, REJECTED_RECORDS),
     "chat_messages": (
         CHAT_MESSAGES,
         ATTACHMENTS,

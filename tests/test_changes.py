@@ -301,4 +301,4 @@ def test_a_chat_that_failed_before_its_first_read_and_vanished_is_marked(week: L
     week.sandbox.faults.clear()
     week.world.remove_chat(2)
     week.sync()
-    assert week.query("SELECT id FROM chats WHERE deleted_at IS NOT NULL") == [(2,)]
+    assert week.query("SELECT id FROM chats WHERE expired_at IS NOT NULL") == [(2,)]

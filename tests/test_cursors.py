@@ -55,6 +55,8 @@ CURSORS = st.builds(
     new_difference=st.none() | st.integers(-(10**9), 10**9),
     difference_since_us=st.none() | INSTANTS,
     ahead=st.none() | CONTENTS,
+    newest_id=st.none() | COUNTS,
+    late=st.none() | st.tuples(INSTANTS, INSTANTS),
 )
 
 

@@ -145,6 +145,7 @@ def test_the_documented_example_arrives_value_by_value(tmp_path: Path) -> None:
         "sent_from": "+15551234567",
         "chat_handle_id": 123,
         "deleted_at": None,
+        "expired_at": None,
         "synced_at": run,
     }
     attachment = {

@@ -69,7 +69,8 @@ def test_a_chat_whose_only_message_stands_at_an_end_of_the_calendar(
     small.world.delete_message(message.id)
     assert small.sync().exit_code == 0
     small.assert_equal_world()
-    assert small.query("SELECT count(*) FROM chat_messages WHERE deleted_at IS NULL") == [(1,)]
+    live = "deleted_at IS NULL AND expired_at IS NULL"
+    assert small.query(f"SELECT count(*) FROM chat_messages WHERE {live}") == [(1,)]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import polars as pl
 import pyarrow.dataset as pds
 import pytest
 
+from linq_source.destinations.deletion import NOTHING_MARKED
 from linq_source.destinations.lake import (
     check_lake,
     rebuild_lake,
@@ -194,7 +195,7 @@ def test_a_load_that_is_not_complete_is_not_settled(lake: Loader) -> None:
     torn = Path(bucket.root, "chat_messages", "9999999999.1.abc.parquet")
     torn.write_bytes(b"PAR1 half a fi")
     before = contents(lake)
-    assert settle_lake(bucket) == 0
+    assert settle_lake(bucket) == NOTHING_MARKED
     assert contents(lake) == before
     assert check_lake(bucket).findings == ()
 

@@ -172,3 +172,15 @@ def test_another_seed_is_another_organisation(
     second.folder = first.folder
     with pytest.raises(ConfigurationError, match="another organisation"):
         second.sync()
+
+
+def test_an_api_that_forgot_most_chats_is_no_other_organisation(loader: Loader) -> None:
+    for chat_id in range(1, 11):
+        loader.world.remove_chat(chat_id)
+    for message in list(loader.world.messages):
+        loader.world.delete_message(message)
+    loader.world.advance(2 * DAY_MS)
+    loader.world.add_message(11, sent_at_ms=loader.world.now_ms - 1_000)
+    assert loader.sync().exit_code in (0, 3)
+    gone = "SELECT count(*) FILTER (deleted_at IS NOT NULL), count(expired_at) FROM chats"
+    assert loader.query(gone) == [(0, 10)]

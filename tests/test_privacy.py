@@ -25,6 +25,7 @@ HASHED = {"phones": "hash", "text": "hash", "privacy_key": KEY}
 PHONES = {
     "phone_numbers": ("phone_number", "forwarding_number"),
     "chats__chat_handles": ("phone_number",),
+    "chats__phone_numbers": ("phone_number",),
     "chat_messages": ("sent_from",),
     "chat_messages__reactions": ("from_phone",),
 }

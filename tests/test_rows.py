@@ -22,7 +22,7 @@ from linq_source.decoding.records import (
     empty_records,
     row_numbers,
 )
-from linq_source.instants import from_us, parse_iso
+from linq_source.instants import from_us, parse_iso, to_us
 from linq_source.planning.changes import Part
 from linq_source.planning.readings import LedgerWindow
 from linq_source.planning.windows import Window
@@ -78,6 +78,7 @@ def test_a_message_becomes_exactly_its_row() -> None:
             "sent_from": "+15550000001",
             "chat_handle_id": 7,
             "deleted_at": None,
+            "expired_at": None,
             "synced_at": SYNCED,
         }
     ]
@@ -215,7 +216,9 @@ def test_phone_numbers_become_rows() -> None:
 
 
 def test_a_window_becomes_a_row_of_the_ledger() -> None:
-    window = LedgerWindow(Window(9, None, END_US), 5, 4, 3, 6, 2, verified=False, error="why")
+    window = LedgerWindow(
+        Window(9, None, END_US), 5, 4, 3, 6, 2, False, "why", kept_since_us=to_us(NOON)
+    )
     (row,) = ledger_rows([window], SYNCED_US)["sync_windows"].to_pylist()
     assert row == {
         "chat_id": 9,
@@ -228,6 +231,8 @@ def test_a_window_becomes_a_row_of_the_ledger() -> None:
         "attempts": 2,
         "verified": False,
         "error": "why",
+        "event": "read",
+        "kept_since": NOON,
         "synced_at": SYNCED,
     }
 

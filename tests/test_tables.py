@@ -27,16 +27,17 @@ OWNERS = {table.name: name for name, tables in RESOURCE_TABLES.items() for table
 # The promise to analysts (docs/tables.md), written down a second time on purpose.
 PROMISED = {
     "phone_numbers": "id phone_number forwarding_number response_rate",
-    "chats": "id display_name service is_group message_count deleted_at",
+    "chats": "id display_name service is_group message_count deleted_at expired_at",
     "chats__chat_handles": "chat_id id phone_number service joined_at",
+    "chats__phone_numbers": "chat_id phone_number_id phone_number",
     "chat_messages": "id chat_id text sent_at delivered_at delivery_status edited_at is_read "
-    "sent_from chat_handle_id deleted_at",
+    "sent_from chat_handle_id deleted_at expired_at",
     "chat_messages__attachments": "chat_message_id position chat_id id url filename mime_type "
     "file_size",
     "chat_messages__reactions": "chat_message_id id chat_id reaction is_from_me from_phone sent_at "
     "created_at updated_at",
     "sync_windows": "chat_id window_start window_end total_count messages pages requests attempts "
-    "verified error",
+    "verified error event kept_since",
     "sync_runs": "bound chats chats_skipped chats_failed windows_read windows_unchanged "
     "windows_unverified messages rejected requests retries seconds",
     "rejected_records": "chat_id message_id reason payload table_name",
@@ -47,6 +48,7 @@ KEYS = {
     "phone_numbers": ("id",),
     "chats": ("id",),
     "chats__chat_handles": ("chat_id", "id"),
+    "chats__phone_numbers": ("chat_id", "phone_number_id"),
     "chat_messages": ("id",),
     "chat_messages__attachments": ("chat_message_id", "position"),
     "chat_messages__reactions": ("chat_message_id", "id"),

@@ -18,11 +18,12 @@ LIVE_TABLES = (
     "phone_numbers",
     "chats",
     "chats__chat_handles",
+    "chats__phone_numbers",
     "chat_messages",
     "chat_messages__attachments",
     "chat_messages__reactions",
 )
-_OURS = ("synced_at", "deleted_at")
+_OURS = ("synced_at", "deleted_at", "expired_at")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -40,6 +41,7 @@ def world_tables(world: World) -> Tables:
         ],
         "chats": [],
         "chats__chat_handles": [],
+        "chats__phone_numbers": [],
         "chat_messages": [],
         "chat_messages__attachments": [],
         "chat_messages__reactions": [],
@@ -53,6 +55,11 @@ def world_tables(world: World) -> Tables:
             {"chat_id": chat["id"], "joined_at": instant(handle["joined_at_ms"])}
             | _pick(handle, "id", "phone_number", "service")
             for handle in chat["handles"]
+        ]
+        tables["chats__phone_numbers"] += [
+            {"chat_id": chat["id"], "phone_number_id": number["id"]} | _pick(number, "phone_number")
+            for number in snapshot["phone_numbers"]
+            if number["id"] in chat["phone_number_ids"]
         ]
     for message in snapshot["messages"]:
         _add_message(tables, message)
@@ -86,11 +93,12 @@ def _add_message(tables: Tables, message: Row) -> None:
 def live_tables(rows_of: Callable[[str], list[Row]]) -> Tables:
     """The live rows of a destination, by table, without `synced_at` and technical columns.
 
-    A row is live when its own, its message's and its chat's `deleted_at` are null.
+    A row is live when neither it, nor its message, nor its chat is marked deleted or expired.
     """
-    messages, chats = rows_of("chat_messages"), rows_of("chats")
-    gone_chats = {row["id"] for row in chats if row["deleted_at"] is not None}
-    gone = {row["id"] for row in messages if row["deleted_at"] is not None}
+    gone_chats, gone = (
+        {row["id"] for row in rows_of(name) if row["deleted_at"] or row["expired_at"]}
+        for name in ("chats", "chat_messages")
+    )
     result: Tables = {}
     for name in LIVE_TABLES:
         key = "id" if name == "chats" else "chat_id"
@@ -141,7 +149,7 @@ def assert_equal_tables(loaded: Tables, world: World) -> None:
 
 
 def ordered(rows: list[Row]) -> list[Row]:
-    keys = ("chat_message_id", "chat_id", "position", "id")
+    keys = ("chat_message_id", "chat_id", "position", "id", "phone_number_id")
     return sorted(
         ({name: row[name] for name in sorted(row)} for row in rows),
         key=lambda row: tuple(str(row.get(key, "")) for key in keys),

@@ -101,6 +101,14 @@ AcceptOrganisation = Annotated[
         rich_help_panel=SOURCE,
     ),
 ]
+Retention = Annotated[
+    str | None,
+    typer.Option(
+        help="auto, or forever: whatever is gone was deleted, as the API forgets nothing [auto].",
+        metavar="WHAT",
+        rich_help_panel=SOURCE,
+    ),
+]
 AsJson = Annotated[
     bool, typer.Option("--json", help="One JSON object on stdout.", rich_help_panel=OUTPUT)
 ]

@@ -37,6 +37,7 @@ def print_report(console: Console, report: Report) -> None:
         ("attachments", f"{report.attachments:,}"),
         ("reactions", f"{report.reactions:,}"),
         ("marked deleted", f"{report.deleted:,}"),
+        ("marked expired", f"{report.expired:,}"),
         ("windows", f"{report.windows:,} loaded, {report.windows_unchanged:,} days unchanged"),
         ("requests", f"{report.requests:,} ({report.retries:,} repeated)"),
         ("packages", f"{len(report.loads):,}"),

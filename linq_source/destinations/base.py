@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import dlt
 
+from linq_source.destinations.deletion import Marked
 from linq_source.destinations.erasing import SEARCHED, Erasure
 from linq_source.destinations.reading import Reader
 from linq_source.destinations.remote import Remote
@@ -96,8 +97,8 @@ class Destination(ABC):
         ledger_retention_days: int,
         shard: Shard | None = None,
         lake_partition: str | None = None,
-    ) -> int:
-        """Mark what the ledger proves deleted; gives the number of messages newly marked."""
+    ) -> Marked:
+        """Mark what the ledger proves gone; gives how many messages are newly marked."""
 
     @abstractmethod
     def rows_since(self, remote: Remote, wanted: Sequence[Wanted]) -> list[Rows]:

@@ -6,18 +6,22 @@ import dlt
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
 from linq_source import tables
+from linq_source.destinations.deletion import knows_expiry
 from linq_source.destinations.kinds import restored_destination_of
 
 
 def live_counts(pipeline: dlt.Pipeline) -> dict[int, int]:
-    """Messages not marked deleted, per chat that is not marked deleted."""
-    columns = {tables.CHAT_MESSAGES: ("chat_id", "deleted_at"), tables.CHATS: ("id", "deleted_at")}
-    with restored_destination_of(pipeline).reading(columns) as reader:
+    """Messages that are there, as far as anybody knows, by chat."""
+    destination = restored_destination_of(pipeline)
+    marks = ("deleted_at", "expired_at") if knows_expiry(pipeline) else ("deleted_at",)
+    live = " AND ".join(f"{mark} IS NULL" for mark in marks)
+    columns = {tables.CHAT_MESSAGES: ("chat_id", *marks), tables.CHATS: ("id", *marks)}
+    with destination.reading(columns) as reader:
         try:
             rows = reader.rows(
                 f"SELECT chat_id, COUNT(*) FROM {reader.name(tables.CHAT_MESSAGES)}"
-                " WHERE deleted_at IS NULL AND chat_id NOT IN (SELECT id FROM"
-                f" {reader.name(tables.CHATS)} WHERE deleted_at IS NOT NULL) GROUP BY chat_id"
+                f" WHERE {live} AND chat_id NOT IN (SELECT id FROM"
+                f" {reader.name(tables.CHATS)} WHERE NOT ({live})) GROUP BY chat_id"
             )
         except DestinationUndefinedEntity:
             return {}

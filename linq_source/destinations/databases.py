@@ -14,6 +14,7 @@ from dlt.common.destination.exceptions import DestinationUndefinedEntity
 from linq_source.destinations.appending import appending, holds_no_messages
 from linq_source.destinations.base import Destination, Rows, Wanted
 from linq_source.destinations.bigquery import merging_by_day
+from linq_source.destinations.deletion import Marked
 from linq_source.destinations.describing import describe
 from linq_source.destinations.duckdb_file import check_dataset_name
 from linq_source.destinations.erasing import Erasure, rows_with, wanted_values
@@ -63,8 +64,8 @@ class Database(Destination):
         ledger_retention_days: int,
         shard: Shard | None = None,
         lake_partition: str | None = None,
-    ) -> int:
-        """Mark what the ledger proves deleted, then describe what is there."""
+    ) -> Marked:
+        """Mark what the ledger proves gone, then describe what is there."""
         marked = settle_sql(self.pipeline, remote.sql, ledger_retention_days, shard)
         describe(self.pipeline, remote.sql)
         return marked

@@ -23,6 +23,7 @@ _BATCH = 500
 _OF_A_CHAT = {
     tables.CHATS.name: "id",
     tables.CHAT_HANDLES.name: "chat_id",
+    tables.CHAT_PHONE_NUMBERS.name: "chat_id",
     tables.CHAT_MESSAGES.name: "chat_id",
     tables.ATTACHMENTS.name: "chat_id",
     tables.REACTIONS.name: "chat_id",

@@ -1,4 +1,4 @@
-"""Applying the ledger in a SQL destination: what verified windows prove deleted is marked.
+"""Applying the ledger in a SQL destination: what verified windows prove gone is marked.
 
 Everything here is idempotent: run again after a crash, it gives the same result. Only windows
 newer than the last settled are looked at.
@@ -20,10 +20,18 @@ from tenacity import (
 )
 
 from linq_source import tables
+from linq_source.destinations.deletion import (
+    MESSAGE_COLUMNS,
+    NOTHING_MARKED,
+    WINDOW_COLUMNS,
+    Marked,
+    gone_chats,
+    gone_messages,
+    knows_expiry,
+)
 from linq_source.destinations.settled import remember_settled, settled_us
 from linq_source.instants import from_us, to_us
 from linq_source.settings import Shard
-from linq_source.tables import VANISHED
 
 # States of a pipeline that are kept when there are more than twice as many.
 STATES_KEPT = 10
@@ -33,21 +41,23 @@ _EARLIEST = datetime(1, 1, 1, tzinfo=UTC)
 
 def settle_sql(
     pipeline: dlt.Pipeline, client: Any, ledger_retention_days: int, shard: Shard | None = None
-) -> int:
-    """Mark what the ledger proves deleted; gives the number of messages newly marked.
+) -> Marked:
+    """Mark what the ledger proves gone; gives how many messages are newly marked.
 
     With a shard only windows of its chats are looked at, and pruned.
     """
+    if not knows_expiry(pipeline):
+        return NOTHING_MARKED
     after = from_us(settled_us(pipeline, shard))
     try:
         newest, first, last = _reach(client, after, shard)
         if newest is None:
-            return 0
+            return NOTHING_MARKED
         marked = _mark_messages(client, after, first, last, shard)
         _mark_chats(client, after, shard)
         _prune(client, newest, ledger_retention_days, shard)
     except DatabaseUndefinedRelation:
-        return 0
+        return NOTHING_MARKED
     _prune_states(client, pipeline.pipeline_name)
     remember_settled(pipeline, newest, shard)
     return marked
@@ -67,62 +77,58 @@ def _reach(client: Any, after: datetime, shard: Shard | None) -> tuple[Any, date
 
 def _mark_messages(
     client: Any, after: datetime, first: datetime, last: datetime, shard: Shard | None
-) -> int:
-    """A message in a verified window newer than its own last load was deleted upstream.
+) -> Marked:
+    """Mark the messages that are gone.
 
-    A window in which a record could not be typed proves nothing about that record: the message
-    it names is left alone, and where none is named, the chat's windows of that run are. That no
-    message outside [`first`, `last`) can be meant is said with constants: they are what lets a
-    partitioned table leave the rest unread.
+    That no message outside [`first`, `last`) can be meant is said with constants: they are what
+    lets a partitioned table leave the rest unread.
     """
     messages = _name(client, tables.CHAT_MESSAGES)
-    windows = _name(client, tables.SYNC_WINDOWS)
-    rejected = _name(client, tables.REJECTED_RECORDS)
-    gone = f"""
-        SELECT m.id AS id, m.sent_at AS sent_at, MIN(w.synced_at) AS proved_at
-        FROM {windows} AS w JOIN {messages} AS m ON m.chat_id = w.chat_id
-        WHERE w.verified AND w.synced_at > %s{_of(shard, "w.")} AND m.deleted_at IS NULL
-          AND m.sent_at >= %s AND m.sent_at < %s AND m.synced_at < w.synced_at
-          AND (w.window_start IS NULL OR m.sent_at >= w.window_start)
-          AND m.sent_at < w.window_end
-          AND NOT EXISTS (
-            SELECT 1 FROM {rejected} AS r
-            WHERE r.chat_id = w.chat_id AND r.synced_at = w.synced_at
-              AND (r.message_id IS NULL OR r.message_id = m.id))
-        GROUP BY m.id, m.sent_at"""
-    found = client.execute_sql(
-        f"SELECT COUNT(*), MIN(g.sent_at), MAX(g.sent_at) FROM ({gone}) AS g", after, first, last
+    gone = gone_messages(
+        _windows(client, shard),
+        f"(SELECT {', '.join(MESSAGE_COLUMNS)} FROM {messages}"
+        " WHERE sent_at >= %s AND sent_at < %s)",
+        _name(client, tables.REJECTED_RECORDS),
     )
-    marked, earliest, latest = found[0]
-    if marked:
+    found = client.execute_sql(
+        "SELECT COUNT(g.deleted_at), COUNT(g.expired_at), MIN(g.sent_at), MAX(g.sent_at)"
+        f" FROM ({gone}) AS g",
+        *(after, first, last),
+    )
+    deleted, expired, earliest, latest = found[0]
+    if deleted or expired:
         # An alias, because BigQuery cannot qualify a column with a table's path.
         _change(
             client,
-            f"UPDATE {messages} AS t SET deleted_at = gone.proved_at FROM ({gone}) AS gone"
+            f"UPDATE {messages} AS t SET deleted_at = gone.deleted_at,"
+            f" expired_at = gone.expired_at FROM ({gone}) AS gone"
             " WHERE t.id = gone.id AND t.sent_at = gone.sent_at"
             " AND t.sent_at >= %s AND t.sent_at <= %s",
             *(after, earliest, from_us(to_us(latest) + 1)),
             *(earliest, latest),
         )
-    return int(marked)
+    return Marked(int(deleted), int(expired))
 
 
 def _mark_chats(client: Any, after: datetime, shard: Shard | None) -> None:
     chats = _name(client, tables.CHATS)
-    windows = _name(client, tables.SYNC_WINDOWS)
-    gone = f"""
-        SELECT chat_id, MIN(synced_at) AS proved_at FROM {windows}
-        WHERE error = %s AND synced_at > %s{_of(shard)} GROUP BY chat_id"""
     try:
         _change(
             client,
-            f"UPDATE {chats} AS t SET deleted_at = gone.proved_at FROM ({gone}) AS gone"
-            " WHERE t.id = gone.chat_id AND t.deleted_at IS NULL AND t.synced_at < gone.proved_at",
-            VANISHED,
+            f"UPDATE {chats} AS t SET deleted_at = gone.deleted_at, expired_at = gone.expired_at"
+            f" FROM ({gone_chats(_windows(client, shard), chats)}) AS gone WHERE t.id = gone.id",
             after,
         )
     except DatabaseUndefinedRelation:
         return
+
+
+def _windows(client: Any, shard: Shard | None) -> str:
+    """The shard's windows after an instant."""
+    return (
+        f"(SELECT {', '.join(WINDOW_COLUMNS)} FROM {_name(client, tables.SYNC_WINDOWS)}"
+        f" WHERE synced_at > %s{_of(shard)})"
+    )
 
 
 def _prune(client: Any, newest: datetime, retention_days: int, shard: Shard | None) -> None:
@@ -173,9 +179,9 @@ def _change(client: Any, sql: str, *parameters: Any) -> None:
     client.execute_sql(sql, *parameters)
 
 
-def _of(shard: Shard | None, prefix: str = "") -> str:
+def _of(shard: Shard | None) -> str:
     """The condition that leaves the shard's chats."""
-    return "" if shard is None else f" AND MOD({prefix}chat_id, {shard.count}) = {shard.index}"
+    return "" if shard is None else f" AND MOD(chat_id, {shard.count}) = {shard.index}"
 
 
 def _name(client: Any, table: tables.Table) -> str:

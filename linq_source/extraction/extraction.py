@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -21,7 +21,8 @@ from linq_source.errors import LinqError
 from linq_source.extraction.counts import Counts
 from linq_source.extraction.gathering import RowBuffer
 from linq_source.extraction.listing import Listing, choose_some
-from linq_source.instants import from_us
+from linq_source.extraction.retention import LastRead, Retention
+from linq_source.instants import END_US, from_us
 from linq_source.planning.chats import read_chat
 from linq_source.planning.cursors import encode, is_unchanged, remembered
 from linq_source.planning.readings import ChatTask, LedgerWindow, Reading, WindowToLoad
@@ -30,7 +31,7 @@ from linq_source.privacy.forgotten import NOTHING, Forgotten
 from linq_source.privacy.treatment import privacy_of
 from linq_source.rows import building
 from linq_source.settings import Settings
-from linq_source.tables import VANISHED
+from linq_source.tables import FAILED, VANISHED, VANISHED_TEXT
 
 Listener = Callable[["Extraction"], None]
 
@@ -45,6 +46,7 @@ class Extraction:
     forgotten: Forgotten = NOTHING
     # Chats and numbers that failed for long in an earlier run (see `api.asking.subject_of`).
     failing: Iterable[str] = ()
+    last_read: LastRead = field(default_factory=LastRead)
     counts: Counts = field(default_factory=Counts)
 
     def __post_init__(self) -> None:
@@ -53,6 +55,12 @@ class Extraction:
             self.settings, self.client, self.counts, self.forgotten, self.now, self.failing
         )
         self.asker = self.listing.asker
+        self.retention = Retention(
+            self.client,
+            self.listing.lines_of,
+            self.settings.retention == "forever",
+            self.settings.page_size,
+        )
         self.privacy = privacy_of(self.settings)
         self.started_s = time.monotonic()
         # How much further than the API's clock this machine's went since the last package.
@@ -62,6 +70,9 @@ class Extraction:
         self._stuck: set[int] = set()
         self.vanished: list[int] = []
         self._has_entered_vanished = False
+        # Chats of which something could not be read, or not verified.
+        self.unread: set[int] = set()
+        self.gaps = 0
         # What broke the reading of chats, other than the API's refusals.
         self._broken: list[Exception] = []
         self._loaded_messages = 0
@@ -100,7 +111,7 @@ class Extraction:
             buffer.ledger.append(self._unread(chat_id, error))
         if not self._has_entered_vanished:
             for chat_id in sorted(self.vanished):
-                buffer.ledger.append(self._unread(chat_id, VANISHED))
+                buffer.ledger.append(self._vanished(chat_id, cursors))
                 buffer.cursors[str(chat_id)] = None
             self._has_entered_vanished = True
         self._loaded_messages = 0
@@ -123,6 +134,9 @@ class Extraction:
                     buffer.ledger.append(self._unread(chat_id, self.counts.chats_failed[chat_id]))
                 elif isinstance(item, Output):
                     buffer.collect(item.value)
+                    self.retention.see(chat_id, item.value.kept_since_us)
+                    if not item.value.verified:
+                        self.unread.add(chat_id)
                     # What the destination cannot have needs nothing replaced.
                     is_new = self.fills_empty_tables and chat_id not in loaded_before
                     buffer.tombstones = buffer.tombstones or not is_new
@@ -136,11 +150,17 @@ class Extraction:
                 if self.listener is not None:
                     self.listener(self)
                 if buffer.is_full:
+                    buffer.ledger = self.retention.prove(buffer.ledger)
                     yield from buffer.hand_out(cursors)
         except LinqError as error:
             # What was read until here is whole; whoever owns the package decides about it.
             self.outage = error
         self._raise_if_all_broke()
+        buffer.ledger = self.retention.prove(buffer.ledger)
+        if self.outage is None:
+            gaps = self.retention.gaps(self.last_read, self.listing.bound_us)
+            self.gaps += len(gaps)
+            buffer.ledger += gaps
         yield from buffer.hand_out(cursors)
 
     def _raise_if_all_broke(self) -> None:
@@ -156,6 +176,10 @@ class Extraction:
         """Take a chat that was read to its end off the list of those still to be read."""
         if isinstance(item, Output) or self._todo is None:
             return
+        if isinstance(item, Failed):
+            self.unread.add(item.key)
+        else:
+            self.retention.finish(item.key, item.value)
         if not isinstance(item, Failed) and not item.value.complete:
             # Stopped for `max_messages`: the next package goes on. Where nothing was won, it
             # must not stop again at the same place.
@@ -194,6 +218,8 @@ class Extraction:
         self.counts.cursors_unknown += bool(text) and cursor is None
         if cursor is None or self.settings.is_stateless:
             return False
+        if message_count != 0:
+            self.retention.remember(chat_id, cursor)
         settings = self.settings
         return is_unchanged(
             cursor, message_count, self.listing.bound_us, settings.lookback_us, settings.start_us
@@ -239,7 +265,16 @@ class Extraction:
     def _unread(self, chat_id: int, error: str) -> LedgerWindow:
         """Return a ledger row that says why nothing of a chat was read."""
         window = Window(chat_id, None, self.listing.bound_us)
-        return LedgerWindow(window, 0, 0, 0, 0, 0, False, error)
+        return LedgerWindow(window, 0, 0, 0, 0, 0, False, error, FAILED)
+
+    def _vanished(self, chat_id: int, cursors: MutableMapping[str, str]) -> LedgerWindow:
+        """Return the ledger row of a chat that vanished."""
+        cursor = remembered(cursors.get(str(chat_id)))
+        row = replace(self._unread(chat_id, VANISHED_TEXT), event=VANISHED)
+        newest_us = None if cursor is None else cursor.newest_us
+        if cursor is not None and cursor.ahead is not None:
+            newest_us = END_US
+        return self.retention.prove_vanished(row, newest_us, self.listing.all_lines)
 
     def run_row(self, synced_at_us: int) -> dict[str, pa.Table]:
         """Return the run's row of `sync_runs`."""

@@ -54,6 +54,7 @@ class Listing:
     _bound_us: int | None = None
     _phone_numbers: Records | None = None
     _chats: listings.ChatList | None = None
+    _lines_of: dict[int, frozenset[str]] = field(default_factory=dict)
 
     def __post_init__(self, failing: Iterable[str]) -> None:
         self.asker = Asker(self.client, self._advance_bound, set(failing))
@@ -74,6 +75,15 @@ class Listing:
     def lines(self) -> frozenset[str]:
         """Short digests of the organisation's numbers, if they were asked for."""
         return frozenset() if self._phone_numbers is None else self.ask_for_lines()
+
+    def lines_of(self, chat_id: int) -> frozenset[str]:
+        """The phone numbers that were seen to list a chat."""
+        return self._lines_of.get(chat_id, frozenset())
+
+    @property
+    def all_lines(self) -> frozenset[str]:
+        """The phone numbers that list any chat."""
+        return frozenset().union(*set(self._lines_of.values()))
 
     def ask_for_lines(self) -> frozenset[str]:
         """Short digests of the organisation's numbers."""
@@ -179,8 +189,32 @@ class Listing:
         found.sort(key=lambda pair: pair[0])
         joined = listings.join_lists([chat_list for _, chat_list in found])
         records = self._without_forgotten(listings.of_shard(joined.records, settings.shard))
+        records = self._with_lines(records, found)
         complete = joined.complete and settings.lists_everything and self._knows_all_numbers()
         return listings.ChatList(records, complete and not failed)
+
+    def _with_lines(
+        self, records: Records, found: Sequence[tuple[str, listings.ChatList]]
+    ) -> Records:
+        """The chats with the phone numbers whose lists have them; none where chats were named."""
+        lists = [] if self.settings.chat_ids is not None else found
+        seen: dict[int, frozenset[str]] = self._lines_of
+        for number, chat_list in lists:
+            line = frozenset([number])
+            for chat_id in chat_list.records.root["id"].to_pylist():
+                known = seen.get(chat_id)
+                seen[chat_id] = line if known is None else known | line
+        numbers = self.phone_numbers().root if lists else None
+        ids = (
+            {}
+            if numbers is None
+            else dict(
+                zip(numbers["phone_number"].to_pylist(), numbers["id"].to_pylist(), strict=True)
+            )
+        )
+        return listings.with_lines(
+            records, [(ids.get(number), number, part.records.root["id"]) for number, part in lists]
+        )
 
     def _read(self, readings: Iterable[tuple[Any, Any]]) -> Iterator[Any]:
         pool: Pool[Any] = Pool(

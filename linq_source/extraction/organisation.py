@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Mapping
 from random import sample
 
 from linq_source.errors import ConfigurationError
-from linq_source.extraction.listing import Listing
+from linq_source.extraction.extraction import Extraction
+from linq_source.extraction.listing import Listing, choose_some
+from linq_source.planning.cursors import Cursor, remembered
 from linq_source.planning.organisations import most_vanished, share_nothing
 
 
@@ -27,18 +29,25 @@ def check_lines(listing: Listing, known: Collection[str]) -> None:
         )
 
 
-def check_chats(listing: Listing, known: Iterable[int]) -> None:
+def check_chats(extraction: Extraction, cursors: Mapping[str, str]) -> None:
     """Raise `ConfigurationError` where most known chats are neither listed nor found by their ids.
 
-    Then the chats listed are certainly another organisation's.
+    Then the chats listed are certainly another organisation's, unless the API forgot the known
+    ones: nothing as old as their newest messages is listed.
     """
+    listing = extraction.listing
     chats = listing.chats()
     if not chats.complete or listing.settings.accept_organisation:
         return
     shard = listing.settings.shard
-    own = [chat_id for chat_id in known if shard is None or chat_id in shard]
+    own = [chat_id for chat_id in map(int, cursors) if shard is None or chat_id in shard]
     vanished = most_vanished(own, chats.counts.keys())
-    if vanished and not any(map(listing.has_chat, sample(vanished, 3))):
+    if not vanished or not chats.counts or any(map(listing.has_chat, sample(vanished, 3))):
+        return
+    kept_us = extraction.retention.ask_some(choose_some(list(chats.counts)))
+    newest_us = {i: (remembered(cursors[str(i)]) or Cursor()).newest_us for i in vanished}
+    expired = [at_us for at_us in newest_us.values() if at_us and kept_us and at_us < kept_us]
+    if 2 * (len(vanished) - len(expired)) > len(own):
         raise ConfigurationError(
             f"{len(vanished)} of the {len(own)} chats in this dataset no longer exist at "
             f"{listing.settings.base_url}: these seem to be another organisation's. Load them "

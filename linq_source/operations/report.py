@@ -39,6 +39,8 @@ class Report:
     reactions: int = 0
     rejected: int = 0
     deleted: int = 0
+    expired: int = 0
+    gaps: int = 0
     requests: int = 0
     retries: int = 0
     loads: tuple[str, ...] = ()
@@ -50,7 +52,7 @@ class Report:
     def is_complete(self) -> bool:
         """Whether everything that was asked for was read, verified and typed."""
         failed = self.error or self.chats_failed or self.numbers_failed or self.chats_unlisted
-        return not (failed or self.windows_unverified or self.rejected)
+        return not (failed or self.windows_unverified or self.rejected or self.gaps)
 
     @property
     def exit_code(self) -> int:

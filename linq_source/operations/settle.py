@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 import dlt
 
 from linq_source.destinations.failures import plain_errors
 from linq_source.destinations.kinds import destination_of
-from linq_source.destinations.remote import Remote, connected, restore
+from linq_source.destinations.remote import connected, restore
 from linq_source.settings import parse_shard
 
 LEDGER_RETENTION_DAYS = 90
@@ -20,14 +18,13 @@ def settle(
     ledger_retention_days: int = LEDGER_RETENTION_DAYS,
     lake_partition: str | None = None,
     shard: str | None = None,
-    remote: Remote | None = None,
 ) -> int:
-    """Mark messages and chats that the ledger proves deleted; prune settled ledger rows.
+    """Mark messages and chats that the ledger proves gone; prune settled ledger rows.
 
     For use after a plain `pipeline.run(linq_source(...))`; `sync` does it by itself. Idempotent.
-    Return the number of messages newly marked. `lake_partition` is `month` or `day`, for a new
-    Parquet lake, which is settled whole. With a `shard` (`"i/n"`) only its chats are looked at:
-    another shard's load may be under way. `remote` is the destination where it is open.
+    Return the number of messages newly marked deleted. `lake_partition` is `month` or `day`, for a
+    new Parquet lake, which is settled whole. With a `shard` (`"i/n"`) only its chats are looked at:
+    another shard's load may be under way.
     """
     chats = parse_shard(shard)
     with plain_errors(pipeline):
@@ -36,7 +33,7 @@ def settle(
             restore(pipeline)
         if not pipeline.default_schema_name:
             return 0
-        with nullcontext(remote) if remote is not None else connected(pipeline) as remote:
-            return destination_of(pipeline).apply_ledger(
-                remote, ledger_retention_days, chats, lake_partition
-            )
+        with connected(pipeline) as remote:
+            destination = destination_of(pipeline)
+            marked = destination.apply_ledger(remote, ledger_retention_days, chats, lake_partition)
+    return marked.deleted

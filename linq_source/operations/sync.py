@@ -18,6 +18,7 @@ from dlt.common.configuration.specs.pluggable_run_context import PluggableRunCon
 from dlt.common.pipeline import LoadInfo
 
 from linq_source.destinations.columns import find_columns, fit_packages
+from linq_source.destinations.deletion import NOTHING_MARKED, Marked
 from linq_source.destinations.dialects import without_format_warnings
 from linq_source.destinations.failures import plain_errors
 from linq_source.destinations.kinds import destination_of
@@ -33,7 +34,7 @@ from linq_source.operations.inherit import find_inheritance
 from linq_source.operations.lost_tables import heal_tables
 from linq_source.operations.packages import drop, heal_packages
 from linq_source.operations.report import ChatFailure, Report
-from linq_source.operations.settle import settle
+from linq_source.operations.settle import LEDGER_RETENTION_DAYS
 from linq_source.settings import Shard, SourceOptions
 from linq_source.source import open_source
 from linq_source.source.session import MOST_CLOCK_DRIFT_US, Session
@@ -94,7 +95,7 @@ def sync(
                 loads += finish_and_agree(pipeline, remote, notes)
                 _note_future(pipeline, notes)
                 _check_layout(pipeline, remote, table_format)
-                deleted = settling.catch_up(remote, bool(loads))
+                settling.catch_up(remote, bool(loads))
                 session.settled_us = settled_us(pipeline, shard)
                 session.inheritance = find_inheritance(pipeline, remote, shard, table_format)
                 session.new_columns = find_columns(pipeline, remote)
@@ -102,9 +103,10 @@ def sync(
             for remote, package in _load_packages(pipeline, source, session, table_format):
                 loads += package
                 if _is_last(session.extraction):
-                    deleted += settling.finish(remote)
+                    settling.finish(remote)
         _note_oddities(session.extraction, notes)
-        return _report(session.extraction, deleted, loads, notes, time.monotonic() - started_s)
+        seconds = time.monotonic() - started_s
+        return _report(session.extraction, settling.marked, loads, notes, seconds)
     except KeyboardInterrupt as error:
         raise Interrupted(tuple(loads)) from error
     finally:
@@ -116,16 +118,17 @@ def _check_layout(pipeline: dlt.Pipeline, remote: Remote, table_format: str | No
     destination_of(pipeline).check_files(remote, table_format)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Settling:
-    """How a run settles what it loads. Its methods return the messages newly marked deleted."""
+    """How a run settles what it loads, and how many messages it marked."""
 
     pipeline: dlt.Pipeline
     shard: Shard | None
     lake_partition: str | None
     is_wanted: bool
+    marked: Marked = NOTHING_MARKED
 
-    def catch_up(self, remote: Remote, has_loaded: bool) -> int:
+    def catch_up(self, remote: Remote, has_loaded: bool) -> None:
         """Before reading: what an earlier run loaded, as far as nothing says that it is settled.
 
         On an empty disk nothing does, and what the next package tells of it is all there is.
@@ -134,20 +137,20 @@ class _Settling:
             self.pipeline.state
         )
         if forgot and not destination_of(self.pipeline).knows_settled:
-            return self._settle(remote)
-        return self.finish(remote) if has_loaded else 0
+            self._settle(remote)
+        elif has_loaded:
+            self.finish(remote)
 
-    def finish(self, remote: Remote) -> int:
+    def finish(self, remote: Remote) -> None:
         """After loading, where that is not left to others."""
-        return self._settle(remote) if self.is_wanted else 0
+        if self.is_wanted:
+            self._settle(remote)
 
-    def _settle(self, remote: Remote) -> int:
-        return settle(
-            self.pipeline,
-            lake_partition=self.lake_partition,
-            shard=None if self.shard is None else str(self.shard),
-            remote=remote,
+    def _settle(self, remote: Remote) -> None:
+        marked = destination_of(self.pipeline).apply_ledger(
+            remote, LEDGER_RETENTION_DAYS, self.shard, self.lake_partition
         )
+        self.marked = Marked(*map(sum, zip(self.marked, marked, strict=True)))
 
 
 def _load_packages(
@@ -360,7 +363,7 @@ def _note_oddities(extraction: Extraction | None, notes: list[str]) -> None:
 
 def _report(
     extraction: Extraction | None,
-    deleted: int,
+    marked: Marked,
     loads: list[str],
     notes: list[str],
     seconds: float,
@@ -383,7 +386,9 @@ def _report(
         attachments=counts.attachments,
         reactions=counts.reactions,
         rejected=counts.rejected,
-        deleted=deleted,
+        deleted=marked.deleted,
+        expired=marked.expired,
+        gaps=extraction.gaps,
         requests=extraction.client.requests,
         retries=extraction.client.retries,
         loads=tuple(loads),

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from linq_source.decoding.records import Records
-from linq_source.instants import DAY_US, MIN_US, floor_day
+from linq_source.instants import DAY_US, MAX_US, MIN_US, floor_day
 from linq_source.planning.cursors import DayDigest, Segment
 from linq_source.planning.digests import digest_records
 from linq_source.planning.walking import WindowRead
@@ -88,11 +88,40 @@ def days_of(records: Records) -> list[int]:
     return sorted(days | {floor_day(r.near_us) for r in records.rejected if r.near_us is not None})
 
 
+def oldest_of(records: Records, late: tuple[int, int] | None = None) -> int | None:
+    """Return the least `sent_at` of records in order, but for those in an interval of late ones."""
+    instants = _instants(records)
+    row = 0
+    if late is not None and len(instants) and late[0] <= instants[0].as_py():
+        row = len(instants.filter(pc.less_equal(instants, pa.scalar(late[1], pa.int64()))))
+    return int(instants[row].as_py()) if row < len(instants) else None
+
+
+def newest_id_of(records: Records) -> int | None:
+    """Return the greatest id of records."""
+    found: int | None = pc.max(records.root["id"]).as_py()
+    return found
+
+
+def late_of(records: Records, newest_us: int, newest_id: int) -> tuple[int, int] | None:
+    """Return the first and the last instant of records that are new and older than a known one."""
+    instants = _instants(records)
+    is_new = pc.greater(records.root["id"].combine_chunks(), pa.scalar(newest_id, pa.int64()))
+    is_older = pc.less(instants, pa.scalar(newest_us, pa.int64()))
+    ends = pc.min_max(instants.filter(pc.and_(is_new, is_older))).as_py()
+    return None if ends["min"] is None else (ends["min"], ends["max"])
+
+
 def newest_of(read: WindowRead) -> int | None:
     """Return the greatest `sent_at` of the window's messages."""
     if not len(read.records):
         return None
     return int(read.records.root["sent_at"][-1].value)
+
+
+def count_until(read: WindowRead, instant_us: int) -> int:
+    """Return how many of the window's messages are not known to lie after an instant."""
+    return read.messages - _between(read.records, instant_us + 1, MAX_US + 1).received
 
 
 def _between(records: Records, start_us: int, end_us: int) -> Records:

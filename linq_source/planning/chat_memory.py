@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from linq_source.decoding.records import Records
 from linq_source.instants import DAY_US, END_US, MIN_US, floor_day
 from linq_source.planning.changes import (
     changed_parts,
     count_before,
+    count_until,
     days_of,
+    late_of,
+    newest_id_of,
     newest_of,
+    oldest_of,
     segments_of,
 )
 from linq_source.planning.cursors import (
@@ -28,6 +33,8 @@ from linq_source.planning.digests import digest_records
 from linq_source.planning.readings import (
     ChatTask,
     WindowToLoad,
+    earliest,
+    keeping,
     ledger_row,
     load_whole,
     prove_nothing,
@@ -55,7 +62,9 @@ class ChatMemory:
     """A chat's memory while it is read: entered window by window, in order of time.
 
     What a window brings is held until it is known whether it proves deletions. `is_unproven`
-    tells that what lies before the lookback was loaded without that proof.
+    tells that what lies before the lookback was loaded without that proof. `oldest_us` is the
+    `sent_at` of the oldest message listed in this reading; `has_losses` tells that messages known
+    before may be gone.
     """
 
     task: ChatTask
@@ -69,6 +78,8 @@ class ChatMemory:
     received: int = 0
     is_ahead_read: bool = False
     has_told_lag: bool = False
+    oldest_us: int | None = None
+    has_losses: bool = False
     _held: list[_Held] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -98,6 +109,7 @@ class ChatMemory:
         """Take in a window of the span, and hold what of it is to be loaded."""
         self.windows += 1
         self.count_after_end = read.count_after_end
+        self.see(read.records)
         if not read.verified or not self.contiguous:
             self.contiguous = False
             self.cursor = invalidate(self.cursor, read.window, days_of(read.records))
@@ -131,13 +143,18 @@ class ChatMemory:
         self.cursor = age(cursor, self.task.lookback_us, self.task.bound_us)
         touched = {s for s, content in new.items() if known.get(s) != content}
         touched |= known.keys() - new.keys()
+        has_losses = self._has_losses(read, known)
+        self.has_losses = self.has_losses or has_losses
         if fresh and (read.messages or self._is_first):
-            loaded = load_whole(read, self.cursor)
+            loaded = load_whole(read, self.cursor, has_losses=has_losses)
             self._held.append(_Held(loaded, frozenset(touched), has_unknown=self._is_first))
             return
         parts = changed_parts(read, known, found)
         ledger = tuple(
-            ledger_row(read, part, part.records.received, first=index == 0)
+            replace(
+                ledger_row(read, part, part.records.received, first=index == 0),
+                has_losses=has_losses,
+            )
             for index, part in enumerate(parts)
         )
         unchanged = sum(known.get(s) == content for s, (content, _) in found.items())
@@ -146,6 +163,7 @@ class ChatMemory:
 
     def enter_ahead(self, read: WindowRead, lag: str | None) -> WindowToLoad | None:
         """Take in a window at or after the bound; the last one is held, another one given out."""
+        self.see(read.records)
         so_far = self.cursor.count_after_bound if self.is_ahead_read else 0
         digest = ""
         is_last = read.window.end_us >= END_US
@@ -178,8 +196,39 @@ class ChatMemory:
         """Return what was held. A list that lags behind its counter proves no deletion."""
         held, self._held = self._held, []
         if lag is None:
-            return [part.loaded for part in held]
-        return [self._without_proof(part, lag) for part in held]
+            return [keeping(part.loaded, self.oldest_us) for part in held]
+        return [keeping(self._without_proof(part, lag), self.oldest_us) for part in held]
+
+    def see(self, records: Records) -> None:
+        """Note what of messages that are listed tells when they arrived, and the oldest in time."""
+        prior, late = self.prior, self.cursor.late
+        if prior is not None and prior.newest_us is not None and prior.newest_id is not None:
+            found = late_of(records, prior.newest_us, prior.newest_id)
+            ends = [*(late or ()), *(found or ())]
+            late = (min(ends), max(ends)) if ends else None
+        newest_ids = [self.cursor.newest_id or 0, newest_id_of(records) or 0]
+        self.cursor = replace(self.cursor, newest_id=max(newest_ids) or None, late=late)
+        self.oldest_us = earliest(self.oldest_us, oldest_of(records, late))
+
+    @property
+    def all_gone_us(self) -> int | None:
+        """The newest message known before, where neither it nor an older one is listed any more."""
+        prior = self.prior
+        if prior is None or prior.newest_us is None or not self.contiguous:
+            return None
+        was_listed = prior.count_before_lookback + prior.count_in_lookback > 0
+        is_left = self.cursor.count_before_lookback or (
+            self.oldest_us is not None and self.oldest_us <= prior.newest_us
+        )
+        return prior.newest_us if was_listed and not is_left and not self.has_told_lag else None
+
+    def _has_losses(self, read: WindowRead, known: Mapping[Segment, DayDigest]) -> bool:
+        """Return whether fewer of the messages known before are left in a window, or may be."""
+        if self.prior is None or self.prior.newest_us is None:
+            return False
+        before = sum(digest.count for digest in known.values())
+        is_unknown = self._is_first or any(not d.digest and d.count for d in known.values())
+        return is_unknown or count_until(read, self.prior.newest_us) < before
 
     def _without_proof(self, held: _Held, lag: str) -> WindowToLoad:
         if not held.loaded.ledger:

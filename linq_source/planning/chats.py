@@ -19,4 +19,4 @@ def read_chat(task: ChatTask) -> Reading[ChatResult]:
         return ChatResult(None, (yield from read_interval(task, span)))
     memory = ChatMemory(task)
     complete = yield from reconcile(memory)
-    return ChatResult(memory.cursor, complete)
+    return ChatResult(memory.cursor, complete, memory.all_gone_us, memory.oldest_us)

@@ -1,8 +1,8 @@
 """What is remembered of a chat from run to run, and its compact text form.
 
-Fifty thousand chats must fit into dlt's state, so a cursor is one short string of the fields of
-`Cursor` up to `days`, with `|` between them, and where there is more to say a ninth part of the
-others, with commas between them.
+Fifty thousand chats must fit into dlt's state, so a cursor is one short string: the fields of
+`Cursor` up to `days`, with `|` between them, then a part with how list and counter differ and one
+with what tells late messages, commas between their fields; left out where they say nothing.
 """
 
 from __future__ import annotations
@@ -78,6 +78,10 @@ class Cursor:
     `known_difference` is by how much the listing counts more than the list gives, as the API's way
     of counting. `new_difference` is another one, the same in every reading since
     `difference_since_us`; without one, that is when the known difference was last looked at.
+
+    `newest_id` is the greatest id of a message seen. `late` are the first and the last `sent_at` of
+    messages that arrived after younger ones were known: however old, they do not show what the API
+    keeps, which may count from their arrival.
     """
 
     newest_us: int | None = None
@@ -92,6 +96,8 @@ class Cursor:
     new_difference: int | None = None
     difference_since_us: int | None = None
     ahead: DayDigest | None = None
+    newest_id: int | None = None
+    late: tuple[int, int] | None = None
 
     @property
     def count_in_lookback(self) -> int:
@@ -194,10 +200,13 @@ def age(cursor: Cursor, lookback_us: int, bound_us: int = END_US) -> Cursor:
     if cursor.lookback_start_us is not None:
         start_us = max(start_us, cursor.lookback_start_us)
     left = sum(digest.count for day, digest in cursor.days.items() if day.start_us < start_us)
+    count_before = cursor.count_before_lookback + left
+    is_listed = cursor.late is not None and (count_before > 0 or cursor.late[1] >= start_us)
     return replace(
         cursor,
+        late=cursor.late if is_listed else None,
         lookback_start_us=start_us,
-        count_before_lookback=cursor.count_before_lookback + left,
+        count_before_lookback=count_before,
         days={day: digest for day, digest in cursor.days.items() if day.start_us >= start_us},
     )
 
@@ -248,8 +257,11 @@ def encode(cursor: Cursor) -> str:
         _optional(cursor.difference_since_us),
         ahead,
     ]
-    if more != ["0", "", "", ""]:
-        parts.append(",".join(more))
+    parts.append("" if more == ["0", "", "", ""] else ",".join(more))
+    arrivals = [cursor.newest_id, *(cursor.late or (None, None))]
+    parts.append("" if arrivals == [None, None, None] else ",".join(map(_optional, arrivals)))
+    while not parts[-1] and len(parts) > 8:
+        parts.pop()
     return "|".join(parts)
 
 
@@ -276,22 +288,24 @@ def decode(text: str) -> Cursor:
         count_unlisted=int(unlisted),
         days=segments,
     )
-    return _with_more(cursor, *rest) if rest else cursor
-
-
-def _with_more(cursor: Cursor, text: str, *surplus: str) -> Cursor:
-    """Return the cursor with the ninth part of its text."""
-    if surplus:
+    if len(rest) > 2 or rest[-1:] == [""]:
         raise ValueError("more parts than a cursor has")
-    known, new, since, ahead = text.split(",")
-    count, _, digest = ahead.partition(":")
-    return replace(
-        cursor,
-        known_difference=int(known),
-        new_difference=_number(new),
-        difference_since_us=_number(since),
-        ahead=DayDigest(int(count), digest) if ahead else None,
-    )
+    differences, arrivals = (*rest, "", "")[:2]
+    if differences:
+        known, new, since, ahead = differences.split(",")
+        count, _, digest = ahead.partition(":")
+        cursor = replace(
+            cursor,
+            known_difference=int(known),
+            new_difference=_number(new),
+            difference_since_us=_number(since),
+            ahead=DayDigest(int(count), digest) if ahead else None,
+        )
+    if arrivals:
+        newest_id, late_from, late_to = map(_number, arrivals.split(","))
+        late = None if late_from is None or late_to is None else (late_from, late_to)
+        cursor = replace(cursor, newest_id=newest_id, late=late)
+    return cursor
 
 
 def remembered(text: str | None) -> Cursor | None:

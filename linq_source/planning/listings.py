@@ -15,9 +15,12 @@ from linq_source.decoding.pages import decode_pages
 from linq_source.decoding.records import (
     CHAT,
     PHONE_NUMBER,
+    POSITION,
+    ROW,
     Records,
     Rejected,
     Shape,
+    child_schema,
     concat_records,
     distinct_rejected,
     record_text,
@@ -27,6 +30,7 @@ from linq_source.planning.digests import digest_records, digest_rejected
 from linq_source.planning.walking import ATTEMPTS, Asking
 from linq_source.planning.windows import Ask
 from linq_source.settings import Shard
+from linq_source.tables import CHAT_PHONE_NUMBERS
 
 API = "/api/partner/v2"
 PHONE_NUMBERS_PATH = f"{API}/phone_numbers"
@@ -202,6 +206,33 @@ def join_lists(lists: Sequence[ChatList], shape: Shape = CHAT) -> ChatList:
     """Several lists as one, each chat once. No list at all is not a complete one."""
     records = distinct(concat_records(shape, [part.records for part in lists]))
     return ChatList(records, bool(lists) and all(part.complete for part in lists))
+
+
+def with_lines(
+    records: Records, lists: Sequence[tuple[int | None, str, pa.ChunkedArray]]
+) -> Records:
+    """Return the chats with the phone numbers that list them: id, number, ids of its chats."""
+    tables_of_lines = [
+        pa.table(
+            {
+                ROW: pc.index_in(chat_ids, value_set=records.root["id"].combine_chunks()).cast(
+                    pa.int64()
+                ),
+                POSITION: pa.nulls(len(chat_ids), pa.int64()),
+                "phone_number_id": pa.repeat(pa.scalar(number_id, pa.int64()), len(chat_ids)),
+                "phone_number": pa.repeat(pa.scalar(number, pa.string()), len(chat_ids)),
+            }
+        )
+        for number_id, number, chat_ids in lists
+        if number_id is not None
+    ]
+    field, table = "phone_numbers", CHAT_PHONE_NUMBERS
+    rows = pa.concat_tables([child_schema(table).empty_table(), *tables_of_lines])
+    rows = rows.filter(pc.is_valid(rows[ROW])).sort_by(
+        [(ROW, "ascending"), ("phone_number_id", "ascending")]
+    )
+    shape = replace(records.shape, children={**records.shape.children, field: table})
+    return replace(records, shape=shape, children={**records.children, field: rows})
 
 
 def distinct(records: Records) -> Records:

@@ -11,6 +11,7 @@ from linq_source.planning.cursors import Cursor
 from linq_source.planning.walking import WindowRead, read_span
 from linq_source.planning.windows import Ask, Page, Window
 from linq_source.privacy.treatment import PLAIN, Privacy
+from linq_source.tables import READ
 
 
 @dataclass(frozen=True)
@@ -38,15 +39,25 @@ class ChatTask:
 
 @dataclass(frozen=True)
 class ChatResult:
-    """How a chat's reading ended: what to remember, and whether it came to the bound."""
+    """How a chat's reading ended: what to remember, and whether it came to the bound.
+
+    Where none of the messages known before is listed any more, `all_gone_us` is the `sent_at` of
+    the newest of them. `kept_since_us` is that of the oldest message listed now.
+    """
 
     cursor: Cursor | None
     complete: bool
+    all_gone_us: int | None = None
+    kept_since_us: int | None = None
 
 
 @dataclass(frozen=True)
 class LedgerWindow:
-    """A row of the ledger, before `synced_at`. `messages` counts the rows loaded."""
+    """A row of the ledger, before `synced_at`. `messages` counts the rows loaded.
+
+    `kept_since_us` is the `sent_at` of the oldest message that the API was shown to keep. A row
+    that `has_losses` covers messages that were known and may be gone.
+    """
 
     window: Window
     total_count: int
@@ -56,6 +67,13 @@ class LedgerWindow:
     attempts: int
     verified: bool
     error: str | None
+    event: str = READ
+    kept_since_us: int | None = None
+    has_losses: bool = False
+
+    def keeping(self, since_us: int | None) -> LedgerWindow:
+        """Return the row where the API was shown to keep a message of that instant, too."""
+        return replace(self, kept_since_us=earliest(self.kept_since_us, since_us))
 
 
 @dataclass(frozen=True)
@@ -71,6 +89,7 @@ class WindowToLoad:
     cursor: Cursor | None
     verified: bool
     unchanged: int = 0
+    kept_since_us: int | None = None
 
     @property
     def messages(self) -> int:
@@ -120,10 +139,24 @@ def pages_of(reply: Reply) -> list[Page]:
     return reply
 
 
-def load_whole(read: WindowRead, cursor: Cursor | None) -> WindowToLoad:
+def load_whole(
+    read: WindowRead, cursor: Cursor | None, *, has_losses: bool = False
+) -> WindowToLoad:
     """Load a whole window."""
     part = Part(read.window, read.records)
-    return WindowToLoad((part,), (ledger_row(read, part, read.total_count),), cursor, read.verified)
+    row = replace(ledger_row(read, part, read.total_count), has_losses=has_losses)
+    return WindowToLoad((part,), (row,), cursor, read.verified)
+
+
+def keeping(loaded: WindowToLoad, since_us: int | None) -> WindowToLoad:
+    """Return the same rows to load, where the API was shown to keep a message of an instant."""
+    ledger = tuple(row.keeping(since_us) for row in loaded.ledger)
+    return replace(loaded, ledger=ledger, kept_since_us=since_us)
+
+
+def earliest(*instants_us: int | None) -> int | None:
+    """Return the earliest instant that is known."""
+    return min((at_us for at_us in instants_us if at_us is not None), default=None)
 
 
 def prove_nothing(loaded: WindowToLoad, reason: str) -> WindowToLoad:

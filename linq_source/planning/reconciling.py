@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from linq_source.decoding.pages import decode_pages
 from linq_source.decoding.records import MESSAGE, empty_records
 from linq_source.instants import END_US
-from linq_source.planning.changes import Part
+from linq_source.planning.changes import Part, oldest_of
 from linq_source.planning.chat_memory import ChatMemory
 from linq_source.planning.cursors import Cursor, Reconciled, is_explained, observe
 from linq_source.planning.listings import CountRequest, decode_count
@@ -23,12 +24,14 @@ from linq_source.planning.readings import (
     LedgerWindow,
     Reading,
     WindowToLoad,
+    earliest,
+    keeping,
     load_whole,
     pages_of,
     prove_nothing,
     read,
 )
-from linq_source.planning.walking import WindowRead
+from linq_source.planning.walking import WindowRead, in_order
 from linq_source.planning.windows import Ask, PageRequest, Window
 
 
@@ -107,6 +110,8 @@ def reconcile(memory: ChatMemory) -> Reading[bool]:
     if not (yield from read(memory.span, memory.task, accept)):
         return False
     lag = yield from _compare_counts(memory, counter)
+    if memory.has_losses and lag is None:
+        yield from _find_older(memory)
     for loaded in memory.give_out(lag):  # noqa: UP028 - a list takes no replies
         yield loaded
     if lag is not None and not memory.has_told_lag:
@@ -250,11 +255,12 @@ def _read_before_lookback(memory: ChatMemory, lag: str | None) -> Reading[bool]:
         nonlocal received, verified
         received += window.messages
         verified = verified and window.verified
-        loaded = load_whole(window, None)
+        memory.see(window.records)
+        loaded = load_whole(window, None, has_losses=memory.prior is not None)
         if window.window.end_us == end_us:
             memory.hold_before_lookback(loaded)
             return None
-        return loaded if lag is None else prove_nothing(loaded, lag)
+        return keeping(loaded if lag is None else prove_nothing(loaded, lag), memory.oldest_us)
         yield  # a reading that asks for nothing
 
     if end_us is not None and end_us != begin_us:
@@ -270,6 +276,17 @@ def _read_before_lookback(memory: ChatMemory, lag: str | None) -> Reading[bool]:
     return verified
 
 
+def _find_older(memory: ChatMemory) -> Reading[None]:
+    """Look whether a message from before the lookback is still listed, by the smallest request."""
+    start_us = memory.span.start_us
+    if memory.cursor.count_before_lookback == 0 or start_us is None:
+        return
+    if memory.oldest_us is None or memory.oldest_us >= start_us:
+        window = Window(memory.task.chat_id, None, start_us)
+        (page,) = pages_of((yield Ask((PageRequest(window, 1, memory.task.per_page),))))
+        memory.see(in_order(decode_pages([page.body], MESSAGE).records))
+
+
 def _row_of_lag(memory: ChatMemory, lag: str) -> WindowToLoad:
     """Return a ledger row that says why a chat's reading proved nothing, where no other does."""
     span = memory.span
@@ -280,10 +297,14 @@ def _row_of_lag(memory: ChatMemory, lag: str) -> WindowToLoad:
 def read_interval(task: ChatTask, span: Window) -> Reading[bool]:
     """Read an interval whatever is remembered. Return whether it was read to its end."""
     counter = Counter(task)
+    late = None if task.cursor is None else task.cursor.late
+    oldest_us: int | None = None
 
     def accept(window: WindowRead) -> Reading[WindowToLoad | None]:
-        loaded = load_whole(window, None)
+        nonlocal oldest_us
+        oldest_us = earliest(oldest_us, oldest_of(window.records, late))
+        loaded = load_whole(window, None, has_losses=True)
         lag = yield from counter.find_lag(window.messages + window.count_after_end)
-        return loaded if lag is None else prove_nothing(loaded, lag)
+        return keeping(loaded if lag is None else prove_nothing(loaded, lag), oldest_us)
 
     return (yield from read(span, task, accept))

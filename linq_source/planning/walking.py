@@ -176,7 +176,7 @@ def _arrange(records: Records, window: Window) -> tuple[Records, int, int]:
     records = _distinct(records)
     lost = distinct_rejected(records.rejected)
     received = len(records) + sum(not record.repaired for record in lost)
-    records = _ordered(records)
+    records = in_order(records)
     instants = records.root["sent_at"].cast(pa.int64()).combine_chunks()
     low = 0 if window.start_us is None else _search(instants, window.start_us)
     high = _search(instants, window.end_us)
@@ -207,7 +207,8 @@ def _distinct(records: Records) -> Records:
     return records.take(last.take(pc.sort_indices(last)))
 
 
-def _ordered(records: Records) -> Records:
+def in_order(records: Records) -> Records:
+    """Return the records by `sent_at` and `id`."""
     order = pc.sort_indices(
         records.root.select(["sent_at", "id"]),
         sort_keys=[("sent_at", "ascending"), ("id", "ascending")],

@@ -95,6 +95,8 @@ def ledger_rows(windows: Sequence[LedgerWindow], synced_at_us: int) -> dict[str,
             "attempts": row.attempts,
             "verified": row.verified,
             "error": row.error,
+            "event": row.event,
+            "kept_since": _instant(row.kept_since_us),
         }
         for row in windows
     ]

@@ -16,12 +16,16 @@ MessageKey = tuple[int, int]
 
 @dataclass(slots=True)
 class PhoneNumber:
-    """A number of the organisation; `response_rate` is a percentage."""
+    """A number of the organisation; `response_rate` is a percentage.
+
+    With `keeps_ms`, messages that only such numbers see are forgotten when they are older.
+    """
 
     id: int
     phone_number: str
     forwarding_number: str | None = None
     response_rate: int | None = None
+    keeps_ms: int | None = None
     extra: dict[str, object] = field(default_factory=dict)
     raw: str | None = None
 

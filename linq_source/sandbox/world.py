@@ -57,10 +57,25 @@ class World:
         self._last_ids: dict[str, int] = {}
 
     def advance(self, ms: int) -> int:
-        """Moves the clock by `ms` (negative: backwards) and returns the new `now_ms`."""
+        """Moves the clock by `ms` (negative: backwards) and returns the new `now_ms`.
+
+        What is older than its numbers keep is forgotten.
+        """
         with self.lock:
             self.now_ms += ms
+            self.forget_expired()
             return self.now_ms
+
+    def forget_expired(self) -> None:
+        """Removes what is older than every number that sees it keeps (`PhoneNumber.keeps_ms`)."""
+        with self.lock:
+            for chat in self.chats.values():
+                kept = [self.phone_numbers[i].keeps_ms for i in chat.phone_number_ids]
+                longest_ms = max((ms for ms in kept if ms is not None), default=0)
+                if kept and None not in kept:
+                    oldest = bisect_left(chat.message_keys, (self.now_ms - longest_ms, 0))
+                    for _, message_id in chat.message_keys[:oldest]:
+                        self.delete_message(message_id)
 
     def copy(self) -> World:
         """A world of its own that is as this one is now."""
@@ -79,6 +94,7 @@ class World:
         phone_number_id: int | None = None,
         forwarding_number: str | None = None,
         response_rate: int | None = None,
+        keeps_ms: int | None = None,
     ) -> PhoneNumber:
         """Adds a number of the organisation. Raises `ValueError` for an id in use."""
         with self.lock:
@@ -87,6 +103,7 @@ class World:
                 phone_number=phone_number,
                 forwarding_number=forwarding_number,
                 response_rate=response_rate,
+                keeps_ms=keeps_ms,
             )
             self.phone_numbers[number.id] = number
             return number

@@ -39,6 +39,7 @@ def linq_source(
     text: str = "plain",
     privacy_key: TSecretStrValue | None = None,
     accept_organisation: bool = False,
+    retention: str = "auto",
 ) -> Sequence[DltResource]:
     """Chat messages of the Linq Partner API, with attachments and reactions as child tables.
 
@@ -67,6 +68,8 @@ def linq_source(
         privacy_key: The key of the hashes (config: `sources.linq.privacy_key`, a secret).
         accept_organisation: Load although the phone numbers, or most chats, are others than the
             dataset was loaded from.
+        retention: `auto`: a message that is gone was deleted where the API was shown to keep older
+            ones, else it expired. `forever`: whatever is gone was deleted.
 
     Raises:
         ConfigurationError: A value that cannot be used, named in one line.

@@ -17,7 +17,7 @@ from linq_source.errors import ConfigurationError
 from linq_source.rows.column_names import LONGEST_NAME
 from linq_source.rows.column_types import ColumnTypes
 from linq_source.rows.hints import FIELD, table_hints
-from linq_source.tables import RESOURCE_TABLES, TOMBSTONE
+from linq_source.tables import RESOURCE_TABLES, TOMBSTONE, Table
 
 
 def column_types(schema: dlt.Schema, names: Iterable[str], there: NewColumns) -> ColumnTypes:
@@ -77,6 +77,16 @@ def table_format(resource_name: str) -> str | None:
         hints = table_hints(table, merging="never" if asked is None else "by key")
         resource.apply_hints(create_table_variant=True, table_format=asked, **hints)
     return None if asked is None else str(asked)
+
+
+def is_known(schema: dlt.Schema, table: Table) -> bool:
+    """Return whether the destination has the table, with every column of this version."""
+    stored = schema.tables.get(table.name, {})
+    if not stored.get("x-normalizer"):
+        return False
+    normalize = schema.naming.normalize_identifier
+    names = (normalize(name) for name in table.column_names if name != TOMBSTONE)
+    return all(name in stored["columns"] for name in names)
 
 
 def _replaces_children() -> bool:

@@ -19,6 +19,7 @@ from linq_source.destinations.kinds import destination_of
 from linq_source.errors import ConfigurationError
 from linq_source.extraction import Extraction, Listener
 from linq_source.extraction.organisation import check_chats, check_lines
+from linq_source.extraction.retention import LastRead
 from linq_source.instants import SECOND_US, to_us
 from linq_source.planning import listings
 from linq_source.planning.takeover import NOTHING_INHERITED, kept_packages
@@ -26,8 +27,10 @@ from linq_source.privacy.forgotten import forgotten_from
 from linq_source.privacy.treatment import PLAIN, privacy_of
 from linq_source.rows import building
 from linq_source.settings import Settings
+from linq_source.source.last_read import last_read, remember_read
 from linq_source.source.schema import (
     column_types,
+    is_known,
     make_resource,
     note_fields,
     table_format,
@@ -111,6 +114,7 @@ class Session:
                     self.listener,
                     forgotten_from(state.get(FORGOTTEN)),
                     state.get(FAILING, ()),
+                    LastRead() if package is None else last_read(),
                 )
         self._entered.add(resource)
         self._open += 1
@@ -208,7 +212,7 @@ class Session:
         with self._joined("chat_messages") as extraction:
             state = dlt.current.resource_state("chat_messages")
             cursors: MutableMapping[str, str] = state.setdefault("cursors", {})
-            check_chats(extraction.listing, map(int, cursors))
+            check_chats(extraction, cursors)
             self._take_over(extraction, cursors)
             extraction.fills_empty_tables = self.fills_empty_tables
             for found in extraction.messages(cursors, self._synced_at_us):
@@ -217,6 +221,9 @@ class Session:
                 yield from self._emit("chat_messages", found)
             yield from self._emit("chat_messages", {})
             self._remember_failing(extraction)
+            if extraction.is_complete and self._package is not None:
+                changes_state = dlt.current.source_state().get(SYNCED_AT_US) == self._synced_at_us
+                remember_read(extraction, changes_state=changes_state)
             if extraction.outage is not None and not self.keep:
                 raise extraction.outage
             if extraction.is_complete or extraction.outage is not None or not self.keep:
@@ -267,7 +274,7 @@ class Session:
         )
 
     def _emit(self, resource: str, found: Mapping[str, pa.Table]) -> Iterator[Any]:
-        """Rows for dlt, each for its table; without any, the tables that never had rows."""
+        """Rows for dlt, each for its table; without any, tables that lack columns, without rows."""
         schema = dlt.current.source_schema()
         if table_format(resource) is not None:
             # Children are merged by their own keys: there is nothing a tombstone would remove.
@@ -276,7 +283,7 @@ class Session:
             found = {
                 table.name: table.schema.empty_table()
                 for table in RESOURCE_TABLES[resource]
-                if not schema.tables.get(table.name, {}).get("x-normalizer")
+                if not is_known(schema, table)
             }
         types = column_types(schema, found, self.new_columns)
         if any(table.num_rows and name != SYNC_RUNS.name for name, table in found.items()):

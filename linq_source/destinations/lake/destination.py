@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from linq_source import tables
 from linq_source.destinations.base import Rows, Wanted
+from linq_source.destinations.deletion import Marked
 from linq_source.destinations.erasing import SEARCHED, Erasure
 from linq_source.destinations.files import Files
 from linq_source.destinations.lake.bucket import Bucket, told
@@ -44,7 +45,7 @@ class Lake(Files):
         ledger_retention_days: int,
         shard: Shard | None = None,
         lake_partition: str | None = None,
-    ) -> int:
+    ) -> Marked:
         """Bring the current state up to the log."""
         return settle_lake(Bucket.of(remote), lake_partition)
 
@@ -110,11 +111,12 @@ def reading_files(
             schema = table.schema
             empty = schema.empty_table().select(list(names))
             connection.register(f"empty_{table.name}", empty)
-            sql = f"SELECT * FROM empty_{table.name}"
+            rows = f"SELECT * FROM empty_{table.name}"
             files = [bucket.address(path) for path in paths.get(table, ())]
             if files:
-                selected = ", ".join(map(identifier, names))
-                sql += f" UNION ALL SELECT {selected} FROM {parquet_files(files, UNION)}"
+                # By name: files of earlier versions may lack a column.
+                rows += f" UNION ALL BY NAME SELECT * FROM {parquet_files(files, UNION)}"
+            sql = f"SELECT {', '.join(map(identifier, names))} FROM ({rows})"
             with told(f"{bucket.root}/{table.name}"):
                 connection.execute(f"CREATE VIEW {identifier(table.name)} AS {sql}")
         yield FilesReader(connection, [table for table in columns if paths.get(table)])

@@ -28,7 +28,7 @@ LOADS = "_dlt_loads"
 # A child row lies where its parent does, so that one message is settled in one partition.
 FAMILIES: tuple[tuple[Table, tuple[Table, ...]], ...] = (
     (tables.PHONE_NUMBERS, ()),
-    (tables.CHATS, (tables.CHAT_HANDLES,)),
+    (tables.CHATS, (tables.CHAT_HANDLES, tables.CHAT_PHONE_NUMBERS)),
     (tables.CHAT_MESSAGES, (tables.ATTACHMENTS, tables.REACTIONS)),
     (tables.ATTACHMENT_FILES, ()),
 )

@@ -1,4 +1,4 @@
-"""SQL that settles one partition: which rows win, which are proved deleted, what is written.
+"""SQL that settles one partition: which rows win, which are gone, what is written.
 
 Statements for DuckDB over views that `settler` makes:
 
@@ -6,9 +6,8 @@ Statements for DuckDB over views that `settler` makes:
     old_<table>       the rows of the partition as it is
     windows, rejects  ledger rows and rejected records of the loads that are not settled yet
 
-The rules are those of the SQL destinations: the newest version of a key wins; a child row is
-current when its `synced_at` is its parent's; a message in a verified window newer than its own
-last load was deleted upstream.
+The newest version of a key wins; a child row is current when its `synced_at` is its parent's; what
+is gone is found by `destinations/deletion.py`.
 """
 
 from __future__ import annotations
@@ -16,9 +15,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from linq_source import tables
+from linq_source.destinations.deletion import (
+    CHAT_COLUMNS,
+    MESSAGE_COLUMNS,
+    gone_chats,
+    gone_messages,
+)
 from linq_source.destinations.lake.columns import LogFiles
 from linq_source.destinations.quoting import UNION, identifier, literal, parquet_files
-from linq_source.tables import SYNCED_AT, TOMBSTONE, VANISHED, Table
+from linq_source.tables import SYNCED_AT, TOMBSTONE, Table
 
 RANK = "_rank"
 _FILE, _ROW = "_file", "file_row_number"
@@ -73,9 +78,10 @@ def winners(root: Table) -> list[str]:
     ]
 
 
-def _settled(root: Table, columns: str = "*") -> str:
-    """The rows of a root table after settling, still without marks of deletion."""
-    of_new = f"* EXCLUDE ({RANK})" if columns == "*" else columns
+def _settled(root: Table, names: Sequence[str] = ()) -> str:
+    """The rows of a root table after settling, still without new marks; of all columns or some."""
+    columns = ", ".join(names) or "*"
+    of_new = columns if names else f"* EXCLUDE ({RANK})"
     return (
         f"SELECT {of_new} FROM new_{root.name} AS n"
         f" SEMI JOIN winners AS w ON {_id(root, 'n.')} = w.id AND n.{RANK} = w.{RANK}"
@@ -92,30 +98,14 @@ def _id(root: Table, prefix: str = "") -> str:
 
 
 def gone(root: Table) -> str:
-    """A statement that makes `gone`: ids proved deleted, and since when."""
+    """A statement that makes `gone`: ids that are gone, and one of two instants."""
     if root is tables.CHAT_MESSAGES:
-        rows = _settled(root, f"id, chat_id, sent_at, {SYNCED_AT}, deleted_at")
-        select = f"""
-            SELECT m.id, MIN(w.{SYNCED_AT}) AS proved_at
-            FROM windows AS w JOIN ({rows}) AS m ON m.chat_id = w.chat_id
-            WHERE w.verified AND m.deleted_at IS NULL AND m.{SYNCED_AT} < w.{SYNCED_AT}
-              AND (w.window_start IS NULL OR m.sent_at >= w.window_start)
-              AND m.sent_at < w.window_end
-              AND NOT EXISTS (
-                SELECT 1 FROM rejects AS r
-                WHERE r.chat_id = w.chat_id AND r.{SYNCED_AT} = w.{SYNCED_AT}
-                  AND (r.message_id IS NULL OR r.message_id = m.id))
-            GROUP BY m.id"""
+        select = gone_messages("windows", f"({_settled(root, MESSAGE_COLUMNS)})", "rejects")
     elif root is tables.CHATS:
-        rows = _settled(root, f"id, {SYNCED_AT}, deleted_at")
-        select = f"""
-            SELECT m.id, MIN(w.{SYNCED_AT}) AS proved_at
-            FROM windows AS w JOIN ({rows}) AS m ON m.id = w.chat_id
-            WHERE w.error = '{VANISHED}' AND m.deleted_at IS NULL
-              AND m.{SYNCED_AT} < w.{SYNCED_AT}
-            GROUP BY m.id"""
+        select = gone_chats("windows", f"({_settled(root, CHAT_COLUMNS)})")
     else:
-        select = "SELECT NULL::BIGINT AS id, NULL::TIMESTAMPTZ AS proved_at WHERE false"
+        instant = "NULL::TIMESTAMPTZ"
+        select = f"SELECT NULL AS id, {instant} AS deleted_at, {instant} AS expired_at WHERE false"
     return f"CREATE OR REPLACE TEMP TABLE gone AS {select}"
 
 
@@ -124,7 +114,8 @@ def root_rows(root: Table, *, any_gone: bool) -> str:
     rows = _settled(root)
     if any_gone:
         rows = (
-            "SELECT s.* REPLACE (COALESCE(s.deleted_at, g.proved_at) AS deleted_at)"
+            "SELECT s.* REPLACE (COALESCE(s.deleted_at, g.deleted_at) AS deleted_at,"
+            " COALESCE(s.expired_at, g.expired_at) AS expired_at)"
             f" FROM ({rows}) AS s LEFT JOIN gone AS g ON g.id = s.id"
         )
     return f"SELECT * FROM ({rows}) ORDER BY {_order(root)}"

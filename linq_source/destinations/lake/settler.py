@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from linq_source import tables
+from linq_source.destinations.deletion import Marked
 from linq_source.destinations.lake import merging
 from linq_source.destinations.lake.bucket import Bucket
 from linq_source.destinations.lake.columns import FileColumn, LakeColumns, LogFiles
@@ -169,22 +170,23 @@ class Settler:
     def _fetch(self, path: str) -> str:
         return self._bucket.fetch(path, self._folder.name)
 
-    def settle(self, current: Sequence[CurrentFile], *, from_nothing: bool = False) -> int:
-        """Rewrite the partitions that change; gives the number of messages newly marked.
+    def settle(self, current: Sequence[CurrentFile], *, from_nothing: bool = False) -> Marked:
+        """Rewrite the partitions that change; gives how many messages are newly marked.
 
         With `from_nothing` every partition is made from the log alone, and those that it has
         nothing for are removed.
         """
         known = {(file.table.name, file.key) for file in current}
         written = set()
-        marked = 0
+        deleted = expired = 0
         for root, children in FAMILIES:
             for key in self._keys(root, current, from_nothing=from_nothing):
                 files, gone = self._settle_family(
                     root, children, key, set() if from_nothing else known
                 )
                 written |= files
-                marked += gone if root is tables.CHAT_MESSAGES else 0
+                if root is tables.CHAT_MESSAGES:
+                    deleted, expired = deleted + gone.deleted, expired + gone.expired
             family = () if from_nothing else (root, *children)
             for key in self._keys_to_widen(family, known | written, written):
                 files, _ = self._settle_family(root, children, key, known, is_widened=True)
@@ -198,7 +200,7 @@ class Settler:
             # Records of files are there once files are fetched.
             if table.name not in there and table is not tables.ATTACHMENT_FILES:
                 self._write_empty(table)
-        return marked
+        return Marked(deleted, expired)
 
     def _write_empty(self, table: Table) -> None:
         """A file without rows, so that readers find the columns of a table that never had any."""
@@ -265,7 +267,7 @@ class Settler:
         known: set[tuple[str, str | None]],
         *,
         is_widened: bool = False,
-    ) -> tuple[set[tuple[str, str | None]], int]:
+    ) -> tuple[set[tuple[str, str | None]], Marked]:
         """Settle a root table's partition with its children; gives what was written.
 
         One that `is_widened` is written though no row changes.
@@ -279,12 +281,13 @@ class Settler:
             for table in (root, *children)
         ]
         slices = self._slices(family, key)
-        won = gone = 0
-        for condition in slices:
-            counts = self._merge(family, key, condition)
-            won, gone = won + counts[0], gone + counts[1]
-        if not won and not gone and not is_widened:
-            return set(), 0
+        won, deleted, expired = (
+            sum(counts)
+            for counts in zip(*(self._merge(family, key, s) for s in slices), strict=True)
+        )
+        gone = Marked(deleted, expired)
+        if not (won or any(gone) or is_widened):
+            return set(), gone
         changing = family if won or is_widened else family[:1]
         fetched, merged = family, len(slices) == 1
         if not self._bucket.is_local:
@@ -292,7 +295,7 @@ class Settler:
             merged = False
         with _Files(Path(self._folder.name)) as files:
             for condition in slices:
-                any_gone = (gone if merged else self._merge(fetched, key, condition)[1]) > 0
+                any_gone = any(gone if merged else self._merge(fetched, key, condition)[1:])
                 for part in changing:
                     rows = (
                         merging.root_rows(root, any_gone=any_gone)
@@ -343,15 +346,18 @@ class Settler:
             with self._reading("the log"):
                 self._run(merging.log_view(part.table, self._log[part.table.name], of_table))
 
-    def _merge(self, family: Sequence[_Part], key: str | None, condition: str) -> tuple[int, int]:
-        """Find what wins and what is gone in a slice; gives how many of both."""
+    def _merge(
+        self, family: Sequence[_Part], key: str | None, condition: str
+    ) -> tuple[int, int, int]:
+        """Find what wins and what is gone in a slice; gives how many won, are deleted, expired."""
         root = family[0]
         self._show(family, key, condition)
         with self._reading(root.path):
             for statement in (*merging.winners(root.table), merging.gone(root.table)):
                 self._run(statement)
-            won, gone = self._rows("SELECT (SELECT COUNT(*) FROM winners), COUNT(*) FROM gone")[0]
-        return int(won), int(gone)
+            counts = "(SELECT COUNT(*) FROM winners), COUNT(deleted_at), COUNT(expired_at)"
+            won, deleted, expired = self._rows(f"SELECT {counts} FROM gone")[0]
+        return int(won), int(deleted), int(expired)
 
     def _run(self, sql: str) -> None:
         self._connection.execute(sql)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from linq_source.destinations.deletion import NOTHING_MARKED, Marked
 from linq_source.destinations.lake.bucket import Bucket
 from linq_source.destinations.lake.columns import LakeColumns
 from linq_source.destinations.lake.layout import (
@@ -78,8 +79,8 @@ def read_marker(bucket: Bucket) -> Marker | None:
         raise DestinationError(f"{bucket.root}/{MARKER}: cannot be read: {EPILOGUE}") from error
 
 
-def settle_lake(bucket: Bucket, lake_partition: str | None = None) -> int:
-    """Bring the current state up to the log; gives the number of messages newly marked deleted.
+def settle_lake(bucket: Bucket, lake_partition: str | None = None) -> Marked:
+    """Bring the current state up to the log; gives how many messages are newly marked.
 
     `lake_partition` is `month` (the default of a new lake) or `day`. Raises `ConfigurationError`
     where the lake is partitioned otherwise.
@@ -95,13 +96,13 @@ def settle_lake(bucket: Bucket, lake_partition: str | None = None) -> int:
             f"--lake-partition {asked.name}"
         )
     if not _unsettled(bucket, marker):
-        return 0
+        return NOTHING_MARKED
     with locked(bucket) as lock:
         # Read again: another may have settled while we waited.
         marker = read_marker(bucket) or Marker(asked or MONTH)
         loads = _unsettled(bucket, marker)
         if not loads:
-            return 0
+            return NOTHING_MARKED
         columns = LakeColumns(marker.columns)
         with Settler(bucket, marker.partitioning, lock, columns=columns) as settler:
             current = current_files(bucket, marker.partitioning)

@@ -78,10 +78,10 @@ class DeltaTables:
         ).when_matched_delete("target.synced_at < source.synced_at").execute()
 
     def mark(self, table: Table, gone: pa.Table) -> None:
-        """Set `deleted_at` to `proved_at` in the rows with the given ids."""
+        """Set `deleted_at` and `expired_at` in the rows with the given ids."""
         self._merge(table, gone, "target.id = source.id", _range(gone, "id")).when_matched_update(
-            {"deleted_at": "source.proved_at"},
-            predicate="target.deleted_at IS NULL AND target.synced_at < source.proved_at",
+            {name: f"source.{name}" for name in ("deleted_at", "expired_at")},
+            predicate="target.deleted_at IS NULL AND target.synced_at < source.gone_at",
         ).execute()
 
     def remove(self, table: Table, conditions: Sequence[Condition]) -> None:

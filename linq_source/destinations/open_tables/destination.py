@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from linq_source.destinations.base import Rows, Wanted
 from linq_source.destinations.conditions import Condition
+from linq_source.destinations.deletion import Marked
 from linq_source.destinations.erasing import Erasure, Sieve
 from linq_source.destinations.files import Files
 from linq_source.destinations.lake.bucket import Bucket
@@ -73,8 +74,8 @@ class OpenFormat(Files):
         ledger_retention_days: int,
         shard: Shard | None = None,
         lake_partition: str | None = None,
-    ) -> int:
-        """Mark what the ledger proves deleted, and remove children that went."""
+    ) -> Marked:
+        """Mark what the ledger proves gone, and remove children that went."""
         return settle_open_tables(self.pipeline, ledger_retention_days, shard)
 
     def rows_since(self, remote: Remote, wanted: Sequence[Wanted]) -> list[Rows]:

@@ -95,7 +95,7 @@ class IcebergTables:
                 self._open(table).delete(And(ids, older))
 
     def mark(self, table: Table, gone: pa.Table) -> None:
-        """Set `deleted_at` to `proved_at` in the rows with the given ids."""
+        """Set `deleted_at` and `expired_at` in the rows with the given ids."""
         from pyiceberg.expressions import In
 
         for batch in _batches(gone):
@@ -103,11 +103,12 @@ class IcebergTables:
             ids = In("id", batch["id"].to_pylist())
             rows = iceberg.scan(row_filter=ids).to_arrow()
             places = pc.index_in(rows["id"], batch["id"].combine_chunks())
-            proved = batch["proved_at"].combine_chunks().take(places)
-            place = rows.column_names.index("deleted_at")
-            field = rows.schema.field("deleted_at")
-            marked = rows.set_column(place, field, proved.cast(field.type))
-            iceberg.overwrite(marked, overwrite_filter=ids)
+            for name in ("deleted_at", "expired_at"):
+                instants = batch[name].combine_chunks().take(places)
+                field = rows.schema.field(name)
+                place = rows.schema.get_field_index(name)
+                rows = rows.set_column(place, field, instants.cast(field.type))
+            iceberg.overwrite(rows, overwrite_filter=ids)
 
     def remove(self, table: Table, conditions: Sequence[Condition]) -> None:
         """Delete the rows that meet all conditions."""

@@ -1,4 +1,4 @@
-"""Applying the ledger to Delta and Iceberg tables: the rules of `sql`, and children that went.
+"""Applying the ledger to Delta and Iceberg tables: what is gone is marked, and children that went.
 
 Which rows are concerned is computed by DuckDB from narrowed streams of a few columns; only their
 keys are kept. Every change is one transaction of one table and idempotent: whatever is left
@@ -19,6 +19,17 @@ from dlt.common.schema.utils import new_table
 
 from linq_source import tables
 from linq_source.destinations.conditions import Condition, one_of
+from linq_source.destinations.deletion import (
+    CHAT_COLUMNS,
+    MESSAGE_COLUMNS,
+    NOTHING_MARKED,
+    REJECTED_COLUMNS,
+    WINDOW_COLUMNS,
+    Marked,
+    gone_chats,
+    gone_messages,
+    knows_expiry,
+)
 from linq_source.destinations.lake.bucket import Bucket
 from linq_source.destinations.open_tables.delta import DeltaTables
 from linq_source.destinations.open_tables.iceberg import IcebergTables
@@ -28,9 +39,10 @@ from linq_source.destinations.settled import remember_settled, settled_us
 from linq_source.destinations.table_formats import format_of, schema_of_messages
 from linq_source.instants import from_us
 from linq_source.settings import Shard
-from linq_source.tables import TABLES, VANISHED, Table
+from linq_source.tables import TABLES, Table
 
 _MEMORY = "1GB"
+_LIVE = (Condition("deleted_at", "is null"), Condition("expired_at", "is null"))
 
 
 class OpenTables(Protocol):
@@ -57,7 +69,7 @@ class OpenTables(Protocol):
         """Delete children older than `synced_at` of their parent, named by the merge key."""
 
     def mark(self, table: Table, gone: pa.Table) -> None:
-        """Set `deleted_at` to `proved_at` in the rows with the given ids."""
+        """Set `deleted_at` and `expired_at` in the rows with the given ids."""
 
     def remove(self, table: Table, conditions: Sequence[Condition]) -> None:
         """Delete the rows that meet all conditions."""
@@ -88,19 +100,19 @@ def _make_known(client: Any, table: Table, table_format: str) -> None:
 
 def settle_open_tables(
     pipeline: dlt.Pipeline, ledger_retention_days: int, shard: Shard | None = None
-) -> int:
-    """Apply what the ledger proves; gives the number of messages newly marked.
+) -> Marked:
+    """Apply what the ledger proves; gives how many messages are newly marked.
 
     With a shard only its chats are looked at; the ledger is pruned whole.
     """
     after = from_us(settled_us(pipeline, shard))
     with open_tables(pipeline) as store, database() as connection:
-        if store is None:
-            return 0
+        if store is None or not knows_expiry(pipeline):
+            return NOTHING_MARKED
         work = _Work(store, connection, after, shard)
         newest = work.newest()
         if newest is None:
-            return 0
+            return NOTHING_MARKED
         work.remove_superseded_children()
         marked = work.mark_messages()
         work.mark_chats()
@@ -129,7 +141,7 @@ class _Work:
         self._read(
             "windows",
             tables.SYNC_WINDOWS,
-            ("chat_id", "window_start", "window_end", "verified", "error", "synced_at"),
+            WINDOW_COLUMNS,
             self._is_new,
         )
         self._read("new_chats", tables.CHATS, ("id", "synced_at"), self._is_new)
@@ -173,71 +185,43 @@ class _Work:
             if superseded.num_rows:
                 self._store.remove_children(table, superseded)
 
-    def mark_messages(self) -> int:
-        """Mark messages in a verified window newer than their own last load.
-
-        A window in which a record could not be typed proves nothing about that record: the
-        message it names is left alone, and where none is named, the chat's windows of that run.
-        """
-        self._database.execute("DELETE FROM windows WHERE NOT verified AND error IS NULL")
+    def mark_messages(self) -> Marked:
+        """Mark the messages that are gone."""
         ends = self._database.execute(
             "SELECT count(*), bool_or(window_start IS NULL), min(window_start), max(window_end)"
             " FROM windows WHERE verified"
         ).fetchone()
         if not ends[0]:
-            return 0
-        self._read(
-            "rejected",
-            tables.REJECTED_RECORDS,
-            ("chat_id", "message_id", "synced_at"),
-            self._is_new,
-        )
+            return NOTHING_MARKED
+        self._read("rejected", tables.REJECTED_RECORDS, REJECTED_COLUMNS, self._is_new)
         narrowed = [
-            Condition("deleted_at", "is null"),
+            *_LIVE,
             Condition("synced_at", "<", self._newest),
             Condition("sent_at", "<", ends[3]),
             *one_of("chat_id", self._ids("SELECT DISTINCT chat_id FROM windows WHERE verified")),
         ]
         if not ends[1]:
             narrowed.append(Condition("sent_at", ">=", ends[2]))
-        columns = ("id", "chat_id", "sent_at", "synced_at")
-        with self._stream("messages", tables.CHAT_MESSAGES, columns, *narrowed) as is_any:
+        with self._stream("messages", tables.CHAT_MESSAGES, MESSAGE_COLUMNS, *narrowed) as is_any:
             if not is_any:
-                return 0
-            gone = self._database.sql("""
-                SELECT m.id AS id, min(w.synced_at) AS proved_at
-                FROM windows AS w JOIN messages AS m ON m.chat_id = w.chat_id
-                WHERE w.verified AND m.synced_at < w.synced_at
-                  AND (w.window_start IS NULL OR m.sent_at >= w.window_start)
-                  AND m.sent_at < w.window_end
-                  AND NOT EXISTS (
-                    SELECT 1 FROM rejected AS r
-                    WHERE r.chat_id = w.chat_id AND r.synced_at = w.synced_at
-                      AND (r.message_id IS NULL OR r.message_id = m.id))
-                GROUP BY m.id""").to_arrow_table()
-        if gone.num_rows:
-            self._store.mark(tables.CHAT_MESSAGES, gone)
-        return int(gone.num_rows)
+                return NOTHING_MARKED
+            return self._mark(
+                tables.CHAT_MESSAGES, gone_messages("windows", "messages", "rejected")
+            )
 
     def mark_chats(self) -> None:
-        """Mark chats that a complete listing no longer had."""
-        vanished = self._ids(f"SELECT DISTINCT chat_id FROM windows WHERE error = '{VANISHED}'")
-        if not vanished:
-            return
-        self._read(
-            "chats",
-            tables.CHATS,
-            ("id", "synced_at"),
-            Condition("deleted_at", "is null"),
-            *one_of("id", vanished),
-        )
-        gone = self._database.sql(f"""
-            SELECT c.id AS id, min(w.synced_at) AS proved_at
-            FROM windows AS w JOIN chats AS c ON c.id = w.chat_id
-            WHERE w.error = '{VANISHED}' GROUP BY c.id, c.synced_at
-            HAVING c.synced_at < min(w.synced_at)""").to_arrow_table()
+        """Mark the chats that vanished."""
+        chats = self._ids("SELECT DISTINCT chat_id FROM windows WHERE NOT verified")
+        if chats:
+            self._read("chats", tables.CHATS, CHAT_COLUMNS, *_LIVE, *one_of("id", chats))
+            self._mark(tables.CHATS, gone_chats("windows", "chats"))
+
+    def _mark(self, table: Table, select: str) -> Marked:
+        gone = self._database.sql(select).to_arrow_table()
         if gone.num_rows:
-            self._store.mark(tables.CHATS, gone)
+            self._store.mark(table, gone)
+        instants = gone["deleted_at"], gone["expired_at"]
+        return Marked(*(len(column) - column.null_count for column in instants))
 
     def prune(self, oldest_kept: datetime) -> None:
         """Remove ledger rows that are settled and older than they need be kept."""
