@@ -82,10 +82,6 @@ class Destination(ABC):
     def check_files(self, remote: Remote, table_format: str | None) -> None:  # noqa: B027
         """Raise `ConfigurationError` where files could not be found again."""
 
-    def fills_empty_tables(self, remote: Remote) -> bool:
-        """Whether no messages are there yet, and rows of new chats need not look for old ones."""
-        return False
-
     @abstractmethod
     def loading(self, remote: Remote) -> AbstractContextManager[None]:
         """Within it, `pipeline.load()` loads better than dlt does by itself."""

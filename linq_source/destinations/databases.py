@@ -11,7 +11,6 @@ from typing import Any
 
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
-from linq_source.destinations.appending import appending, holds_no_messages
 from linq_source.destinations.base import Destination, Rows, Wanted
 from linq_source.destinations.bigquery import merging_by_day
 from linq_source.destinations.deletion import Marked
@@ -142,16 +141,6 @@ class DuckDB(Database):
     def check_name(self) -> None:
         """Raise `ConfigurationError` where DuckDB could not tell the dataset from a database."""
         check_dataset_name(self.pipeline.destination_client())
-
-    def fills_empty_tables(self, remote: Remote) -> bool:
-        """Whether no messages are there yet."""
-        return holds_no_messages(remote)
-
-    @contextmanager
-    def loading(self, remote: Remote) -> Iterator[None]:
-        """Rows that are all new are appended."""
-        with appending(self.pipeline, remote):
-            yield
 
     def erase(self, erasure: Erasure) -> dict[str, int]:
         """Erase rows, what is staged, and the bytes in free blocks."""

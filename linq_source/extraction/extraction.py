@@ -76,9 +76,6 @@ class Extraction:
         # What broke the reading of chats, other than the API's refusals.
         self._broken: list[Exception] = []
         self._loaded_messages = 0
-        # Whether the destination held no messages when the reading began.
-        self.fills_empty_tables = False
-        self._loaded_chats: set[int] = set()
         # Chats of which a forgotten person's messages were left out.
         self.partly_forgotten: set[int] = set()
 
@@ -106,7 +103,6 @@ class Extraction:
         """
         todo = self._plan(cursors)
         buffer = RowBuffer(synced_at_us, self.counts, self.forgotten, self.partly_forgotten)
-        loaded_before = frozenset(self._loaded_chats)
         for chat_id, error in self.counts.chats_failed.items():
             buffer.ledger.append(self._unread(chat_id, error))
         if not self._has_entered_vanished:
@@ -118,7 +114,7 @@ class Extraction:
         moved: set[int] = set()
         self.asker.others = self._other_chats
         pool: Pool[int] = Pool(
-            self._readings(todo, cursors, loaded_before),
+            self._readings(todo, cursors),
             self.asker.fetch,
             self._wants_more,
             self.settings.workers,
@@ -137,10 +133,6 @@ class Extraction:
                     self.retention.see(chat_id, item.value.kept_since_us)
                     if not item.value.verified:
                         self.unread.add(chat_id)
-                    # What the destination cannot have needs nothing replaced.
-                    is_new = self.fills_empty_tables and chat_id not in loaded_before
-                    buffer.tombstones = buffer.tombstones or not is_new
-                    self._loaded_chats.add(chat_id)
                 if not isinstance(item, Failed) and item.value.cursor is not None:
                     text = encode(item.value.cursor)
                     if text != buffer.cursors.get(str(chat_id), cursors.get(str(chat_id))):
@@ -229,7 +221,6 @@ class Extraction:
         self,
         todo: dict[int, int | None],
         cursors: MutableMapping[str, str],
-        loaded_before: frozenset[int],
     ) -> Iterator[tuple[int, Reading[Any]]]:
         settings = self.settings
         for chat_id, listed in todo.items():
@@ -245,7 +236,6 @@ class Extraction:
                 lookback_us=settings.lookback_us,
                 per_page=settings.page_size,
                 in_one_go=chat_id in self._stuck,
-                is_new=self.fills_empty_tables and chat_id not in loaded_before,
                 privacy=self.privacy,
             )
             yield chat_id, read_chat(task)

@@ -31,7 +31,6 @@ class RowBuffer:
     counts: Counts
     forgotten: Forgotten
     partly_forgotten: set[int]
-    tombstones: bool = False
     parts: list[Part] = field(default_factory=list)
     ledger: list[LedgerWindow] = field(default_factory=list)
     # What is known of chats once these rows were taken; None: nothing any more.
@@ -77,13 +76,11 @@ class RowBuffer:
         """Return everything gathered, as rows; empty tables left out."""
         result = {}
         if self.parts:
-            result.update(
-                building.message_rows(self.parts, self.synced_at_us, tombstones=self.tombstones)
-            )
+            result.update(building.message_rows(self.parts, self.synced_at_us))
         if self.ledger:
             result.update(building.ledger_rows(self.ledger, self.synced_at_us))
         self.parts, self.ledger, self.cursors = [], [], {}
-        self._rows, self.tombstones = 0, False
+        self._rows = 0
         return {name: table for name, table in result.items() if table.num_rows}
 
     def _leave_out_repeats(self) -> None:

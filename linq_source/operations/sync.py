@@ -99,7 +99,6 @@ def sync(
                 session.settled_us = settled_us(pipeline, shard)
                 session.inheritance = find_inheritance(pipeline, remote, shard, table_format)
                 session.new_columns = find_columns(pipeline, remote)
-                session.fills_empty_tables = destination_of(pipeline).fills_empty_tables(remote)
             for remote, package in _load_packages(pipeline, source, session, table_format):
                 loads += package
                 if _is_last(session.extraction):

@@ -190,7 +190,7 @@ class ChatMemory:
     @property
     def holds_unknown(self) -> bool:
         """Whether something is held of which the tables may have more than the cursor knows."""
-        return not self.task.is_new and any(held.has_unknown for held in self._held)
+        return any(held.has_unknown for held in self._held)
 
     def give_out(self, lag: str | None) -> list[WindowToLoad]:
         """Return what was held. A list that lags behind its counter proves no deletion."""
@@ -235,8 +235,6 @@ class ChatMemory:
             return held.loaded
         self.has_told_lag = True
         loaded = prove_nothing(held.loaded, lag)
-        if self.task.is_new:
-            return loaded
         self.is_unproven = self.is_unproven or held.has_unknown
         self.cursor = _unproven(self.cursor, held)
         if loaded.cursor is None:

@@ -20,8 +20,7 @@ class ChatTask:
 
     `message_count` is the listing's (None: unknown). With `end_us` the interval from `begin_us`
     to it is read as it is and nothing remembered; else `begin_us` is where history begins and
-    `bound_us` the run's upper end. `in_one_go` lets no wish to stop end it early. `is_new` says
-    that the tables hold nothing of the chat.
+    `bound_us` the run's upper end. `in_one_go` lets no wish to stop end it early.
     """
 
     chat_id: int
@@ -33,7 +32,6 @@ class ChatTask:
     lookback_us: int = 0
     per_page: int = 100
     in_one_go: bool = False
-    is_new: bool = False
     privacy: Privacy = PLAIN
 
 

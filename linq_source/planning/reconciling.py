@@ -272,7 +272,7 @@ def _read_before_lookback(memory: ChatMemory, lag: str | None) -> Reading[bool]:
             memory.cursor,
             count_before_lookback=received + memory.received - memory.cursor.count_in_lookback,
         )
-        memory.is_unproven = lag is not None and not memory.task.is_new
+        memory.is_unproven = lag is not None
     return verified
 
 

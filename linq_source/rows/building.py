@@ -30,13 +30,8 @@ _TIMESTAMP = tables.ARROW_TYPES["timestamp"]
 _NO_ID = -1
 
 
-def message_rows(
-    parts: Sequence[Part], synced_at_us: int, *, tombstones: bool = True
-) -> dict[str, pa.Table]:
-    """Return the rows of messages, attachments, reactions and rejected records of several parts.
-
-    Without `tombstones`, only what is there: for tables that hold nothing yet.
-    """
+def message_rows(parts: Sequence[Part], synced_at_us: int) -> dict[str, pa.Table]:
+    """Return the rows of messages, attachments, reactions and rejected records of several parts."""
     records = concat_records(MESSAGE, [part.records for part in parts])
     chat_ids = _repeat_each(
         [part.window.chat_id for part in parts], [len(part.records) for part in parts]
@@ -52,7 +47,6 @@ def message_rows(
             table,
             {"chat_message_id": records.root["id"]} | added,
             synced_at_us,
-            tombstones,
         )
     rejected = [
         _rejected_row(record, tables.CHAT_MESSAGES, part.window.chat_id, record.id)
@@ -143,7 +137,6 @@ def _child_rows(
     table: Table,
     parent_columns: Mapping[str, pa.ChunkedArray],
     synced_at_us: int,
-    tombstones: bool = True,
 ) -> pa.Table:
     """Children with their parent's columns, then a tombstone for every parent without any.
 
@@ -155,8 +148,6 @@ def _child_rows(
     if "position" in table.column_names:
         added["position"] = child[POSITION]
     rows = _conform(child.drop_columns([ROW, POSITION]), table, added, synced_at_us)
-    if not tombstones:
-        return rows
     parents = row_numbers(len(records))
     childless = parents.filter(pc.invert(pc.is_in(parents, value_set=child[ROW].combine_chunks())))
     if len(childless) == 0:

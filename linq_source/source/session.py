@@ -75,8 +75,6 @@ class Session:
         self.new_columns = NO_COLUMNS
         # Up to where the destination was settled when the reading began; 0: not known.
         self.settled_us = 0
-        # Set where the destination holds no messages yet: then nothing has to be replaced.
-        self.fills_empty_tables = False
 
     def resources(self) -> list[DltResource]:
         """Return the three resources, every table of theirs with its own hints."""
@@ -214,7 +212,6 @@ class Session:
             cursors: MutableMapping[str, str] = state.setdefault("cursors", {})
             check_chats(extraction, cursors)
             self._take_over(extraction, cursors)
-            extraction.fills_empty_tables = self.fills_empty_tables
             for found in extraction.messages(cursors, self._synced_at_us):
                 self._remember_partly_forgotten(extraction)
                 self._unlearn_vanished(extraction)
