@@ -212,16 +212,14 @@ def test_a_reader_never_sees_a_key_twice_nor_a_message_missing(loader: Loader) -
     loader.assert_equal_world()
 
 
-def test_more_packages_add_rows_without_reading_what_is_there(loader: Loader) -> None:
-    """Packages of new messages are appended: nothing is rewritten."""
-    loader.sync(max_messages=1, page_size=1)
-    table = place_of(loader).table("chat_messages")
-    if place_of(loader).options["table_format"] == "delta":
-        kinds = {entry["operation"] for entry in table.history()}
-        assert "MERGE" not in kinds
-    else:
-        kinds = {snapshot.summary.operation.value for snapshot in table.metadata.snapshots}
-        assert kinds == {"append"}
+@pytest.mark.parametrize("table_format", ["iceberg"])
+def test_packages_of_new_messages_are_one_snapshot_each(loader: Loader) -> None:
+    loader.world.add_chat(chat_id=2)
+    loader.world.add_message(2, "second", sent_at_ms=NOW_MS - HOUR_MS)
+    report = loader.sync(max_messages=1, workers=1)
+    assert len(report.loads) == 2
+    snapshots = place_of(loader).table("chat_messages").metadata.snapshots
+    assert [snapshot.summary.operation.value for snapshot in snapshots] == ["append"] * 2
     loader.assert_equal_world()
 
 

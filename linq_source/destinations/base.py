@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -82,9 +82,9 @@ class Destination(ABC):
     def check_files(self, remote: Remote, table_format: str | None) -> None:  # noqa: B027
         """Raise `ConfigurationError` where files could not be found again."""
 
-    @abstractmethod
-    def loading(self, remote: Remote) -> AbstractContextManager[None]:
-        """Within it, `pipeline.load()` loads better than dlt does by itself."""
+    def loading(self) -> AbstractContextManager[None]:
+        """Within it, `pipeline.load()` loads as suits the kind best; most need nothing but dlt."""
+        return nullcontext()
 
     @abstractmethod
     def apply_ledger(

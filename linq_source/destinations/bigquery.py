@@ -11,11 +11,11 @@ A plain `pipeline.run` merges dlt's way: the same rows, at a higher price.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from linq_source.destinations.remote import with_client_class
+from linq_source.destinations.overriding import loading_with, overriding
 from linq_source.tables import SYNCED_AT, TABLES, TOMBSTONE, Table
 
 if TYPE_CHECKING:
@@ -26,15 +26,9 @@ DAYS_PER_STATEMENT = 3_000
 _PARTITION_HINT = "x-bigquery-partition"
 
 
-@contextmanager
-def merging_by_day(pipeline: dlt.Pipeline) -> Iterator[None]:
+def merging_by_day(pipeline: dlt.Pipeline) -> AbstractContextManager[None]:
     """Within it, `pipeline.load()` merges this source's tables into BigQuery day by day."""
-    destination: Any = pipeline._destination
-    pipeline._destination = with_client_class(destination, _client_class(destination.client_class))
-    try:
-        yield
-    finally:
-        pipeline._destination = destination
+    return loading_with(pipeline, _client_class)
 
 
 def merge_script(table: Table, columns: Sequence[str], target: str, staged: str) -> list[str]:
@@ -119,6 +113,7 @@ def _client_class(base: Any) -> Any:
     from dlt.destinations.exceptions import DatabaseTerminalException
     from dlt.destinations.impl.bigquery.bigquery import BigQueryMergeJob
 
+    @overriding
     class MergeJob(BigQueryMergeJob):
         @classmethod
         def gen_merge_sql(cls, table_chain: Sequence[Any], sql_client: Any) -> list[str]:
@@ -131,13 +126,14 @@ def _client_class(base: Any) -> Any:
             columns = [sql_client.escape_column_name(column) for column in names]
             return merge_script(table, columns, target, staged)
 
+    @overriding
     class Client(base):  # type: ignore[misc]
         def _create_merge_followup_jobs(self, table_chain: Sequence[Any]) -> Any:
             return [MergeJob.from_table_chain(table_chain, self.sql_client)]
 
-        def initialize_storage(self, *args: Any, **options: Any) -> None:
+        def initialize_storage(self, truncate_tables: Any = None) -> None:
             try:
-                super().initialize_storage(*args, **options)
+                super().initialize_storage(truncate_tables)
             except DatabaseTerminalException:
                 # Another shard made the dataset in the same moment.
                 if not self.is_storage_initialized():

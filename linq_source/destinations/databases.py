@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -51,11 +51,6 @@ class Database(Destination):
             with client.with_staging_dataset():
                 _empty(client, [table.name for table in erasure.tables])
         return erased
-
-    @contextmanager
-    def loading(self, remote: Remote) -> Iterator[None]:
-        """As dlt loads."""
-        yield
 
     def apply_ledger(
         self,
@@ -180,11 +175,9 @@ class DuckDB(Database):
 class BigQuery(Database):
     """BigQuery, whose merges read no more than the days that they change."""
 
-    @contextmanager
-    def loading(self, remote: Remote) -> Iterator[None]:
+    def loading(self) -> AbstractContextManager[None]:
         """Rows are merged day by day."""
-        with merging_by_day(self.pipeline):
-            yield
+        return merging_by_day(self.pipeline)
 
 
 def _erase_rows(client: Any, reader: Reader, erasure: Erasure, table: Table) -> int:

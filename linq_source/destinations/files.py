@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from linq_source.destinations.base import Destination
 from linq_source.destinations.lake.bucket import Bucket
-from linq_source.destinations.open_tables.loading import merging_whole
 from linq_source.destinations.remote import Remote
 from linq_source.destinations.table_formats import check_folder
 
@@ -32,9 +28,3 @@ class Files(Destination):
         check_folder(kept_as, bucket.root, is_local=bucket.is_local)
         if kept_as is None:
             bucket.check_layout()
-
-    @contextmanager
-    def loading(self, remote: Remote) -> Iterator[None]:
-        """Tables of a format change in one transaction each."""
-        with merging_whole(self.pipeline):
-            yield

@@ -19,6 +19,7 @@ from dlt.pipeline.state_sync import load_pipeline_state_from_destination
 
 from linq_source.destinations.duckdb_file import check_dataset_name
 from linq_source.destinations.failures import is_locked
+from linq_source.destinations.overriding import overriding, replace_client
 from linq_source.destinations.table_formats import is_filesystem
 from linq_source.errors import ConfigurationError
 from linq_source.privacy.forgotten import Forgotten, forgotten_from
@@ -112,41 +113,30 @@ def _list_literally(pipeline: dlt.Pipeline) -> None:
     dlt lists by a pattern made of the folder's path: where that has a meaning of its own, no
     state and no schema is found, and every run would begin from nothing.
     """
-    destination: Any = pipeline._destination
+    destination: Any = pipeline.destination
     if not is_filesystem(pipeline) or hasattr(destination.client_class, "lists_literally"):
         return
-    client_class = destination.client_class
 
-    class LiteralClient(client_class):  # type: ignore[misc, valid-type]
-        lists_literally = True
+    def literal_client(client_class: Any) -> Any:
+        @overriding
+        class LiteralClient(client_class):  # type: ignore[misc]
+            lists_literally = True
 
-        def list_files_with_prefixes(self, table_dir: str, prefixes: list[str]) -> list[str]:
-            pattern = glob.escape(table_dir)
-            if pattern == table_dir:
-                found: list[str] = super().list_files_with_prefixes(table_dir, prefixes)
-                return found
-            entries = self.fs_client.glob(f"{pattern}**", detail=True)
-            return [
-                path
-                for path, entry in entries.items()
-                if entry["type"] == "file" and path.startswith(tuple(prefixes))
-            ]
+            def list_files_with_prefixes(self, table_dir: str, prefixes: list[str]) -> list[str]:
+                pattern = glob.escape(table_dir)
+                if pattern == table_dir:
+                    found: list[str] = super().list_files_with_prefixes(table_dir, prefixes)
+                    return found
+                entries = self.fs_client.glob(f"{pattern}**", detail=True)
+                return [
+                    path
+                    for path, entry in entries.items()
+                    if entry["type"] == "file" and path.startswith(tuple(prefixes))
+                ]
 
-    pipeline._destination = with_client_class(destination, LiteralClient)
+        return LiteralClient
 
-
-def with_client_class(destination: Any, client_class: type) -> Any:
-    """The same destination, with clients of another class."""
-    kind = type(destination)
-    members = {
-        "client_class": property(lambda _: client_class),
-        # Its type's name stands in the pipeline's state.
-        "__module__": kind.__module__,
-        "__qualname__": kind.__qualname__,
-    }
-    copy: Any = object.__new__(type(kind.__name__, (kind,), members))
-    copy.__dict__.update(destination.__dict__)
-    return copy
+    replace_client(pipeline, literal_client, "a folder whose name has brackets is not read")
 
 
 def restore(pipeline: dlt.Pipeline) -> None:

@@ -192,7 +192,7 @@ def _normalize(pipeline: dlt.Pipeline) -> None:
 
 def _load(pipeline: dlt.Pipeline, remote: Remote) -> list[str]:
     fit_packages(pipeline, remote)
-    with _without_copies(), destination_of(pipeline).loading(remote):
+    with _without_copies(), destination_of(pipeline).loading():
         loads = _load_ids(pipeline.load())
     _remember_arrived(pipeline, _version(remote.state()))
     return loads

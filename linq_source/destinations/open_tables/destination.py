@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import dlt
 import pyarrow as pa
@@ -38,6 +38,15 @@ class OpenFormat(Files):
     def __init__(self, pipeline: dlt.Pipeline) -> None:
         super().__init__(pipeline)
         self.table_format = format_of(pipeline)
+
+    def loading(self) -> AbstractContextManager[None]:
+        """Iceberg tables change in one transaction each, as Delta tables do by themselves."""
+        if self.table_format != "iceberg":
+            return super().loading()
+        # Here, because only Iceberg needs its library.
+        from linq_source.destinations.open_tables.loading import merging_whole
+
+        return merging_whole(self.pipeline)
 
     @contextmanager
     def reading(self, columns: Mapping[Table, Sequence[str]]) -> Iterator[Reader]:
