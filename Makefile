@@ -8,13 +8,15 @@ STAMP := $(VENV)/.installed
 ORCHESTRATORS := .venv-airflow/.installed .venv-dagster/.installed
 # uv finds versions that fit all destinations together in seconds, where pip takes many minutes.
 INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
+LATEST := .venv-latest/bin
+INSTALL_LATEST := $(subst $(BIN)/python,$(LATEST)/python,$(INSTALL))
 # Tests run in as many processes as there are cores, and start many more, which need not each
 # compile the package again.
 JOBS ?= auto
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-airflow setup-dagster demo quick test test-all soak check format bench scale docs clean
+.PHONY: help setup setup-airflow setup-dagster demo quick test test-all test-latest soak check format bench scale docs clean
 
 help:  ## Explain every target
 	@echo "Targets (each sets up what it needs in $(VENV)):"
@@ -56,6 +58,15 @@ test: $(STAMP)  ## Run all that holds a guarantee on DuckDB, the lake and the cl
 
 test-all: test $(ORCHESTRATORS)  ## Run `test`, then every other destination and orchestrator (forty minutes)
 	@$(PYTEST) -m long || { echo "test-all failed"; exit 1; }
+
+test-latest: $(STAMP)  ## Run `test` with the newest dlt, DuckDB and pyarrow, allowed by pyproject.toml or not
+	@echo "== test-latest: packages in .venv-latest"
+	@test -x $(LATEST)/python || $(BIN)/uv venv --quiet --python $(BIN)/python .venv-latest || \
+		{ echo "setup failed: making .venv-latest"; exit 1; }
+	@$(INSTALL_LATEST) -e '.[test]' && $(INSTALL_LATEST) -P dlt -P duckdb -P pyarrow dlt duckdb pyarrow || \
+		{ echo "setup failed: installing packages"; exit 1; }
+	@$(BIN)/uv pip freeze --python $(LATEST)/python | grep -E "^(dlt|duckdb|pyarrow)=="
+	@$(subst $(BIN),$(LATEST),$(PYTEST)) -m "not long" || { echo "test-latest failed"; exit 1; }
 
 soak: $(STAMP)  ## Random histories with killed runs for MINUTES (30), until a table differs
 	@$(BIN)/python -W error -m tests.soak $(or $(MINUTES),30) $(SEED) || { echo "soak failed"; exit 1; }

@@ -147,10 +147,10 @@ def _json_text(bodies: Sequence[bytes], key: str, child: str, field: str) -> pa.
     pages = pa.table({"position": list(range(len(bodies))), "body": [b.decode() for b in bodies]})
     with duckdb.connect() as connection:
         connection.register("pages", pages)
-        result = connection.execute(
+        result = connection.sql(
             f"SELECT nullif(json_extract(item, $field)::VARCHAR, 'null') AS value "
             f"FROM ({record}) ORDER BY {order}",
-            parameters,
+            params=parameters,
         ).to_arrow_table()
     return result["value"].cast(pa.string())
 

@@ -12,7 +12,7 @@ from linq_source.decoding.records import Records
 from linq_source.instants import DAY_US, MAX_US, MIN_US, floor_day
 from linq_source.planning.cursors import DayDigest, Segment
 from linq_source.planning.digests import digest_records
-from linq_source.planning.walking import WindowRead
+from linq_source.planning.walking import WindowRead, count_below
 from linq_source.planning.windows import Window
 
 
@@ -126,8 +126,7 @@ def count_until(read: WindowRead, instant_us: int) -> int:
 
 def _between(records: Records, start_us: int, end_us: int) -> Records:
     instants = _instants(records)
-    low = int(pc.search_sorted(instants, pa.scalar(start_us, pa.int64())).as_py())
-    high = int(pc.search_sorted(instants, pa.scalar(end_us, pa.int64())).as_py())
+    low, high = count_below(instants, start_us), count_below(instants, end_us)
     rejected = tuple(
         record
         for record in records.rejected

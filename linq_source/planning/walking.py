@@ -7,6 +7,7 @@ seen is given, unverified.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import TypeAlias, TypeVar
@@ -178,8 +179,8 @@ def _arrange(records: Records, window: Window) -> tuple[Records, int, int]:
     received = len(records) + sum(not record.repaired for record in lost)
     records = in_order(records)
     instants = records.root["sent_at"].cast(pa.int64()).combine_chunks()
-    low = 0 if window.start_us is None else _search(instants, window.start_us)
-    high = _search(instants, window.end_us)
+    low = 0 if window.start_us is None else count_below(instants, window.start_us)
+    high = count_below(instants, window.end_us)
     inside = tuple(record for record in lost if record.near_us is None or record.near_us in window)
     after_end = len(records) - high
     after_end += sum(
@@ -217,6 +218,6 @@ def in_order(records: Records) -> Records:
     return records if order.equals(row_numbers(len(records))) else records.take(order)
 
 
-def _search(ascending: pa.Array, value: int) -> int:
+def count_below(ascending: pa.Array, value: int) -> int:
     """Return how many values lie below `value`."""
-    return int(pc.search_sorted(ascending, pa.scalar(value, pa.int64())).as_py())
+    return bisect_left(ascending, value, key=pa.Int64Scalar.as_py)
