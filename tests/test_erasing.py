@@ -16,7 +16,9 @@ from fsspec.implementations.local import LocalFileSystem
 
 from linq_source import ConfigurationError, DestinationError, forget
 from linq_source.destinations.lake import Bucket
+from linq_source.destinations.remote import forgotten_in
 from linq_source.sandbox import World
+from linq_source.state import FORGOTTEN, source_state
 from tests.conftest import DAY_MS, NOW_MS, Loader
 from tests.destinations import KINDS, Lake, LakeOnS3, OpenFormat, kinds
 from tests.test_forgetting import ANN, BOB, OWN, without
@@ -218,6 +220,7 @@ def test_a_lake_with_files_that_nobody_can_explain_is_left_alone(people: Loader)
     with pytest.raises(ConfigurationError, match=r"old/chat_messages\.parquet: has another layout"):
         forget(people.pipeline, phone_numbers=[ANN])
     assert people.live_tables() == before
+    assert not forgotten_in(people.pipeline).people
     stray.unlink()
     assert forget(people.pipeline, phone_numbers=[ANN]).chats == (1,)
 
@@ -232,6 +235,8 @@ def test_nothing_is_erased_while_a_tag_keeps_old_rows(people: Loader) -> None:
     with pytest.raises(ConfigurationError, match="table chats: the branches or tags audited keep"):
         forget(people.pipeline, phone_numbers=[ANN])
     assert {row["sent_from"] for row in people.live_tables()["chat_messages"]} == {ANN, BOB, OWN}
+    assert not forgotten_in(people.pipeline).people
+    assert FORGOTTEN not in source_state(people.pipeline.state)
     with people.pipeline.destination_client() as client:
         iceberg = client.load_open_table("iceberg", "chats")  # type: ignore[attr-defined]
         iceberg.manage_snapshots().remove_tag("audited").commit()

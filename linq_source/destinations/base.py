@@ -103,6 +103,9 @@ class Destination(ABC):
     def merge_log(self) -> None:  # noqa: B027 - most kinds merge while they load
         """Bring the current state up to what was loaded, where loading does not do that."""
 
+    def check_erasable(self, tables: Sequence[Table]) -> None:  # noqa: B027 - most kinds can
+        """Raise `ConfigurationError` where something would keep rows of the tables."""
+
     @abstractmethod
     def erase(self, erasure: Erasure) -> dict[str, int]:
         """Erase rows and every copy of them; gives how many of the current state, by table.

@@ -1,7 +1,8 @@
 """`forget`: a person or a chat erased from the destination, and kept from coming back.
 
-The order makes it safe to be killed and run again: first the state learns what is forgotten, so
-that no run brings it back; then rows are erased; then the copies that a load leaves behind.
+The order makes it safe to be killed and run again: first what could not be erased is refused; then
+the state learns what is forgotten, so that no run brings it back; then rows are erased; then the
+copies that a load leaves behind.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 import dlt
 
 from linq_source.destinations.erasing import (
+    ERASED_TABLES,
     Erasure,
     chats_of,
     chats_with,
@@ -96,6 +98,7 @@ def forget(
         known = known if known.salt else Forgotten(salt=secrets.token_bytes(32))
         asked = Forgotten(salt=known.salt).with_people(names)
         destination = destination_of(pipeline)
+        destination.check_erasable(ERASED_TABLES)
         with destination.searching() as reader:
             check_own_numbers(reader, asked)
             chats = sorted({*chat_ids, *chats_of(reader, asked)})

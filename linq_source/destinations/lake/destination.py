@@ -74,13 +74,16 @@ class Lake(Files):
         with connected(self.pipeline) as remote:
             bucket = Bucket.of(remote)
             settle_lake(bucket)
-            log = Log(bucket)
-            log.check_all_found()
             paths = _current(bucket)
-            versions = readable_files(bucket, log.every_file_of(tables.CHAT_MESSAGES))
+            versions = readable_files(bucket, Log(bucket).every_file_of(tables.CHAT_MESSAGES))
             paths[tables.CHAT_MESSAGES] = [*paths.get(tables.CHAT_MESSAGES, ()), *versions]
             with reading_files(bucket, SEARCHED, paths) as reader:
                 yield reader
+
+    def check_erasable(self, tables: Sequence[Table]) -> None:
+        """Raise `ConfigurationError` where the log has files that no known layout explains."""
+        with connected(self.pipeline) as remote:
+            Log(Bucket.of(remote)).check_all_found()
 
     def erase(self, erasure: Erasure) -> dict[str, int]:
         """Erase rows from log and current state; gives how many were current, by table."""

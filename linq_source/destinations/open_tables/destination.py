@@ -66,12 +66,17 @@ class OpenFormat(Files):
                 connection.unregister("_reader")
             yield FilesReader(connection, there)
 
+    def check_erasable(self, tables: Sequence[Table]) -> None:
+        """Raise `ConfigurationError` where old versions could not be removed."""
+        with self._tables() as store:
+            for table in tables:
+                store.check_history(table)
+
     def erase(self, erasure: Erasure) -> dict[str, int]:
         """Erase rows, then every old version of every table."""
+        self.check_erasable(erasure.tables)
         with connected(self.pipeline) as remote, self._tables() as store:
             bucket = Bucket.of(remote)
-            for table in erasure.tables:
-                store.check_history(table)
             erased = {table.name: _erase(store, erasure, table) for table in erasure.tables}
             for table in erasure.tables:
                 store.drop_history(table, bucket)
