@@ -44,7 +44,7 @@ def upgraded(
         pipeline = loader.pipeline
         with connected(pipeline) as remote:
             # As if it had always been in this folder.
-            pipeline.set_local_state_val("linq_place", remote.place)
+            pipeline.set_local_state_val("linq_place", remote.dataset_key)
     return loader
 
 

@@ -81,7 +81,7 @@ def _destination(target: Target) -> Any:
     from dlt.common.destination import Destination
     from dlt.common.destination.exceptions import UnknownDestinationModule
 
-    from linq_source.operations.shards import PIPELINE_NAME, stage_apart
+    from linq_source.operations.shards import PIPELINE_NAME, stage_separately
 
     kind = _kind_of(target.destination)
     if target.bucket_url is not None and kind != "filesystem":
@@ -106,7 +106,7 @@ def _destination(target: Target) -> Any:
         found = Destination.from_reference(f"dlt.destinations.{kind}", **name)
         if target.pipeline_name != PIPELINE_NAME:
             # Shards load into one dataset at the same time.
-            stage_apart(found, target.pipeline_name)
+            stage_separately(found, target.pipeline_name)
         return found
     except (ImportError, UnknownDestinationModule) as error:
         raise ConfigurationError(

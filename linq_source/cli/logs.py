@@ -29,7 +29,7 @@ def configure(arguments: Sequence[str], environment: Mapping[str, str]) -> bool:
     global _lines
     if _asked_for(arguments, environment) != "json":
         if "--debug" not in arguments:
-            logging.getLogger("dlt").addFilter(_is_news)
+            logging.getLogger("dlt").addFilter(_is_no_failed_attempt)
         return False
     from linq_source.cli.json_lines import install
 
@@ -37,7 +37,7 @@ def configure(arguments: Sequence[str], environment: Mapping[str, str]) -> bool:
     return True
 
 
-def _is_news(record: logging.LogRecord) -> bool:
+def _is_no_failed_attempt(record: logging.LogRecord) -> bool:
     """Leave out what dlt says of a failing job at every attempt: the last line says why."""
     return not record.exc_info and record.module not in ("client", "load", "pool_runner")
 

@@ -76,7 +76,7 @@ class Destination(ABC):
     def check_name(self) -> None:  # noqa: B027 - for the kinds that refuse some
         """Raise `ConfigurationError` for a dataset name that the destination cannot have."""
 
-    def check_place(self, remote: Remote) -> None:  # noqa: B027
+    def check_exists(self, remote: Remote) -> None:  # noqa: B027
         """Raise `DestinationError` where the place to load to does not exist."""
 
     def check_files(self, remote: Remote, table_format: str | None) -> None:  # noqa: B027

@@ -1,7 +1,7 @@
 """What `forget` erases from any destination: which rows go, and which values of others.
 
 The rules are written once. A SQL destination asks for the values that they concern and deletes by
-them; files are rewritten by `Sieve`, which applies them to Arrow tables.
+them; files are rewritten by `TableErasure`, which applies them to Arrow tables.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def _chats_where(reader: Reader, asked: Forgotten, condition: str) -> set[int]:
     return {row[0] for row in rows_with(reader, chats, ids)}
 
 
-class Sieve:
+class TableErasure:
     """An erasure as it applies to the rows of one table with a schema."""
 
     def __init__(self, erasure: Erasure, table: Table, schema: pa.Schema) -> None:
@@ -193,7 +193,7 @@ class Sieve:
             return True
         return any(self._changes(rows[column], treat) for column, treat in self._others)
 
-    def strain(self, rows: pa.Table) -> pa.Table:
+    def apply(self, rows: pa.Table) -> pa.Table:
         """The rows that stay, as they are to be."""
         rows = rows.filter(pc.invert(self._gone(rows)))
         for column, treat in self._others:
@@ -211,13 +211,13 @@ class Sieve:
     def stream(self, batches: Iterable[pa.RecordBatch]) -> pa.RecordBatchReader:
         """The batches that stay, one by one."""
 
-        def strained() -> Iterator[pa.RecordBatch]:
+        def erased_batches() -> Iterator[pa.RecordBatch]:
             for batch in batches:
-                rows = self.strain(pa.Table.from_batches([batch]))
+                rows = self.apply(pa.Table.from_batches([batch]))
                 self.kept += rows.num_rows
                 yield from rows.to_batches()
 
-        return pa.RecordBatchReader.from_batches(self._schema, strained())
+        return pa.RecordBatchReader.from_batches(self._schema, erased_batches())
 
     def _gone(self, rows: pa.Table) -> pa.ChunkedArray:
         gone = pa.chunked_array([pa.repeat(pa.scalar(False), rows.num_rows)])

@@ -17,7 +17,7 @@ class Files(Destination):
         "backups of the bucket, and versions of objects that it keeps by itself, are not touched"
     )
 
-    def check_place(self, remote: Remote) -> None:
+    def check_exists(self, remote: Remote) -> None:
         """Raise `DestinationError` where there is no such bucket."""
         Bucket.of(remote).check_exists()
 

@@ -71,7 +71,7 @@ def loading_with(pipeline: dlt.Pipeline, make: Callable[[Any], Any]) -> Iterator
 
 
 def with_client_class(destination: Any, client_class: type) -> Any:
-    """The same destination, with clients of another class."""
+    """Return the same destination, with clients of another class."""
     kind = type(destination)
     members = {
         "client_class": property(lambda _: client_class),

@@ -50,7 +50,7 @@ class Remote:
         return hasattr(self.client, "fs_client")
 
     @property
-    def place(self) -> str:
+    def dataset_key(self) -> str:
         """A digest that tells one dataset of one destination from every other."""
         config = self.client.config
         try:

@@ -18,17 +18,17 @@ _LOCAL = "linq_settled_us"
 
 
 def settled_us(pipeline: dlt.Pipeline, shard: Shard | None = None) -> int:
-    """The newest package of the shard's chats already settled, all chats' where none is given.
+    """Return up to which instant the shard's chats are settled; without a shard, all chats.
 
-    Without that memory all are looked at again.
+    0 where nobody remembers it: then all is looked at again.
     """
     source = source_state(pipeline.state)
-    told_us = int(source.get(SETTLED, {}).get(str(shard), 0))
-    return max(_local_us(pipeline, shard), told_us)
+    stored_us = int(source.get(SETTLED, {}).get(str(shard), 0))
+    return max(_local_us(pipeline, shard), stored_us)
 
 
-def remembers_settled(pipeline: dlt.Pipeline, shard: Shard | None = None) -> bool:
-    """Whether this machine settled the pipeline's destination before."""
+def has_settled_before(pipeline: dlt.Pipeline, shard: Shard | None = None) -> bool:
+    """Return whether this machine settled the pipeline's destination before."""
     return _local_us(pipeline, shard) > 0
 
 

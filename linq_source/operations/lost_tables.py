@@ -19,7 +19,7 @@ from linq_source.tables import RESOURCE_TABLES, TABLES
 def heal_tables(
     pipeline: dlt.Pipeline, remote: Remote, load: Callable[[dlt.Pipeline], list[str]]
 ) -> list[str]:
-    """Make tables that are missing, after every pipeline unlearnt what it loaded there.
+    """Make missing tables again, once no pipeline's state says that they were loaded.
 
     dlt makes a table when the schema changes and at no other time: without one, every load would
     fail. Return the names. Killed in the midst of this, it is done again: a table is made last.
@@ -40,7 +40,7 @@ def heal_tables(
     schema = pipeline.default_schema
     drop(pipeline)
     for name in pipelines_of(remote) if resources else ():
-        _unlearn(pipeline, name, resources, load)
+        _remove_from_state(pipeline, name, resources, load)
     remote.client.schema = schema
     remote.client.update_stored_schema(force=True)
     return missing
@@ -54,7 +54,7 @@ def _missing_tables(pipeline: dlt.Pipeline, remote: Remote) -> list[str]:
     return [name for name, columns in remote.client.get_storage_tables(names) if not columns]
 
 
-def _unlearn(
+def _remove_from_state(
     pipeline: dlt.Pipeline,
     name: str,
     resources: Sequence[str],

@@ -57,11 +57,11 @@ def open_shard(
         **options,
     )  # fmt: skip
     if parsed.count > 1:
-        stage_apart(pipeline.destination, name)
+        stage_separately(pipeline.destination, name)
     return pipeline
 
 
-def stage_apart(destination: Any, pipeline_name: str) -> None:
+def stage_separately(destination: Any, pipeline_name: str) -> None:
     """Give a destination a staging dataset named after the pipeline, unless one is configured.
 
     Changes the destination: it must be one that no other pipeline uses.

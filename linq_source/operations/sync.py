@@ -24,7 +24,7 @@ from linq_source.destinations.failures import plain_errors
 from linq_source.destinations.kinds import destination_of
 from linq_source.destinations.lake.layout import partitioning_of
 from linq_source.destinations.remote import Remote, connected, restore
-from linq_source.destinations.settled import remembers_settled, settled_us
+from linq_source.destinations.settled import has_settled_before, settled_us
 from linq_source.destinations.table_formats import check_table_format
 from linq_source.errors import Interrupted
 from linq_source.extraction import Extraction, Listener
@@ -43,7 +43,7 @@ from linq_source.state import SECTION, SYNCED_AT_US, source_state
 PACKAGE_MESSAGES = 500_000
 
 _ARRIVED = "linq_arrived_version"
-_PLACE = "linq_place"
+_DATASET_KEY = "linq_place"
 
 _log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def sync(
         with exclusive(pipeline), plain_errors(pipeline):
             heal_packages(pipeline)
             with connected(pipeline) as remote:
-                destination_of(pipeline).check_place(remote)
+                destination_of(pipeline).check_exists(remote)
                 if pipeline.has_pending_data:
                     _check_layout(pipeline, remote, table_format)
                 loads += finish_and_agree(pipeline, remote, notes)
@@ -132,7 +132,7 @@ class _Settling:
 
         On an empty disk nothing does, and what the next package tells of it is all there is.
         """
-        forgot = not remembers_settled(self.pipeline, self.shard) and SYNCED_AT_US in source_state(
+        forgot = not has_settled_before(self.pipeline, self.shard) and SYNCED_AT_US in source_state(
             self.pipeline.state
         )
         if forgot and not destination_of(self.pipeline).knows_settled:
@@ -236,7 +236,7 @@ class _Defaults(BaseDocProvider):
 
 def finish_and_agree(pipeline: dlt.Pipeline, remote: Remote, notes: list[str]) -> list[str]:
     """Bring pipeline and destination to one state. Return the ids of packages it had to load."""
-    _leave_other_places(pipeline, remote, notes)
+    _leave_other_destination(pipeline, remote, notes)
     lost = heal_tables(pipeline, remote, load_pending)
     if lost:
         _note(notes, f"made again, and read again what was in them: {', '.join(lost)}")
@@ -249,22 +249,22 @@ def _load_ids(info: LoadInfo | None) -> list[str]:
     return [] if info is None else list(info.loads_ids)
 
 
-def _leave_other_places(pipeline: dlt.Pipeline, remote: Remote, notes: list[str]) -> None:
+def _leave_other_destination(pipeline: dlt.Pipeline, remote: Remote, notes: list[str]) -> None:
     """Give up what was kept, or left pending, for another destination under the same name.
 
-    dlt has one working folder per name: messages read for one place would be loaded into another.
+    dlt has one working folder per name: messages read for one would be loaded into another.
     """
-    place = remote.place
+    key = remote.dataset_key
     try:
-        known = pipeline.get_local_state_val(_PLACE)
+        known = pipeline.get_local_state_val(_DATASET_KEY)
     except KeyError:
         known = None
-    if known == place:
+    if known == key:
         return
     if known is not None:
         _note(notes, "this pipeline loaded into another destination; going on from what is here")
         drop(pipeline)
-    pipeline.set_local_state_val(_PLACE, place)
+    pipeline.set_local_state_val(_DATASET_KEY, key)
 
 
 def _finish_pending(pipeline: dlt.Pipeline, remote: Remote, notes: list[str]) -> list[str]:

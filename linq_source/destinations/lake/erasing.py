@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from linq_source.destinations.erasing import Erasure, Sieve
+from linq_source.destinations.erasing import Erasure, TableErasure
 from linq_source.destinations.lake.bucket import Bucket
 from linq_source.destinations.lake.layout import CURRENT, SETTLED_TABLES, current_file
 from linq_source.destinations.lake.locking import Lock, locked
@@ -104,22 +104,24 @@ class _Eraser:
 
     def _erase(self, table: Table, path: str, local: Path, *, is_kept: bool) -> int:
         with pq.ParquetFile(local) as file:
-            sieve = Sieve(self._erasure, table, file.schema_arrow)
-            searched = file.iter_batches(BATCH_ROWS, columns=sieve.columns)
-            if not any(sieve.concerns(pa.Table.from_batches([batch])) for batch in searched):
+            table_erasure = TableErasure(self._erasure, table, file.schema_arrow)
+            searched = file.iter_batches(BATCH_ROWS, columns=table_erasure.columns)
+            if not any(
+                table_erasure.concerns(pa.Table.from_batches([batch])) for batch in searched
+            ):
                 return 0
             fresh = self._folder / "erased.parquet"
             with pq.ParquetWriter(fresh, file.schema_arrow, compression="zstd") as writer:
-                for batch in sieve.stream(file.iter_batches(BATCH_ROWS)):
+                for batch in table_erasure.stream(file.iter_batches(BATCH_ROWS)):
                     writer.write_batch(batch)
             rows: int = file.metadata.num_rows
         self._lock.check()
-        if sieve.kept or is_kept:
+        if table_erasure.kept or is_kept:
             self._bucket.publish(fresh, path)
         else:
             self._bucket.remove(path)
         fresh.unlink(missing_ok=True)
-        return rows - sieve.kept
+        return rows - table_erasure.kept
 
 
 def _remove_leftovers(bucket: Bucket) -> None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from linq_source.destinations.base import Rows, Wanted
 from linq_source.destinations.conditions import Condition
 from linq_source.destinations.deletion import Marked
-from linq_source.destinations.erasing import Erasure, Sieve
+from linq_source.destinations.erasing import Erasure, TableErasure
 from linq_source.destinations.files import Files
 from linq_source.destinations.lake.bucket import Bucket
 from linq_source.destinations.open_tables.ledger import (
@@ -119,14 +119,14 @@ def _erase(store: OpenTables, erasure: Erasure, table: Table) -> int:
     searched = store.every_column(table)
     if searched is None:
         return 0
-    sieve = Sieve(erasure, table, searched.schema)
+    table_erasure = TableErasure(erasure, table, searched.schema)
     rows, is_concerned = 0, False
     for batch in searched:
         rows += batch.num_rows
-        is_concerned |= sieve.concerns(pa.Table.from_batches([batch]))
+        is_concerned |= table_erasure.concerns(pa.Table.from_batches([batch]))
     if not is_concerned:
         return 0
     batches = store.every_column(table)
-    kept = sieve.stream(batches or ())
+    kept = table_erasure.stream(batches or ())
     store.replace(table, kept)
-    return rows - sieve.kept
+    return rows - table_erasure.kept
