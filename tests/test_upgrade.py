@@ -56,6 +56,14 @@ def rows_of(loader: Loader) -> dict[str, list[Row]]:
     }
 
 
+def messages_of(loader: Loader) -> dict[str, list[Row]]:
+    """Messages and their children, without the column that came with this version."""
+    found = rows_of(loader)
+    for row in found["chat_messages"]:
+        row.pop("expired_at", None)
+    return {name: rows for name, rows in found.items() if name.startswith("chat_messages")}
+
+
 def assert_equal_world(loader: Loader) -> None:
     """As the world is, but for columns that the contract does not know."""
     found: Tables = {
@@ -71,8 +79,7 @@ def values_of(loader: Loader, column: str) -> list[tuple[int, Any]]:
 
 
 def test_what_was_loaded_is_known(upgraded: Loader) -> None:
-    before = rows_of(upgraded)
-    assert_equal_world(upgraded)
+    before = messages_of(upgraded)
     upgraded.world.advance(DAY_MS)
     reports: list[Report] = []
     requests = upgraded.requests_of(lambda: reports.append(upgraded.sync()))
@@ -82,7 +89,8 @@ def test_what_was_loaded_is_known(upgraded: Loader) -> None:
     }  # fmt: skip
     (report,) = reports
     assert (report.messages, report.windows, report.deleted, report.exit_code) == (0, 0, 0, 0)
-    assert rows_of(upgraded) == before
+    assert messages_of(upgraded) == before
+    assert_equal_world(upgraded)
 
 
 def test_changes_after_the_upgrade_arrive(upgraded: Loader) -> None:

@@ -96,7 +96,7 @@ def live_tables(rows_of: Callable[[str], list[Row]]) -> Tables:
     A row is live when neither it, nor its message, nor its chat is marked deleted or expired.
     """
     gone_chats, gone = (
-        {row["id"] for row in rows_of(name) if row["deleted_at"] or row["expired_at"]}
+        {row["id"] for row in rows_of(name) if row["deleted_at"] or row.get("expired_at")}
         for name in ("chats", "chat_messages")
     )
     result: Tables = {}

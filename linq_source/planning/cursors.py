@@ -258,8 +258,7 @@ def encode(cursor: Cursor) -> str:
         ahead,
     ]
     parts.append("" if more == ["0", "", "", ""] else ",".join(more))
-    arrivals = [cursor.newest_id, *(cursor.late or (None, None))]
-    parts.append("" if arrivals == [None, None, None] else ",".join(map(_optional, arrivals)))
+    parts.append(",".join(map(_optional, (cursor.newest_id, *(cursor.late or ())))))
     while not parts[-1] and len(parts) > 8:
         parts.pop()
     return "|".join(parts)
@@ -302,9 +301,11 @@ def decode(text: str) -> Cursor:
             ahead=DayDigest(int(count), digest) if ahead else None,
         )
     if arrivals:
-        newest_id, late_from, late_to = map(_number, arrivals.split(","))
-        late = None if late_from is None or late_to is None else (late_from, late_to)
-        cursor = replace(cursor, newest_id=newest_id, late=late)
+        newest_id, *late = arrivals.split(",")
+        first_us, last_us = map(int, late) if late else (0, 0)
+        cursor = replace(
+            cursor, newest_id=_number(newest_id), late=(first_us, last_us) if late else None
+        )
     return cursor
 
 
