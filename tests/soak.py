@@ -47,6 +47,7 @@ class Soak(Truth):
     """As `Truth`, into any kind of destination, and killed at any moment."""
 
     kind = "duckdb"
+    world_forgets = False
     max_pages = 50
     # Whether `before` and `after` include the instant, to begin with.
     inclusive = False
@@ -55,6 +56,7 @@ class Soak(Truth):
         super().__init__()
         self.sandbox.inclusive = self.inclusive
         self.divides = self.kind in ("duckdb", "parquet")
+        self.forgets = self.world_forgets
         if self.kind == "parquet":
             self.loader.place = Lake(self.folder)
         elif self.kind == "delta":
@@ -100,8 +102,10 @@ def main() -> None:
         vars(walking)["MAX_PAGES"] = max_pages = choice.choice((12, 20, 30))
         kind = choice.choice(KINDS)
         chosen = {"kind": kind, "max_pages": max_pages, "inclusive": choice.random() < 0.5}
+        chosen["world_forgets"] = choice.random() < 0.5
         variant = type("Variant", (Soak,), chosen)
-        print(f"seed {number}: {kind}", flush=True)
+        forgets = ", the API forgets" if chosen["world_forgets"] else ""
+        print(f"seed {number}: {kind}{forgets}", flush=True)
         run_state_machine_as_test(
             seed(number)(variant),
             settings=settings(
