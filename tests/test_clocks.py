@@ -43,7 +43,7 @@ def test_a_clock_that_is_ahead_for_one_run_is_not_followed(small: Loader, clock:
     assert report.exit_code == 0
     assert timedelta(0) < second - first < timedelta(hours=1)
     (note,) = report.notes
-    assert "400 days, 0:" in note or "399 days, 23:" in note
+    assert "went 57 weeks" in note
     clock.ahead = timedelta(0)
     small.world.advance(5_000)
     report, third = load(small)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Unpack
 
 import dlt
@@ -16,6 +16,7 @@ from dlt.common.configuration.container import Container
 from dlt.common.configuration.providers.doc import BaseDocProvider
 from dlt.common.configuration.specs.pluggable_run_context import PluggableRunContext
 from dlt.common.pipeline import LoadInfo
+from pendulum import duration
 
 from linq_source.destinations.columns import find_columns, fit_packages
 from linq_source.destinations.deletion import NOTHING_MARKED, Marked
@@ -348,8 +349,8 @@ def _note_oddities(extraction: Extraction | None, notes: list[str]) -> None:
         _note(
             notes,
             "since the last load this machine's clock went "
-            f"{timedelta(seconds=extraction.clock_ahead_us // 1_000_000)} further than the API's, "
-            "which synced_at follows: set the clock",
+            f"{duration(seconds=extraction.clock_ahead_us // 1_000_000).in_words()} further than "
+            "the API's, which synced_at follows: set the clock",
         )
     if extraction.counts.cursors_unknown:
         _note(
