@@ -214,8 +214,8 @@ def linq_messages() -> None:
         multiple_outputs=False,
     )
     def audit(reports: Any, settled: dict[str, Any], plans: list[dict[str, Any]]) -> dict[str, Any]:
-        """Compare live rows with the API's counts; fails when they differ, or a report has gaps."""
-        problems = [_gaps(report) for report in reports[:] if report["exit_code"] != 0]
+        """Compare live rows with the API's counts; fails on differences and gaps."""
+        problems = [_incompleteness(report) for report in reports[:] if report["exit_code"] != 0]
         result: dict[str, Any] = {"compared": False}
         if plans[0]["end"] is None:  # an interval proves nothing about whole chats
             compared = [_compare(item["shard"]) for item in plans]
@@ -234,6 +234,9 @@ def linq_messages() -> None:
                     for item in different[:LISTED]
                 )
                 problems.append(f"{len(different)} chat(s) differ from the API's counts: {told}")
+            gaps = sum(len(report.gaps) for report in compared)
+            if gaps:
+                problems.append(f"{gaps} gap(s) in the last week: see sync_windows, run more often")
         if problems:
             raise AirflowFailException("; ".join(problems))
         return result
@@ -249,9 +252,10 @@ def _compare(shard: str) -> Any:
         return linq_source.audit(pipeline, looks=LOOKS, shard=shard, **_arguments())
 
 
-def _gaps(report: dict[str, Any]) -> str:
+def _incompleteness(report: dict[str, Any]) -> str:
     names = (
         "chats_failed", "numbers_failed", "chats_unlisted", "windows_unverified", "rejected",
+        "gaps",
     )  # fmt: skip
     return f"shard {report['shard']} is incomplete: " + ", ".join(
         f"{name} {report[name]}" for name in names if report[name]

@@ -160,10 +160,10 @@ def linq_tables(
     arguments = linq_api.arguments(shard)
     with linq_destination.pipeline(shard) as pipeline, told_plainly():
         report = finished(linq.sync(pipeline, **arguments))
-        differences = differences_that_last(pipeline, arguments)
+        problems = audit_problems(pipeline, arguments)
         with pipeline.sql_client() as client:
             counts = {name: row_count(client, name) for name in TABLE_NAMES}
-    faults = {"read_completely": incompleteness(report), "agrees_with_api": shortened(differences)}
+    faults = {"read_completely": incompleteness(report), "agrees_with_api": shortened(problems)}
     for name in TABLE_NAMES:
         metadata: dict[str, Any] = {"dagster/row_count": counts[name]}
         if name == "chat_messages":
@@ -239,16 +239,29 @@ def incompleteness(report: linq.Report) -> str:
         "known chats were not listed": report.chats_unlisted,
         "windows stayed unverified": report.windows_unverified,
         "records were rejected": report.rejected,
+        "chats may have lost messages": report.gaps,
     }
     return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
 
 
-def differences_that_last(pipeline: dlt.Pipeline, arguments: dict[str, Any]) -> list[str]:
-    """Chats whose counts differ from the API's, and still do after another reading."""
+def audit_problems(pipeline: dlt.Pipeline, arguments: dict[str, Any]) -> list[str]:
+    """Chats whose counts differ from the API's, and still do after another reading; gaps."""
+    report = linq.audit(pipeline, looks=1, **arguments)
     return [
-        f"chat {chat.chat_id} has {chat.live_rows} live rows where the API "
-        + ("lists no such chat" if chat.message_count is None else f"counts {chat.message_count}")
-        for chat in linq.audit(pipeline, looks=1, **arguments).differences
+        *(
+            f"chat {gap.chat_id} may lack messages from {gap.start.isoformat()} to"
+            f" {gap.end.isoformat()}: run more often"
+            for gap in report.gaps
+        ),
+        *(
+            f"chat {chat.chat_id} has {chat.live_rows} live rows where the API "
+            + (
+                "lists no such chat"
+                if chat.message_count is None
+                else f"counts {chat.message_count}"
+            )
+            for chat in report.differences
+        ),
     ]
 
 

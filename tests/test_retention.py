@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from random import Random
 
 import pytest
+from rich.console import Console
 
+from linq_source.cli.output import print_audit, print_report
 from linq_source.sandbox import World
 from linq_source.sandbox.records import Message
 from tests.conftest import DAY_MS, HOUR_MS, NOW_MS, Loader
@@ -134,6 +137,50 @@ def test_run_too_seldom_it_reports_gaps(serve: Callable[[World], Loader]) -> Non
         ]
         assert found == [(i, before_ms, min(listed), False) for i in (1, 2, 3, 4)]
     loader.assert_equal_world()
+    audit = loader.audit()
+    assert (len(audit.gaps), audit.differences, audit.exit_code) == (12, (), 3)
+    assert [kept.line for kept in audit.kept] == ["...0001", "...0002"]
+    oldest = min(m.sent_at_ms for m in loader.world.messages.values() if m.chat_id < 5)
+    assert audit.kept[0].age_s == pytest.approx((loader.world.now_ms - oldest) / 1000, abs=1)
+    assert audit.kept[0] == report.kept[0]
+
+
+def test_a_gap_is_repeated_for_a_week(
+    serve: Callable[[World], Loader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loader = serve(forgetful_world())
+    history = History(loader.world)
+    for _ in range(2):
+        history.pass_hours(30)
+        loader.sync()
+    assert loader.sync().exit_code == 0
+    assert (len(loader.audit().gaps), loader.audit().exit_code) == (4, 3)
+    monkeypatch.setattr("linq_source.operations.audit.GAPS_REPEATED", timedelta(0))
+    assert (loader.audit().gaps, loader.audit().exit_code) == ((), 0)
+
+
+def test_the_commands_say_how_often_to_run(
+    serve: Callable[[World], Loader], capsys: pytest.CaptureFixture[str]
+) -> None:
+    loader = serve(forgetful_world(chats=1))
+    history = History(loader.world)
+    for _ in range(2):
+        history.pass_hours(30)
+        report = loader.sync()
+    print_report(Console(width=200), report)
+    printed = capsys.readouterr().out
+    assert "1 chats (see sync_windows)" in printed
+    assert (
+        "line ...0001: oldest message listed is 23 hours old; run at least every 11 hours"
+        in printed
+    )
+    print_audit(Console(width=200), loader.audit())
+    printed = capsys.readouterr().out
+    assert (
+        "line ...0001: oldest message listed is 23 hours old; run at least every 11 hours"
+        in printed
+    )
+    assert "gap: chat 1: what was sent from" in printed
 
 
 def test_a_quiet_line_has_no_gap(serve: Callable[[World], Loader]) -> None:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pendulum import duration
 from rich.console import Console
 from rich.table import Table
 
@@ -16,9 +17,11 @@ if TYPE_CHECKING:
     from linq_source.destinations.lake import LakeReport
     from linq_source.operations.audit import AuditReport
     from linq_source.operations.forget import ForgetReport
-    from linq_source.operations.report import Report
+    from linq_source.operations.report import Kept, Report
 
 MAX_LISTED = 20
+# Where messages so old are listed, nobody has to hurry.
+_LONG_DAYS = 30
 
 _log = logging.getLogger(__name__)
 
@@ -47,17 +50,34 @@ def print_report(console: Console, report: Report) -> None:
         facts.append(("unlisted chats", f"{report.chats_unlisted:,} (known, and not gone)"))
     if report.windows_unverified:
         facts.append(("unverified windows", f"{report.windows_unverified:,} (see sync_windows)"))
+    if report.gaps:
+        facts.append(("gaps", f"{report.gaps:,} chats (see sync_windows)"))
     if report.rejected:
         facts.append(("rejected records", f"{report.rejected:,} (see rejected_records)"))
     print_table(console, None, ("", ""), facts)
     for note in report.notes:
         console.print(f"note: {note}", highlight=False, soft_wrap=True)
+    if report.expired or report.gaps:
+        _print_kept(console, report.kept)
     for text in report.numbers_failed[:MAX_LISTED]:
         console.print(f"[red]failed[/red]: {text}", highlight=False, soft_wrap=True)
     for failure in report.chats_failed[:MAX_LISTED]:
         console.print(f"[red]failed[/red]: {failure.error}", highlight=False, soft_wrap=True)
     if len(report.chats_failed) > MAX_LISTED:
         console.print(f"... and {len(report.chats_failed) - MAX_LISTED:,} more chats failed")
+
+
+def _print_kept(console: Console, found: Sequence[Kept]) -> None:
+    """What the API was seen to keep of the lines that keep least."""
+    for kept in found[:MAX_LISTED]:
+        age = duration(hours=int(kept.age_s // 3600))
+        often = duration(hours=max(int(kept.age_s // 7200), 1))
+        advice = f"; run at least every {often.in_words()}" if age.days < _LONG_DAYS else ""
+        console.print(
+            f"line {kept.line}: oldest message listed is {age.in_words() or 'new'} old{advice}",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def log_failures(report: Report) -> None:
@@ -86,6 +106,14 @@ def print_audit(console: Console, report: AuditReport) -> None:
             highlight=False,
         )
     _print_excused(console, report)
+    _print_kept(console, report.kept)
+    for gap in report.gaps[:MAX_LISTED]:
+        console.print(
+            f"[red]gap[/red]: chat {gap.chat_id}: what was sent from {gap.start:%Y-%m-%d %H:%M} to"
+            f" {gap.end:%Y-%m-%d %H:%M} may have been forgotten before it was read",
+            highlight=False,
+            soft_wrap=True,
+        )
     for text in report.failures[:MAX_LISTED]:
         console.print(f"[red]not compared[/red]: {text}", highlight=False, soft_wrap=True)
 

@@ -77,13 +77,14 @@ class Listing:
         return frozenset() if self._phone_numbers is None else self.ask_for_lines()
 
     def lines_of(self, chat_id: int) -> frozenset[str]:
-        """The phone numbers that were seen to list a chat."""
-        return self._lines_of.get(chat_id, frozenset())
+        """The phone numbers that list a chat; none where not all of them are known."""
+        lines = self._lines_of.get(chat_id, frozenset())
+        return lines if self._chats is not None and self._chats.complete else frozenset()
 
     @property
     def all_lines(self) -> frozenset[str]:
         """The phone numbers that list any chat."""
-        return frozenset().union(*set(self._lines_of.values()))
+        return frozenset().union(*(self.lines_of(chat_id) for chat_id in self._lines_of))
 
     def ask_for_lines(self) -> frozenset[str]:
         """Short digests of the organisation's numbers."""
@@ -189,31 +190,29 @@ class Listing:
         found.sort(key=lambda pair: pair[0])
         joined = listings.join_lists([chat_list for _, chat_list in found])
         records = self._without_forgotten(listings.of_shard(joined.records, settings.shard))
-        records = self._with_lines(records, found)
+        if settings.lists_everything and not failed:
+            records = self._with_lines(records, found)
         complete = joined.complete and settings.lists_everything and self._knows_all_numbers()
         return listings.ChatList(records, complete and not failed)
 
     def _with_lines(
-        self, records: Records, found: Sequence[tuple[str, listings.ChatList]]
+        self, records: Records, lists: Sequence[tuple[str, listings.ChatList]]
     ) -> Records:
-        """The chats with the phone numbers whose lists have them; none where chats were named."""
-        lists = [] if self.settings.chat_ids is not None else found
-        seen: dict[int, frozenset[str]] = self._lines_of
+        """Return the chats with the phone numbers that list them; all numbers were asked."""
         for number, chat_list in lists:
             line = frozenset([number])
             for chat_id in chat_list.records.root["id"].to_pylist():
-                known = seen.get(chat_id)
-                seen[chat_id] = line if known is None else known | line
-        numbers = self.phone_numbers().root if lists else None
-        ids = (
-            {}
-            if numbers is None
-            else dict(
-                zip(numbers["phone_number"].to_pylist(), numbers["id"].to_pylist(), strict=True)
-            )
-        )
+                self._lines_of[chat_id] = self._lines_of.get(chat_id, frozenset()) | line
+        loaded = self.phone_numbers().root
+        columns = (loaded["phone_number"].to_pylist(), loaded["id"].to_pylist())
+        ids = dict(zip(*columns, strict=True))
         return listings.with_lines(
-            records, [(ids.get(number), number, part.records.root["id"]) for number, part in lists]
+            records,
+            [
+                (ids[number], number, part.records.root["id"])
+                for number, part in lists
+                if number in ids
+            ],
         )
 
     def _read(self, readings: Iterable[tuple[Any, Any]]) -> Iterator[Any]:
@@ -280,7 +279,12 @@ def choose_some(items: Sequence[T]) -> list[T]:
     return [items[i] for i in sample(range(len(items)), min(_OTHERS, len(items)))]
 
 
+def line_end(number: str) -> str:
+    """Return the last digits of a phone number, which tell it apart and nobody who has it."""
+    return f"...{normalize_phone(number)[-4:]}"
+
+
 def _masked(numbers: Sequence[str]) -> str:
     """Phone numbers by their last digits."""
-    shown = [f"...{normalize_phone(number)[-4:]}" for number in numbers[:10]]
+    shown = [line_end(number) for number in numbers[:10]]
     return ", ".join([*shown, *(["..."] if len(numbers) > 10 else [])])

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any, Unpack
 
 import dlt
 
-from linq_source.destinations.counting import live_counts
+from linq_source.destinations.counting import Gap, gaps_since, live_messages
 from linq_source.destinations.failures import plain_errors
 from linq_source.destinations.remote import forgotten_in
 from linq_source.extraction import Extraction
-from linq_source.operations.report import Report
+from linq_source.instants import to_us
+from linq_source.operations.report import Kept, Report, kept_by
 from linq_source.operations.sync import sync
 from linq_source.settings import Settings, SourceOptions
 from linq_source.source import open_source
+
+# Long enough that somebody sees them who looks once a week.
+GAPS_REPEATED = timedelta(days=7)
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,9 @@ class Difference:
 class AuditReport:
     """The outcome of an audit. `repair` is what a deep audit loaded, before comparing again.
 
+    `gaps` are those of the last seven days: what was sent in them may be lost. `kept` tells what
+    the API was seen to keep, line by line.
+
     `forgotten_in` are chats with fewer rows than the API counts because people in them were
     forgotten: their counts prove nothing. `failures` tell what could not be compared, and why.
     """
@@ -40,11 +48,13 @@ class AuditReport:
     repair: Report | None = None
     forgotten_in: tuple[int, ...] = ()
     failures: tuple[str, ...] = ()
+    gaps: tuple[Gap, ...] = ()
+    kept: tuple[Kept, ...] = ()
 
     @property
     def exit_code(self) -> int:
-        """0 everything agrees, 3 there are differences, or chats that could not be asked for."""
-        return 3 if self.differences or self.failures else 0
+        """0 everything agrees; 3 there are differences, gaps, or chats that could not be asked."""
+        return 3 if self.differences or self.failures or self.gaps else 0
 
     def to_dict(self) -> dict[str, Any]:
         """The outcome as plain values for JSON."""
@@ -54,6 +64,11 @@ class AuditReport:
             "differences": [vars(difference) for difference in self.differences],
             "forgotten_in": list(self.forgotten_in),
             "failures": list(self.failures),
+            "gaps": [
+                {"chat_id": gap.chat_id, "start": gap.start.isoformat(), "end": gap.end.isoformat()}
+                for gap in self.gaps
+            ],
+            "kept": [kept.to_dict() for kept in self.kept],
             "repair": None if self.repair is None else self.repair.to_dict(),
         }
 
@@ -112,29 +127,35 @@ def _compare(pipeline: dlt.Pipeline, options: SourceOptions) -> AuditReport:
     finally:
         extraction.close()
     with plain_errors(pipeline):
-        live = live_counts(pipeline)
+        live = live_messages(pipeline)
+        gaps = gaps_since(pipeline, datetime.now(UTC) - GAPS_REPEATED, settings.shard)
+    retention = extraction.retention
     differences = []
     excused = []
     for chat_id, count in listing.counts.items():
-        if count is None or live.get(chat_id, 0) == count:
-            continue
-        if chat_id in forgotten.partly and live.get(chat_id, 0) < count:
+        rows = live[chat_id].messages if chat_id in live else 0
+        if count is None or rows == count:
+            if rows:
+                retention.see(chat_id, to_us(live[chat_id].oldest))
+        elif chat_id in forgotten.partly and rows < count:
             excused.append(chat_id)
         else:
-            differences.append(Difference(chat_id, live.get(chat_id, 0), count))
+            differences.append(Difference(chat_id, rows, count))
     if listing.complete:
-        for chat_id, rows in live.items():
+        for chat_id, found in live.items():
             if chat_id not in listing.counts and _in_scope(settings, chat_id):
-                differences.append(Difference(chat_id, rows, None))
+                differences.append(Difference(chat_id, found.messages, None))
     differences.sort(key=lambda difference: difference.chat_id)
     compared = {*listing.counts, *(difference.chat_id for difference in differences)}
     failed = extraction.counts.chats_failed
     return AuditReport(
         len(listing.counts),
-        sum(rows for chat_id, rows in live.items() if chat_id in compared),
+        sum(found.messages for chat_id, found in live.items() if chat_id in compared),
         tuple(differences),
         forgotten_in=tuple(sorted(excused)),
         failures=(*extraction.counts.numbers_failed, *(failed[key] for key in sorted(failed))),
+        gaps=tuple(gaps),
+        kept=kept_by(retention, extraction.listing.bound_us),
     )
 
 

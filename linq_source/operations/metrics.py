@@ -89,6 +89,12 @@ _OF_RUN = (
     Metric(
         "messages_deleted", "Messages the last run newly marked as deleted.", lambda r: r.deleted
     ),
+    Metric("messages_expired", "Messages the last run found forgotten.", lambda r: r.expired),
+    Metric(
+        "gaps",
+        "Chats of which the API may have forgotten messages before the last run read them.",
+        lambda r: r.gaps,
+    ),
     Metric("windows_loaded", "Windows the last run loaded.", lambda r: r.windows),
     Metric(
         "windows_unverified",
@@ -112,6 +118,7 @@ _OF_AUDIT = (
         "Chats whose live rows are not as many as the API counts.",
         lambda r: len(r.differences),
     ),
+    Metric("audit_gaps", "Gaps of the last seven days.", lambda r: len(r.gaps)),
 )
 METRICS = (*_OF_ALL, *_OF_RUN, *_OF_AUDIT)
 

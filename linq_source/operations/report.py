@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import Any
+
+from linq_source.extraction.listing import line_end
+from linq_source.extraction.retention import Retention
+from linq_source.instants import SECOND_US, from_us
 
 
 @dataclass(frozen=True)
@@ -15,12 +20,38 @@ class ChatFailure:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """What the API was seen to keep of a line: its oldest message that is listed.
+
+    `line` is the end of the phone number, `age_s` how old the message was.
+    """
+
+    line: str
+    oldest: datetime
+    age_s: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values for JSON."""
+        return {"line": self.line, "oldest": self.oldest.isoformat(), "age_s": self.age_s}
+
+
+def kept_by(retention: Retention, now_us: int) -> tuple[Kept, ...]:
+    """Return what one run was shown to be kept, the youngest first."""
+    found = sorted(retention.oldest_us.items(), key=lambda item: -item[1])
+    return tuple(
+        Kept(line_end(line), from_us(at_us), (now_us - at_us) / SECOND_US) for line, at_us in found
+    )
+
+
+@dataclass(frozen=True)
 class Report:
     """Counts of one `sync`: rows loaded, windows and requests; `seconds` of wall time.
 
     `numbers_failed` tells which phone numbers' chats could not be listed, and why.
     `messages`, `attachments` and `reactions` are rows loaded, not rows that exist; `deleted` are
-    messages newly marked as deleted; `chats_unlisted` known chats that the listing lacked and
+    messages newly marked as deleted, `expired` those that the API forgot; `gaps` are chats of which
+    messages may have been forgotten before they were read, `kept` what the API was seen to keep, by
+    line; `chats_unlisted` known chats that the listing lacked and
     that did not vanish; `loads` the ids of the load packages. `error` is set when
     the API failed before everything was read; what was read until then is loaded. `notes` say
     what was repaired on the way.
@@ -47,6 +78,7 @@ class Report:
     seconds: float = 0.0
     error: str | None = None
     notes: tuple[str, ...] = field(default=())
+    kept: tuple[Kept, ...] = field(default=())
 
     @property
     def is_complete(self) -> bool:
@@ -63,4 +95,4 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain values for JSON."""
-        return asdict(self)
+        return asdict(self) | {"kept": [kept.to_dict() for kept in self.kept]}

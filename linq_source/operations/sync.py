@@ -34,7 +34,7 @@ from linq_source.operations.exclusive import exclusive
 from linq_source.operations.inherit import find_inheritance
 from linq_source.operations.lost_tables import heal_tables
 from linq_source.operations.packages import drop, heal_packages
-from linq_source.operations.report import ChatFailure, Report
+from linq_source.operations.report import ChatFailure, Report, kept_by
 from linq_source.operations.settle import LEDGER_RETENTION_DAYS
 from linq_source.settings import Shard, SourceOptions
 from linq_source.source import open_source
@@ -395,4 +395,7 @@ def _report(
         seconds=round(seconds, 3),
         error=None if extraction.outage is None else str(extraction.outage),
         notes=tuple(notes),
+        kept=kept_by(extraction.retention, extraction.listing.bound_us)
+        if extraction.listing.is_begun
+        else (),
     )

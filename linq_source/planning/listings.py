@@ -208,9 +208,7 @@ def join_lists(lists: Sequence[ChatList], shape: Shape = CHAT) -> ChatList:
     return ChatList(records, bool(lists) and all(part.complete for part in lists))
 
 
-def with_lines(
-    records: Records, lists: Sequence[tuple[int | None, str, pa.ChunkedArray]]
-) -> Records:
+def with_lines(records: Records, lists: Sequence[tuple[int, str, pa.ChunkedArray]]) -> Records:
     """Return the chats with the phone numbers that list them: id, number, ids of its chats."""
     tables_of_lines = [
         pa.table(
@@ -224,7 +222,6 @@ def with_lines(
             }
         )
         for number_id, number, chat_ids in lists
-        if number_id is not None
     ]
     field, table = "phone_numbers", CHAT_PHONE_NUMBERS
     rows = pa.concat_tables([child_schema(table).empty_table(), *tables_of_lines])

@@ -124,7 +124,7 @@ def root_rows(root: Table, *, any_gone: bool) -> str:
 def child_rows(root: Table, child: Table) -> str:
     """The rows of a child table as they are to be written.
 
-    Of messages that did not change what was there; of others what came with the version that won.
+    What came with the version that won; where nothing came, not even a tombstone, what was there.
     """
     key = ", ".join(child.key)
     return (
@@ -133,7 +133,9 @@ def child_rows(root: Table, child: Table) -> str:
         f" WHERE n.{TOMBSTONE} IS NOT TRUE"
         f" QUALIFY ROW_NUMBER() OVER (PARTITION BY {key} ORDER BY {RANK} DESC) = 1"
         f" UNION ALL BY NAME SELECT * EXCLUDE ({TOMBSTONE}) FROM old_{child.name} AS o"
-        f" ANTI JOIN winners AS w ON o.{child.merge_key} = w.id) ORDER BY {_order(child)}"
+        f" ANTI JOIN (SELECT w.id FROM winners AS w JOIN new_{child.name} AS n"
+        f" ON n.{child.merge_key} = w.id AND n.{SYNCED_AT} = w.{SYNCED_AT}) AS w"
+        f" ON o.{child.merge_key} = w.id) ORDER BY {_order(child)}"
     )
 
 

@@ -158,7 +158,10 @@ class _Work:
         return newest
 
     def remove_superseded_children(self) -> None:
-        """Remove children that their parent, loaded since, came without."""
+        """Remove children that their parent, loaded since, came without.
+
+        A chat comes without its lines where not all of them were asked: then others of these tell.
+        """
         is_older = Condition("synced_at", "<", self._newest)
         for table in TABLES.values():
             if not table.is_child:
@@ -175,7 +178,10 @@ class _Work:
             with self._stream("children", table, (key, "synced_at"), *narrowed) as is_any:
                 if not is_any:
                     continue
-                if changed == "new_messages":
+                if table is tables.CHAT_PHONE_NUMBERS:
+                    self._read("new_lines", table, (key, "synced_at"), self._is_new)
+                    changed = f"(SELECT {key} AS id, synced_at FROM new_lines)"
+                elif changed == "new_messages":
                     self._read(changed, parents, ("id", "synced_at"), self._is_new)
                 superseded = self._database.sql(
                     f"SELECT c.{key} AS {key}, max(p.synced_at) AS synced_at"
