@@ -64,7 +64,7 @@ def test_additions_and_deletions_at_several_ages_at_once(year: Loader) -> None:
 
 
 @pytest.mark.parametrize("offset", [5, -3])
-def test_an_api_that_counts_otherwise_costs_small_requests_and_no_re_reading(
+def test_an_api_that_counts_otherwise_costs_small_requests_and_one_re_reading(
     small: Loader, offset: int
 ) -> None:
     world = small.world
@@ -80,8 +80,10 @@ def test_an_api_that_counts_otherwise_costs_small_requests_and_no_re_reading(
         assert [p["per_page"] for p in chat_requests(small)] == asked
         assert small.sync().exit_code == reported
     world.advance(7 * HOUR_MS)
-    assert [p["per_page"] for p in chat_requests(small)] == asked
-    # It was the same for hours: this is how the API counts.
+    # It was the same for hours: this is how the API counts. What a list gave that seemed to lag
+    # proved nothing, so it is read once more.
+    once_more = ["100"] if offset > 0 else []
+    assert [p["per_page"] for p in chat_requests(small)] == asked + once_more
     assert [p["per_page"] for p in chat_requests(small)] == ["100"]
     assert small.sync().exit_code == 0
     world.advance(20 * DAY_MS)
