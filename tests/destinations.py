@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -16,7 +16,6 @@ from time import sleep
 from typing import Any, Protocol
 
 import dlt
-import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -32,7 +31,7 @@ from s3fs import S3FileSystem
 from tests.bigquery import BigQueryDouble
 from tests.bigquery.server import PROJECT, TOKEN
 from tests.postgres import postgres_database
-from tests.truth import Row
+from tests.truth import Row, rows_of_duckdb
 
 
 class Place(Protocol):
@@ -62,14 +61,7 @@ class DuckDB:
         return dlt.destinations.duckdb(str(self.database))
 
     def rows(self, table: str) -> list[Row]:
-        with duckdb.connect(str(self.database), read_only=True) as connection:
-            connection.execute("SET TimeZone = 'UTC'")
-            try:
-                relation = connection.sql(f"SELECT * FROM linq.{table}")
-            except duckdb.CatalogException:
-                return []
-            names = relation.columns
-            return [dict(zip(names, row, strict=True)) for row in relation.fetchall()]
+        return rows_of_duckdb(self.database, table)
 
 
 @contextmanager
@@ -266,9 +258,9 @@ KINDS: Mapping[str, Kind] = {
 FAST = ("duckdb", "parquet")
 
 
-def kinds(*names: str) -> list[Any]:
-    """Kinds of destination as parameters, each marked by how long it takes; none named: all."""
+def kinds(*names: str, fast: Collection[str] = FAST) -> list[Any]:
+    """Kinds of destination as parameters, all but the fast ones marked `long`; none named: all."""
     return [
-        name if name in FAST else pytest.param(name, marks=pytest.mark.long)
+        name if name in fast else pytest.param(name, marks=pytest.mark.long)
         for name in names or KINDS
     ]

@@ -1,9 +1,10 @@
 """What dlt asks of the same types thousands of times a run is answered once in tests.
 
-For every step of every run dlt resolves its configuration, and asks of each field's type whether
-it is optional, a literal, a union, a secret: a quarter of the processor time of a small load. The
-answers depend on nothing but the type, so they are remembered, each under the very object that
-was asked about. The package itself runs on dlt as it is; so does every process a test starts.
+For every step of every run dlt resolves its configuration and checks its schema, and asks of each
+type what fields it has, whether it is optional, a literal, a union, a secret: a third of the
+processor time of a small load. The answers depend on nothing but the type, so they are remembered,
+each under the very object that was asked about. The package itself runs on dlt as it is; so does
+every process a test starts.
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ from typing import Any
 
 from dlt.common import typing as types
 from dlt.common.configuration.specs import base_configuration as specs
+from typing_extensions import get_type_hints
 
 PURE = (
     types.extract_inner_type,
+    get_type_hints,
     types.is_annotated,
     types.is_literal_type,
     types.is_optional_type,
+    types.is_subclass,
     types.is_union_type,
     specs.extract_inner_hint,
     specs.is_secret_hint,
@@ -44,11 +48,11 @@ def _remembering(function: Callable[..., Any]) -> Callable[..., Any]:
     answers: dict[tuple[Any, ...], tuple[Any, Any]] = {}
 
     @wraps(function)
-    def remembered(*args: Any, **options: bool) -> Any:
-        key = (*map(id, args), *options.items())
+    def remembered(*args: Any, **options: Any) -> Any:
+        key = (*map(id, args), *options, *map(id, options.values()))
         found = answers.get(key)
         if found is None:
-            found = answers[key] = (function(*args, **options), args)
+            found = answers[key] = (function(*args, **options), (args, options))
         return found[0]
 
     return remembered

@@ -28,6 +28,11 @@ from typing import IO, Any
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE_S = 240.0
 NUMBER = struct.Struct("!i")
+# Not DuckDB, nor what imports it: it starts a thread, and a fork without that thread aborts.
+WARM = (
+    "dlt", "fsspec", "pyarrow.compute", "pyarrow.json", "pyarrow.parquet", "rich.table", "sqlglot",
+    "typer.main", "urllib3",
+)  # fmt: skip
 
 
 class Process:
@@ -161,8 +166,7 @@ def _run(task: Mapping[str, Any]) -> None:
 def main() -> None:
     """Serve, and in each forked process do what was asked for."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    # Not DuckDB, nor what imports it: it starts a thread, and a fork without that thread aborts.
-    for name in ("dlt", "fsspec", "pyarrow.json", "pyarrow.parquet", "sqlglot"):
+    for name in WARM:
         importlib.import_module(name)
     content, *outputs = _fork_for_each(socket.socket(fileno=int(sys.argv[1])))
     for number, output in enumerate(outputs, start=1):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -95,16 +96,17 @@ def live_tables(rows_of: Callable[[str], list[Row]]) -> Tables:
 
     A row is live when neither it, nor its message, nor its chat is marked deleted or expired.
     """
+    tables = {name: rows_of(name) for name in LIVE_TABLES}
     gone_chats, gone = (
-        {row["id"] for row in rows_of(name) if row["deleted_at"] or row.get("expired_at")}
+        {row["id"] for row in tables[name] if row["deleted_at"] or row.get("expired_at")}
         for name in ("chats", "chat_messages")
     )
     result: Tables = {}
-    for name in LIVE_TABLES:
+    for name, rows in tables.items():
         key = "id" if name == "chats" else "chat_id"
         live = [
             {n: value for n, value in row.items() if n not in _OURS and not n.startswith("_")}
-            for row in rows_of(name)
+            for row in rows
             if row.get(key) not in gone_chats
             and row.get("id" if name == "chat_messages" else "chat_message_id") not in gone
         ]
@@ -114,23 +116,38 @@ def live_tables(rows_of: Callable[[str], list[Row]]) -> Tables:
 
 def loaded_tables(database: Path, dataset: str = "linq") -> Tables:
     """The live rows in a DuckDB file."""
-    with duckdb.connect(str(database), read_only=True) as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.execute(f"SET search_path = '{dataset}'")
+    with _opened(database, dataset) as connection:
+        return live_tables(lambda name: _rows(connection, name))
 
-        def rows_of(name: str) -> list[Row]:
-            relation = connection.sql(f"SELECT * FROM {name}")
-            return [dict(zip(relation.columns, r, strict=True)) for r in relation.fetchall()]
 
-        return live_tables(rows_of)
+def rows_of_duckdb(database: Path, table: str) -> list[Row]:
+    """All rows of a table in a DuckDB file; none where there is no such table."""
+    with _opened(database) as connection:
+        return _rows(connection, table)
 
 
 def query(database: Path, sql: str) -> list[tuple[Any, ...]]:
     """Rows of one query against a DuckDB file."""
+    with _opened(database) as connection:
+        return connection.execute(sql).fetchall()
+
+
+@contextmanager
+def _opened(database: Path, dataset: str = "linq") -> Iterator[duckdb.DuckDBPyConnection]:
     with duckdb.connect(str(database), read_only=True) as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        connection.execute("SET search_path = 'linq'")
-        return connection.execute(sql).fetchall()
+        with suppress(duckdb.CatalogException):  # nothing was loaded
+            connection.execute(f"SET search_path = '{dataset}'")
+        yield connection
+
+
+def _rows(connection: duckdb.DuckDBPyConnection, table: str) -> list[Row]:
+    try:
+        relation = connection.sql(f"SELECT * FROM {table}")
+    except duckdb.CatalogException:
+        return []
+    names = relation.columns
+    return [dict(zip(names, row, strict=True)) for row in relation.fetchall()]
 
 
 def assert_equal_world(database: Path, world: World) -> None:
