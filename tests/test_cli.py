@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import duckdb
@@ -52,23 +51,23 @@ def assert_one_line(result: subprocess.CompletedProcess[str], *words: str) -> No
 SCRIPT = Path(__file__).parents[1] / "pipelines" / "linq_pipeline.py"
 
 
-@pytest.mark.parametrize("program", [["-m", "linq_source", "run"], [str(SCRIPT)]], ids=len)
+@pytest.mark.parametrize(
+    ("arguments", "program"),
+    [(["run"], ""), ([], SCRIPT.read_text())],
+    ids=["command", "script"],
+)
 def test_a_relative_path_is_one_of_the_folder_the_command_runs_in(
-    seeded: Loader, tmp_path: Path, program: list[str]
+    seeded: Loader, tmp_path: Path, arguments: list[str], program: str
 ) -> None:
     """Not of the folder in which a pipeline of this name ran first."""
     (tmp_path / "other").mkdir()
     environment = {"DLT_DATA_DIR": str(tmp_path / "dlt"), "SOURCES__LINQ__API_TOKEN": DEFAULT_TOKEN}
     environment |= {"SOURCES__LINQ__BASE_URL": seeded.sandbox.url}
     for folder in (tmp_path, tmp_path / "other"):
-        command = [sys.executable, *program]
-        done = subprocess.run(
-            command, cwd=folder, env=os.environ | environment, capture_output=True, timeout=240,
-            check=False,
-        )  # fmt: skip
+        done = processes.run(arguments, folder, os.environ | environment, program)
         assert done.returncode == 0, done.stderr
         assert_equal_world(folder / "linq_messages.duckdb", seeded.world)
-        assert f"loaded into {folder / 'linq_messages.duckdb'}" in done.stdout.decode()
+        assert f"loaded into {folder / 'linq_messages.duckdb'}" in done.stdout
 
 
 def test_run_loads_and_reports_as_json_then_only_changes(seeded: Loader, tmp_path: Path) -> None:

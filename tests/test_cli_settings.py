@@ -56,6 +56,8 @@ def test_a_named_destination_is_what_it_is_configured_as(
     serve: Callable[[World], Loader], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seeded = serve(seeded_world(chats=3, messages=30))
+    for message in seeded.world.messages.values():
+        message.attachments.clear()
     monkeypatch.setenv("DESTINATION__WAREHOUSE__DESTINATION_TYPE", "duckdb")
     to_it = ["--destination", "warehouse"]
     assert run_cli(tmp_path, *loading(seeded, *to_it)).returncode == 0
@@ -72,8 +74,8 @@ def test_a_named_destination_is_what_it_is_configured_as(
     assert (audit.returncode, "every count agrees" in audit.stdout) == (0, True), audit.stderr
     forgotten = run_cli(tmp_path, "forget", "--chat-id", "1", *to_it)
     assert (forgotten.returncode, "1 chats erased whole" in forgotten.stdout) == (0, True)
-    media = run_cli(tmp_path, "media", "--bucket-url", "files", "--workers", "64", *to_it)
-    assert media.returncode in (0, 3), media.stderr
+    media = run_cli(tmp_path, "media", "--bucket-url", "files", *to_it)
+    assert media.returncode == 0, media.stderr
 
 
 def test_a_named_destination_may_be_a_bucket(

@@ -173,7 +173,10 @@ def states_of(remote: Remote, pipeline_name: str) -> int:
 
 
 @pytest.mark.parametrize("loader", kinds(), indirect=True)
-def test_files_are_fetched_recorded_and_erased(loader: Loader, host: FileHost) -> None:
+def test_files_are_fetched_recorded_and_erased(
+    loader: Loader, host: FileHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("linq_source.media.fetching._BACKOFF", lambda _: 0.01)
     world = loader.world
     keeps, goes = sorted(world.chats)[:2]
     for message in world.messages.values():

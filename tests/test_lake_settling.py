@@ -113,7 +113,7 @@ def test_a_reader_in_a_loop_never_sees_a_key_twice_or_a_partition_missing(lake: 
     reader = threading.Thread(target=read)
     reader.start()
     try:
-        for _ in range(3):
+        for _ in range(2):
             grow(lake.world)
             lake.sync()
         rebuild_lake(bucket_of(lake))

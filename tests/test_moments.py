@@ -39,8 +39,9 @@ sys.addaudithook(count)
 main()
 """
 DOUBLED = "SELECT count(*) - count(DISTINCT id) FROM chat_messages"
-# `make test` tries every so many moments, `make test-all` ten times as many.
-EVERY = 100
+# The first moment and how many to the next: few for `make test`, every tenth for `make test-all`.
+FEW = (0, 200)
+OTHERS = [(100, 200), *((first, 100) for first in range(10, 100, 10))]
 
 
 @pytest.fixture
@@ -54,12 +55,12 @@ def count_of(folder: Path) -> int:
 
 
 @pytest.mark.parametrize(
-    "part",
+    ("first", "every"),
     [
-        0,
+        FEW,
         *(
-            pytest.param(n, marks=[pytest.mark.long, pytest.mark.timeout(900)])
-            for n in range(10, EVERY, 10)
+            pytest.param(*moments, marks=[pytest.mark.long, pytest.mark.timeout(900)])
+            for moments in OTHERS
         ),
     ],
 )
@@ -68,7 +69,8 @@ def test_killed_between_any_two_changes_to_files(
     loader: Loader,
     tmp_path: Path,
     runs_before: int,
-    part: int,
+    first: int,
+    every: int,
     record_property: Callable[[str, object], None],
 ) -> None:
     folder, before = tmp_path / "run", tmp_path / "before"
@@ -87,7 +89,7 @@ def test_killed_between_any_two_changes_to_files(
     assert whole.returncode == 0, whole.stderr
     changes = count_of(folder)
     # Not the same moments of the first run and of a later one.
-    moments = range(1 + (part + 5 * runs_before) % EVERY, changes + 1, EVERY)
+    moments = range(1 + (first + 5 * runs_before) % every, changes + 1, every)
     for moment in moments:
         shutil.rmtree(folder)
         shutil.copytree(before, folder)

@@ -15,7 +15,7 @@ from linq_source import sync
 from linq_source.rows.column_types import ColumnTypes
 from linq_source.tables import CHAT_MESSAGES
 from tests.conftest import DAY_MS, NOW_MS, Loader
-from tests.destinations import FAST, KINDS, kinds
+from tests.destinations import KINDS, kinds
 from tests.truth import Row
 
 EVERYWHERE = pytest.mark.parametrize("place", kinds(), indirect=True)
@@ -187,10 +187,7 @@ def field_values(loader: Loader, name: str) -> dict[int, Any]:
     [
         ("duckdb", 5, "high"),
         pytest.param("postgres", 0.5, True, marks=pytest.mark.long),
-        *(
-            pytest.param(kind, "high", 5, marks=[pytest.mark.long] if kind not in FAST else [])
-            for kind in KINDS
-        ),
+        *(pytest.param(kind, "high", 5, marks=pytest.mark.long) for kind in KINDS),
     ],
     indirect=["place"],
 )
@@ -211,8 +208,8 @@ def test_shards_that_meet_a_new_field_one_after_the_other(
     [
         ("duckdb", "high", 5),
         ("duckdb", 0.5, 7),
-        ("parquet", "high", 5),
-        ("parquet", 5, "high"),
+        pytest.param("parquet", "high", 5, marks=pytest.mark.long),
+        pytest.param("parquet", 5, "high", marks=pytest.mark.long),
         pytest.param("postgres", "high", 5, marks=pytest.mark.long),
         pytest.param("postgres", 5, "high", marks=pytest.mark.long),
         pytest.param("bigquery", "high", 5, marks=pytest.mark.long),

@@ -109,7 +109,7 @@ def test_shards_together_equal_the_world_though_their_clocks_differ(
 
     run()
     seeded.assert_equal_world()
-    for _ in range(3):
+    for _ in range(2):
         changes = grow(seeded.world)
         assert run() == changes.deleted_messages
         seeded.assert_equal_world()
