@@ -28,10 +28,13 @@ from typing import IO, Any
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE_S = 240.0
 NUMBER = struct.Struct("!i")
-# Not DuckDB, nor what imports it: it starts a thread, and a fork without that thread aborts.
+# What dlt, the command and DuckDB import (pandas, where it is installed). Not DuckDB itself: it
+# starts a thread, and a fork without that thread aborts.
 WARM = (
-    "dlt", "fsspec", "pyarrow.compute", "pyarrow.json", "pyarrow.parquet", "rich.table", "sqlglot",
-    "typer.main", "urllib3",
+    "dlt._workspace.cli._plugins", "dlt.common.libs.pyarrow", "dlt.common.libs.sql_alchemy_compat",
+    "dlt.sources.helpers.requests", "fsspec.implementations.local", "pandas", "pyarrow.compute",
+    "pyarrow.dataset", "pyarrow.json", "pyarrow.parquet", "pydantic", "rich.table", "sqlglot",
+    "typer.main",
 )  # fmt: skip
 
 
