@@ -1,6 +1,7 @@
 """Every destination the project promises, and how a test reads back what a run left there.
 
 One entry per destination, in `KINDS`; tests/test_destinations.py runs the same scenario over all.
+Libraries that take long to import are imported where they are used.
 """
 
 from __future__ import annotations
@@ -22,10 +23,7 @@ import pytest
 import requests
 from deltalake import DeltaTable
 from fsspec.implementations.local import LocalFileSystem
-from google.cloud import bigquery
 from google.oauth2.credentials import Credentials
-from moto.server import ThreadedMotoServer
-from pyiceberg.table import StaticTable
 from s3fs import S3FileSystem
 
 from tests.bigquery import BigQueryDouble
@@ -152,6 +150,8 @@ class OpenFormat:
         folder = self.bucket / "linq" / name
         if self.options["table_format"] == "delta":
             return DeltaTable(str(folder)) if DeltaTable.is_deltatable(str(folder)) else None
+        from pyiceberg.table import StaticTable
+
         # A catalog would name the last whole version; one that is being written is none yet.
         for version in sorted(folder.glob("metadata/*.metadata.json"), reverse=True):
             with suppress(ValueError):
@@ -179,6 +179,8 @@ class OpenFormat:
 @cache
 def _s3_server() -> str:
     """The address of this process's S3 server; its thread ends with the process."""
+    from moto.server import ThreadedMotoServer
+
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
@@ -223,8 +225,10 @@ class BigQuery:
         credentials: Any = Credentials(TOKEN, quota_project_id=PROJECT)  # type: ignore[no-untyped-call]
         return dlt.destinations.bigquery(credentials)
 
-    def client(self) -> bigquery.Client:
+    def client(self) -> Any:
         """Google's own client of the project."""
+        from google.cloud import bigquery
+
         credentials = Credentials(TOKEN)  # type: ignore[no-untyped-call]
         return bigquery.Client(PROJECT, credentials)
 

@@ -68,7 +68,7 @@ def test_tables_are_made_as_they_are_described(loader: Loader, project: BigQuery
         assert (partition.field if partition else "") == table.partition_by
         assert partition is None or partition.type_ == "DAY"
         assert tuple(found.clustering_fields or ()) == table.cluster_by
-    client.close()  # type: ignore[no-untyped-call]
+    client.close()
 
 
 def test_messages_and_the_ledger_are_kept_by_day() -> None:

@@ -147,17 +147,17 @@ def test_a_field_of_the_future_becomes_a_column(loader: Loader) -> None:
 
 @pytest.mark.parametrize("loader", kinds(), indirect=True)
 def test_states_of_old_runs_are_pruned(loader: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sql, "STATES_KEPT", 2)
+    monkeypatch.setattr(sql, "STATES_KEPT", 1)
     monkeypatch.setenv("DESTINATION__FILESYSTEM__MAX_STATE_FILES", "2")
     shard = Loader(loader.sandbox, loader.folder, "another", loader.place)
     shard.sync(shard="0/2")
-    for number in range(6):
+    for number in range(4):
         at_ms = loader.world.now_ms - (1 + number) * 60_000
         loader.world.add_message(2, f"new {number}", sent_at_ms=at_ms)
         loader.sync()
     with connected(loader.pipeline) as remote:
         assert states_of(remote, shard.name) == 1
-        assert 2 <= states_of(remote, loader.name) <= 4
+        assert 1 <= states_of(remote, loader.name) <= 3
     shutil.rmtree(loader.folder / "pipelines")
     assert loader.sync().messages == 0
     loader.assert_equal_world()

@@ -216,7 +216,10 @@ def bad_token(exchange: Exchange) -> Fault | None:
     return Fault(status=401)
 
 
-@pytest.mark.parametrize(("fault", "exit_code"), [(None, 3), (outage, 1), (bad_token, 1)])
+@pytest.mark.parametrize(
+    ("fault", "exit_code"),
+    [(None, 3), (outage, 1), pytest.param(bad_token, 1, marks=pytest.mark.long)],
+)
 def test_no_line_tells_the_token_a_text_or_a_number(
     tmp_path: Path, fault: Any, exit_code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
