@@ -81,6 +81,8 @@ class SourceOptions(TypedDict, total=False):
     privacy_key: str | None
     accept_organisation: bool
     retention: str
+    recheck_days: float
+    recheck_share: float
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,8 @@ class Settings:
     privacy_key: Secret | None
     accept_organisation: bool = False
     retention: Retention = "auto"
+    recheck_us: int = 30 * DAY_US
+    recheck_share: float = 0.05
 
     @property
     def is_stateless(self) -> bool:
@@ -140,6 +144,8 @@ def check_settings(
     privacy_key: str | None = None,
     accept_organisation: bool = False,
     retention: str = "auto",
+    recheck_days: float = 30.0,
+    recheck_share: float = 0.05,
 ) -> Settings:
     """Check what a user passed. Raises `ConfigurationError` with one line that names the value."""
     api_token = api_token.strip() if isinstance(api_token, str) else ""
@@ -183,6 +189,13 @@ def check_settings(
             "chat_ids (--chat-id) and phone_numbers (--phone-number) exclude each other: name "
             "chats, or numbers whose chats are meant"
         )
+    if not 1 <= recheck_days <= 36_500:
+        raise ConfigurationError(f"recheck_days is {recheck_days}: use 1 to 36500")
+    if not 0 <= recheck_share <= 1:
+        raise ConfigurationError(
+            f"recheck_share is {recheck_share}: use 0 (no chat is checked) to 1, a share of the "
+            "requests of a run"
+        )
     if retention not in get_args(Retention):
         raise ConfigurationError(
             f"retention is {retention!r}: use auto (what is gone was deleted where the API keeps "
@@ -210,6 +223,8 @@ def check_settings(
         privacy_key=_privacy_key(privacy_key, is_needed="hash" in treatments),
         accept_organisation=accept_organisation,
         retention=retention,  # type: ignore[arg-type]
+        recheck_us=int(recheck_days * DAY_US),
+        recheck_share=recheck_share,
     )
 
 

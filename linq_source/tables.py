@@ -341,6 +341,13 @@ SYNC_RUNS = Table(
         Column("windows_unverified", "bigint", "Windows whose counts never agreed."),
         Column("messages", "bigint", "Messages loaded."),
         Column("rejected", "bigint", "Records that could not be loaded exactly as they came."),
+        Column("gaps", "bigint", "Chats of which messages may have been forgotten unread."),
+        Column("chats_rechecked", "bigint", "Chats read again from their beginning, unasked."),
+        Column(
+            "oldest_check",
+            "timestamp",
+            "The day of the oldest reading from the beginning of any chat; null: one had none.",
+        ),
         Column("requests", "bigint", "Requests sent, repeated ones included."),
         Column("retries", "bigint", "Requests repeated after a failure."),
         Column("seconds", "double", "Duration of reading, seconds."),

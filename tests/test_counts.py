@@ -86,7 +86,7 @@ def test_an_api_that_counts_otherwise_costs_small_requests_and_one_re_reading(
     assert [p["per_page"] for p in chat_requests(small)] == asked + once_more
     assert [p["per_page"] for p in chat_requests(small)] == ["100"]
     assert small.sync().exit_code == 0
-    world.advance(20 * DAY_MS)
+    world.advance(10 * DAY_MS)
     assert [p["per_page"] for p in chat_requests(small)] == ["100", "1"]
     assert chat_requests(small) == []
     world.advance(HOUR_MS)

@@ -13,6 +13,7 @@ from linq_source.instants import DAY_US, parse_iso
 from linq_source.planning.cursors import (
     Cursor,
     DayDigest,
+    History,
     Reconciled,
     Segment,
     age,
@@ -57,6 +58,10 @@ CURSORS = st.builds(
     ahead=st.none() | CONTENTS,
     newest_id=st.none() | COUNTS,
     late=st.none() | st.tuples(INSTANTS, INSTANTS),
+    checked_day=st.none() | COUNTS,
+    history=st.none()
+    | st.builds(History, st.integers(-9_000, 40_000).map(lambda day: day * DAY_US), DIGESTS),
+    recheck_from_us=st.none() | INSTANTS,
 )
 
 
@@ -101,6 +106,9 @@ def test_an_empty_cursor_is_only_separators() -> None:
         "||0|||0|0|||1,2",
         "||0|||0|0|||1,2,3,4",
         "||0|||0|0|||x",
+        "||0|||0|0||||",
+        "||0|||0|0||||1,2",
+        "||0|||0|0||||,,,|",
         "||0|||0|0|5:1",
         "||0|||0|0|x:1:d",
     ],

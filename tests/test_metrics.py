@@ -150,7 +150,8 @@ def test_reports_in_python_share_a_file(tmp_path: Path) -> None:
     report = Report(
         chats=7, chats_skipped=2, chats_failed=(ChatFailure(3, "gone"),), windows=5,
         windows_unverified=1, messages=11, attachments=12, reactions=13, rejected=14, deleted=15,
-        requests=16, retries=17, expired=18, gaps=19, loads=("a", "b"), seconds=1.5,
+        requests=16, retries=17, expired=18, gaps=19, chats_rechecked=20,
+        oldest_check_days=21, loads=("a", "b"), seconds=1.5,
     )  # fmt: skip
     odd = 'a "name" with \\ and \n'
     write_metrics(report, path, pipeline_name=odd, dataset_name="linq")
@@ -165,12 +166,13 @@ def test_reports_in_python_share_a_file(tmp_path: Path) -> None:
         "chats_failed": 1, "numbers_failed": 0, "chats_unlisted": 0, "messages_loaded": 11,
         "attachments_loaded": 12, "reactions_loaded": 13, "messages_deleted": 15,
         "windows_loaded": 5, "windows_unverified": 1, "rejected_records": 14, "requests": 16,
-        "retries": 17, "packages": 2, "messages_expired": 18, "gaps": 19,
+        "retries": 17, "packages": 2, "messages_expired": 18, "gaps": 19, "chats_rechecked": 20,
+            "oldest_check_days": 21,
     }  # fmt: skip
     del compared["last_run_timestamp_seconds"]
     assert compared == {
         "exit_code": 3, "run_duration_seconds": 2.5, "audit_chats": 9, "audit_live_messages": 90,
-        "audit_differences": 2,
+            "audit_differences": 2, "audit_gaps": 0,
     }  # fmt: skip
     assert set(found["q", "linq", "run"]) == {"exit_code", "last_run_timestamp_seconds"}
     newest = datetime(2026, 3, 2, 10, 13, 7, 565000, tzinfo=UTC)

@@ -376,7 +376,7 @@ def at_request(number: int, change: Callable[[], None]) -> Callable[[Exchange], 
         ("duckdb", False, False, 12, False, 2),
         ("duckdb", True, True, 30, True, 1),
         ("parquet", True, False, 20, False, 1),
-        ("duckdb", False, True, 21, False, 2),
+        ("duckdb", False, True, 21, False, 1),
     ],
 )
 def test_the_tables_equal_the_world(

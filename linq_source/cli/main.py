@@ -40,11 +40,14 @@ from linq_source.cli.options import (
     LookbackDays,
     MaxRequestsPerSecond,
     MetricsFile,
+    NoRecheck,
     PageSize,
     PhoneNumbers,
     Phones,
     PipelineName,
     PipelinesDir,
+    RecheckDays,
+    RecheckShare,
     Retention,
     ShardOption,
     Start,
@@ -131,12 +134,16 @@ def run(
     text: Text = None,
     accept_organisation: AcceptOrganisation = None,
     retention: Retention = None,
+    recheck_days: RecheckDays = None,
+    recheck_share: RecheckShare = None,
+    no_recheck: NoRecheck = False,
     metrics_file: MetricsFile = None,
     json: AsJson = False,
     log_format: Logs = LogFormat.TEXT,
     debug: Debug = False,
 ) -> None:
     """Load what changed since the last run; the first time, everything."""
+    recheck_share = 0.0 if no_recheck else recheck_share
     options = _source_options(locals())
     from linq_source.operations.sync import sync
 

@@ -109,6 +109,21 @@ Retention = Annotated[
         rich_help_panel=SOURCE,
     ),
 ]
+RecheckDays = Annotated[
+    float | None,
+    typer.Option(help="Days in which every chat is read again [30].", rich_help_panel=SOURCE),
+]
+RecheckShare = Annotated[
+    float | None,
+    typer.Option(
+        help="The share of a run's requests that this may take [0.05]; 0: none.",
+        rich_help_panel=SOURCE,
+    ),
+]
+NoRecheck = Annotated[
+    bool,
+    typer.Option("--no-recheck", help="As --recheck-share 0.", rich_help_panel=SOURCE),
+]
 AsJson = Annotated[
     bool, typer.Option("--json", help="One JSON object on stdout.", rich_help_panel=OUTPUT)
 ]

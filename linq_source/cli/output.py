@@ -41,6 +41,7 @@ def print_report(console: Console, report: Report) -> None:
         ("reactions", f"{report.reactions:,}"),
         ("marked deleted", f"{report.deleted:,}"),
         ("marked expired", f"{report.expired:,}"),
+        ("checked again", _checked(report)),
         ("windows", f"{report.windows:,} loaded, {report.windows_unchanged:,} days unchanged"),
         ("requests", f"{report.requests:,} ({report.retries:,} repeated)"),
         ("packages", f"{len(report.loads):,}"),
@@ -65,6 +66,12 @@ def print_report(console: Console, report: Report) -> None:
         console.print(f"[red]failed[/red]: {failure.error}", highlight=False, soft_wrap=True)
     if len(report.chats_failed) > MAX_LISTED:
         console.print(f"... and {len(report.chats_failed) - MAX_LISTED:,} more chats failed")
+
+
+def _checked(report: Report) -> str:
+    days = report.oldest_check_days
+    oldest = "" if days is None else f" (the oldest check: {days} days ago)"
+    return f"{report.chats_rechecked:,} chats{oldest}"
 
 
 def _print_kept(console: Console, found: Sequence[Kept]) -> None:

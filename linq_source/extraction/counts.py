@@ -21,6 +21,7 @@ class Counts:
     chats_failed: dict[int, str] = field(default_factory=dict)
     numbers_failed: list[str] = field(default_factory=list)
     chats_unlisted: int = 0
+    chats_rechecked: int = 0
     cursors_unknown: int = 0
     windows_read: int = 0
     windows_unchanged: int = 0

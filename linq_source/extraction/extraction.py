@@ -8,8 +8,9 @@ together with the rows.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
@@ -22,10 +23,11 @@ from linq_source.extraction.counts import Counts
 from linq_source.extraction.gathering import RowBuffer
 from linq_source.extraction.listing import Listing, choose_some
 from linq_source.extraction.retention import LastRead, Retention
-from linq_source.instants import END_US, from_us
+from linq_source.instants import DAY_US, END_US, from_us
 from linq_source.planning.chats import read_chat
 from linq_source.planning.cursors import encode, is_unchanged, remembered
 from linq_source.planning.readings import ChatTask, LedgerWindow, Reading, WindowToLoad
+from linq_source.planning.rechecking import Budget, Check
 from linq_source.planning.windows import PageRequest, Window
 from linq_source.privacy.forgotten import NOTHING, Forgotten
 from linq_source.privacy.treatment import privacy_of
@@ -67,6 +69,11 @@ class Extraction:
         self.clock_ahead_us = 0
         self.outage: LinqError | None = None
         self._todo: dict[int, int | None] | None = None
+        # Chats that are read again from their beginning, with the pages that may take.
+        self._rechecks: dict[int, int] = {}
+        self._checks: list[Check] = []
+        # The day of the oldest check of any chat; -1: one was never checked.
+        self.oldest_check_day: int | None = None
         self._stuck: set[int] = set()
         self.vanished: list[int] = []
         self._has_entered_vanished = False
@@ -172,6 +179,7 @@ class Extraction:
             self.unread.add(item.key)
         else:
             self.retention.finish(item.key, item.value)
+            self.counts.chats_rechecked += item.key in self._rechecks
         if not isinstance(item, Failed) and not item.value.complete:
             # Stopped for `max_messages`: the next package goes on. Where nothing was won, it
             # must not stop again at the same place.
@@ -195,6 +203,7 @@ class Extraction:
                 for chat_id, listed in counts.items()
                 if not self._is_settled(chat_id, listed, cursors)
             }
+            self._choose_rechecks(counts)
             self.counts.chats_skipped = len(counts) - len(self._todo)
             # Last come those that failed for long before.
             for chat_id in sorted(chats_of(self.asker.failing) & self._todo.keys()):
@@ -204,15 +213,30 @@ class Extraction:
                     cursors.setdefault(str(chat_id), "")
         return dict(self._todo)
 
+    def _choose_rechecks(self, counts: Mapping[int, int | None]) -> None:
+        """Add chats that are to be read again from their beginning."""
+        checks, self._checks = self._checks, []
+        self.oldest_check_day = min((check.checked_day for check in checks), default=None)
+        if self.settings.recheck_share and self._todo is not None:
+            requests = self.client.requests + len(self._todo)
+            pages = int(requests * self.settings.recheck_share)
+            budget = Budget(pages, self.settings.recheck_us)
+            self._rechecks = budget.choose(checks, self.listing.bound_us)
+            for chat_id in self._rechecks:
+                self._todo.setdefault(chat_id, counts[chat_id])
+
     def _is_settled(self, chat_id: int, message_count: int | None, cursors: Any) -> bool:
         text = cursors.get(str(chat_id))
         cursor = remembered(text)
         self.counts.cursors_unknown += bool(text) and cursor is None
         if cursor is None or self.settings.is_stateless:
             return False
+        settings = self.settings
         if message_count != 0:
             self.retention.remember(chat_id, cursor)
-        settings = self.settings
+            pages = cursor.count_before_lookback // settings.page_size + 2
+            day = -1 if cursor.checked_day is None else cursor.checked_day
+            self._checks.append(Check(day, chat_id, pages))
         return is_unchanged(
             cursor, message_count, self.listing.bound_us, settings.lookback_us, settings.start_us
         )
@@ -236,6 +260,7 @@ class Extraction:
                 lookback_us=settings.lookback_us,
                 per_page=settings.page_size,
                 in_one_go=chat_id in self._stuck,
+                recheck_pages=self._rechecks.get(chat_id, 0),
                 privacy=self.privacy,
             )
             yield chat_id, read_chat(task)
@@ -266,6 +291,18 @@ class Extraction:
             newest_us = END_US
         return self.retention.prove_vanished(row, newest_us, self.listing.all_lines)
 
+    @property
+    def oldest_check(self) -> datetime | None:
+        """The day of the oldest check of any chat; None where one was never checked."""
+        day = self.oldest_check_day
+        return None if day is None or day < 0 else from_us(day * DAY_US)
+
+    @property
+    def oldest_check_days(self) -> int | None:
+        """How many days ago that was."""
+        day = self.oldest_check_day
+        return None if day is None or day < 0 else self.listing.bound_us // DAY_US - day
+
     def run_row(self, synced_at_us: int) -> dict[str, pa.Table]:
         """Return the run's row of `sync_runs`."""
         counts = self.counts
@@ -279,6 +316,9 @@ class Extraction:
             "windows_unverified": counts.windows_unverified,
             "messages": counts.messages,
             "rejected": counts.rejected,
+            "gaps": self.gaps,
+            "chats_rechecked": counts.chats_rechecked,
+            "oldest_check": self.oldest_check,
             "requests": self.client.requests,
             "retries": self.client.retries,
             "seconds": round(time.monotonic() - self.started_s, 3),

@@ -58,6 +58,7 @@ class Retention:
     oldest_us: dict[str, int] = field(default_factory=dict)
     _candidates: dict[str, list[tuple[int, int, Cursor]]] = field(default_factory=dict)
     _asked: set[str] = field(default_factory=set)
+    _read_whole: set[int] = field(default_factory=set)
     _all_gone: dict[int, ChatResult] = field(default_factory=dict)
 
     def remember(self, chat_id: int, cursor: Cursor) -> None:
@@ -88,6 +89,9 @@ class Retention:
         """Return rows of the ledger with what their lines were shown to keep, where it matters."""
         if self.keeps_forever:
             return [row.keeping(MIN_US) if row.verified else row for row in rows]
+        self._read_whole |= {
+            row.window.chat_id for row in rows if row.verified and row.window.start_us is None
+        }
         lacking = {
             row.window.chat_id
             for row in rows
@@ -152,7 +156,8 @@ class Retention:
         for line in sorted(set(lines) - self._asked):
             self._asked.add(line)
             for _, chat_id, cursor in self._candidates.get(line, ()):
-                if self._ask_chat(chat_id, cursor) is not None:
+                is_known = chat_id in self._read_whole
+                if is_known or self._ask_chat(chat_id, cursor) is not None:
                     break
 
     def ask_some(self, chat_ids: Iterable[int]) -> int | None:

@@ -95,6 +95,16 @@ _OF_RUN = (
         "Chats of which the API may have forgotten messages before the last run read them.",
         lambda r: r.gaps,
     ),
+    Metric(
+        "chats_rechecked",
+        "Chats the last run read again from their beginning, unasked.",
+        lambda r: r.chats_rechecked,
+    ),
+    Metric(
+        "oldest_check_days",
+        "How many days ago the chat was read from its beginning that waits for it longest.",
+        lambda r: r.oldest_check_days or 0,
+    ),
     Metric("windows_loaded", "Windows the last run loaded.", lambda r: r.windows),
     Metric(
         "windows_unverified",

@@ -47,14 +47,15 @@ def kept_by(retention: Retention, now_us: int) -> tuple[Kept, ...]:
 class Report:
     """Counts of one `sync`: rows loaded, windows and requests; `seconds` of wall time.
 
-    `numbers_failed` tells which phone numbers' chats could not be listed, and why.
-    `messages`, `attachments` and `reactions` are rows loaded, not rows that exist; `deleted` are
-    messages newly marked as deleted, `expired` those that the API forgot; `gaps` are chats of which
-    messages may have been forgotten before they were read, `kept` what the API was seen to keep, by
-    line; `chats_unlisted` known chats that the listing lacked and
-    that did not vanish; `loads` the ids of the load packages. `error` is set when
-    the API failed before everything was read; what was read until then is loaded. `notes` say
-    what was repaired on the way.
+    `numbers_failed` tells which phone numbers' chats could not be listed, and why. `messages`,
+    `attachments` and `reactions` are rows loaded, not rows that exist; `deleted` are messages newly
+    marked as deleted, `expired` those that the API forgot. `gaps` are chats of which messages may
+    have been forgotten before they were read, `kept` what the API was seen to keep, by line.
+    `chats_unlisted` are known chats that the listing lacked and that did not vanish.
+    `chats_rechecked` were read again from their beginning though nothing told that they changed;
+    `oldest_check_days` ago that was done to the chat that waits for it longest. `loads` are the ids
+    of the load packages. `error` is set when the API failed before everything was read; what was
+    read until then is loaded. `notes` say what was repaired on the way.
     """
 
     chats: int = 0
@@ -72,6 +73,8 @@ class Report:
     deleted: int = 0
     expired: int = 0
     gaps: int = 0
+    chats_rechecked: int = 0
+    oldest_check_days: int | None = None
     requests: int = 0
     retries: int = 0
     loads: tuple[str, ...] = ()

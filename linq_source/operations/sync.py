@@ -29,7 +29,7 @@ from linq_source.destinations.settled import has_settled_before, settled_us
 from linq_source.destinations.table_formats import check_table_format
 from linq_source.errors import Interrupted
 from linq_source.extraction import Extraction, Listener
-from linq_source.instants import from_us, to_us
+from linq_source.instants import DAY_US, from_us, to_us
 from linq_source.operations.exclusive import exclusive
 from linq_source.operations.inherit import find_inheritance
 from linq_source.operations.lost_tables import heal_tables
@@ -352,6 +352,14 @@ def _note_oddities(extraction: Extraction | None, notes: list[str]) -> None:
             f"{duration(seconds=extraction.clock_ahead_us // 1_000_000).in_words()} further than "
             "the API's, which synced_at follows: set the clock",
         )
+    settings, oldest_days = extraction.settings, extraction.oldest_check_days
+    if settings.recheck_share and oldest_days and oldest_days * DAY_US > settings.recheck_us:
+        _note(
+            notes,
+            f"the chat checked longest ago was {oldest_days} days ago, more than recheck_days "
+            f"({settings.recheck_us // DAY_US}): run more often, or raise recheck_share "
+            f"({settings.recheck_share:g})",
+        )
     if extraction.counts.cursors_unknown:
         _note(
             notes,
@@ -389,6 +397,8 @@ def _report(
         deleted=marked.deleted,
         expired=marked.expired,
         gaps=extraction.gaps,
+        chats_rechecked=counts.chats_rechecked,
+        oldest_check_days=extraction.oldest_check_days,
         requests=extraction.client.requests,
         retries=extraction.client.retries,
         loads=tuple(loads),

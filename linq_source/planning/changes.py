@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from linq_source.decoding.records import Records
 from linq_source.instants import DAY_US, MAX_US, MIN_US, floor_day
-from linq_source.planning.cursors import DayDigest, Segment
+from linq_source.planning.cursors import DayDigest, History, Segment
 from linq_source.planning.digests import digest_records
 from linq_source.planning.walking import WindowRead, count_below
 from linq_source.planning.windows import Window
@@ -72,6 +72,21 @@ def changed_parts(
         Part(Window(chat_id, start_us, end_us), _between(read.records, start_us, end_us))
         for start_us, end_us in parts
     ]
+
+
+def history_of(read: WindowRead, end_us: int) -> History:
+    """Return what a window holds before an instant."""
+    records = _between(read.records, MIN_US, end_us)
+    return History(end_us, digest_records(records, records.rejected))
+
+
+def parts_from(read: WindowRead, start_us: int) -> tuple[Part, ...]:
+    """Return what a window holds from an instant on; nothing where it ends there."""
+    end_us = read.window.end_us
+    if start_us >= end_us:
+        return ()
+    window = Window(read.window.chat_id, start_us, end_us)
+    return (Part(window, _between(read.records, start_us, end_us)),)
 
 
 def count_before(read: WindowRead, lookback_start_us: int) -> int:

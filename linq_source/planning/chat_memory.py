@@ -12,10 +12,12 @@ from linq_source.planning.changes import (
     count_before,
     count_until,
     days_of,
+    history_of,
     late_of,
     newest_id_of,
     newest_of,
     oldest_of,
+    parts_from,
     segments_of,
 )
 from linq_source.planning.cursors import (
@@ -140,6 +142,12 @@ class ChatMemory:
         cursor = replace(
             self.cursor, newest_us=newest_us, count_before_lookback=count, days=kept | new
         )
+        if window.start_us == self.cursor.begin_us and window.end_us == self.span.end_us:
+            cursor = replace(
+                cursor,
+                checked_day=self.task.bound_us // DAY_US,
+                history=history_of(read, start_us) if count else None,
+            )
         self.cursor = age(cursor, self.task.lookback_us, self.task.bound_us)
         touched = {s for s, content in new.items() if known.get(s) != content}
         touched |= known.keys() - new.keys()
@@ -183,9 +191,32 @@ class ChatMemory:
             return None
         return loaded if lag is None else self._without_proof(_Held(loaded, is_ahead=True), lag)
 
-    def hold_before_lookback(self, loaded: WindowToLoad) -> None:
-        """Hold what was read before the span; it is given out before all else."""
-        self._held.insert(0, _Held(loaded, has_unknown=True))
+    def hold_before_lookback(self, read: WindowRead) -> None:
+        """Hold what changed of what was read before the span; it is given out before all else.
+
+        Where all of it is one window, its digest tells what is as it was when it was last read.
+        """
+        end_us, known = read.window.end_us, self.cursor.history
+        loaded = load_whole(read, None, has_losses=self.prior is not None)
+        found = None
+        if read.verified and read.window.start_us == self.cursor.begin_us:
+            found = history_of(read, end_us) if read.messages else None
+            if known is not None and known.end_us <= end_us:
+                if history_of(read, known.end_us) == known:
+                    loaded = self._rest_to_load(read, known.end_us)
+            elif not (read.messages or self.cursor.count_before_lookback or self.is_unproven):
+                loaded = WindowToLoad((), (), None, True, 1)
+        self.cursor = replace(self.cursor, history=found)
+        self._held.insert(0, _Held(loaded, has_unknown=bool(loaded.ledger)))
+
+    def _rest_to_load(self, read: WindowRead, from_us: int) -> WindowToLoad:
+        """Return what left the lookback since the history was read, which is as it was."""
+        parts = parts_from(read, from_us)
+        ledger = tuple(
+            replace(ledger_row(read, part, part.records.received), has_losses=True)
+            for part in parts
+        )
+        return WindowToLoad(parts, ledger, None, True, 1)
 
     @property
     def holds_unknown(self) -> bool:
@@ -279,7 +310,7 @@ class ChatMemory:
 def _unproven(cursor: Cursor, held: _Held) -> Cursor:
     """Return the cursor, with all that was held to be loaded again once it proves something."""
     if held.has_unknown:
-        cursor = replace(cursor, reconciled=Reconciled.UNCONFIRMED)
+        cursor = replace(cursor, reconciled=Reconciled.UNCONFIRMED, history=None)
     if held.is_ahead:
         return replace(cursor, ahead=DayDigest(cursor.count_after_bound, ""))
     lookback_start_us = cursor.lookback_start_us if cursor.lookback_start_us is not None else MIN_US

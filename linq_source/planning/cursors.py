@@ -2,7 +2,8 @@
 
 Fifty thousand chats must fit into dlt's state, so a cursor is one short string: the fields of
 `Cursor` up to `days`, with `|` between them, then a part with how list and counter differ and one
-with what tells late messages, commas between their fields; left out where they say nothing.
+with what tells late messages and one with when all was read, commas between their fields; the last
+ones are left out where they say nothing.
 """
 
 from __future__ import annotations
@@ -64,6 +65,14 @@ class DayDigest:
 STALE = DayDigest(0, "")
 
 
+@dataclass(frozen=True, slots=True)
+class History:
+    """What a chat held from its beginning to `end_us`, a midnight, when that was last read."""
+
+    end_us: int
+    digest: str
+
+
 @dataclass(frozen=True)
 class Cursor:
     """One chat's memory.
@@ -82,6 +91,10 @@ class Cursor:
     `newest_id` is the greatest id of a message seen. `late` are the first and the last `sent_at` of
     messages that arrived after younger ones were known: however old, they do not show what the API
     keeps, which may count from their arrival.
+
+    `checked_day` is the number of the UTC day when the chat was last read from its beginning, and
+    `history` what it held then before the lookback; while that is under way again,
+    `recheck_from_us` is how far it got.
     """
 
     newest_us: int | None = None
@@ -98,6 +111,9 @@ class Cursor:
     ahead: DayDigest | None = None
     newest_id: int | None = None
     late: tuple[int, int] | None = None
+    checked_day: int | None = None
+    history: History | None = None
+    recheck_from_us: int | None = None
 
     @property
     def count_in_lookback(self) -> int:
@@ -231,7 +247,10 @@ def invalidate(cursor: Cursor, window: Window, days: Iterable[int]) -> Cursor:
             window.start_us is None or segment.end_us > window.start_us
         ):
             result[segment] = replace(digest, digest="")
-    return replace(cursor, days=result)
+    history = cursor.history
+    if history is not None and (window.start_us is None or window.start_us < history.end_us):
+        history = None
+    return replace(cursor, days=result, history=history)
 
 
 def encode(cursor: Cursor) -> str:
@@ -259,6 +278,10 @@ def encode(cursor: Cursor) -> str:
     ]
     parts.append("" if more == ["0", "", "", ""] else ",".join(more))
     parts.append(",".join(map(_optional, (cursor.newest_id, *(cursor.late or ())))))
+    checks = [_optional(cursor.checked_day), "", "", _optional(cursor.recheck_from_us)]
+    if cursor.history is not None:
+        checks[1:3] = [str(cursor.history.end_us // DAY_US), cursor.history.digest]
+    parts.append(",".join(checks) if any(checks) else "")
     while not parts[-1] and len(parts) > 8:
         parts.pop()
     return "|".join(parts)
@@ -287,9 +310,9 @@ def decode(text: str) -> Cursor:
         count_unlisted=int(unlisted),
         days=segments,
     )
-    if len(rest) > 2 or rest[-1:] == [""]:
+    if len(rest) > 3 or rest[-1:] == [""]:
         raise ValueError("more parts than a cursor has")
-    differences, arrivals = (*rest, "", "")[:2]
+    differences, arrivals, checks = (*rest, "", "", "")[:3]
     if differences:
         known, new, since, ahead = differences.split(",")
         count, _, digest = ahead.partition(":")
@@ -305,6 +328,14 @@ def decode(text: str) -> Cursor:
         first_us, last_us = map(int, late) if late else (0, 0)
         cursor = replace(
             cursor, newest_id=_number(newest_id), late=(first_us, last_us) if late else None
+        )
+    if checks:
+        checked, end, digest, recheck_from = checks.split(",")
+        cursor = replace(
+            cursor,
+            checked_day=_number(checked),
+            history=History(int(end) * DAY_US, digest) if end else None,
+            recheck_from_us=_number(recheck_from),
         )
     return cursor
 

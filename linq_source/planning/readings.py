@@ -20,7 +20,8 @@ class ChatTask:
 
     `message_count` is the listing's (None: unknown). With `end_us` the interval from `begin_us`
     to it is read as it is and nothing remembered; else `begin_us` is where history begins and
-    `bound_us` the run's upper end. `in_one_go` lets no wish to stop end it early.
+    `bound_us` the run's upper end. With `recheck_pages` the chat is read again from its
+    beginning, a long one so many pages in this run. `in_one_go` lets no wish to stop end it early.
     """
 
     chat_id: int
@@ -32,6 +33,7 @@ class ChatTask:
     lookback_us: int = 0
     per_page: int = 100
     in_one_go: bool = False
+    recheck_pages: int = 0
     privacy: Privacy = PLAIN
 
 
@@ -128,6 +130,20 @@ def read(
             event = windows.send(reply)
         except StopIteration:
             return True
+
+
+def stop_after(reading: Reading[T], is_enough: Callable[[], bool]) -> Reading[T]:
+    """Drive a reading until enough was given out: then it is told not to go on."""
+    reply: Reply = None
+    while True:
+        try:
+            event = reading.send(reply)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        reply = yield event
+        if isinstance(event, WindowToLoad) and is_enough():
+            reply = False
 
 
 def pages_of(reply: Reply) -> list[Page]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from linq_source.decoding.pages import decode_pages
 from linq_source.decoding.records import MESSAGE, empty_records
-from linq_source.instants import END_US
+from linq_source.instants import DAY_US, END_US
 from linq_source.planning.changes import Part, oldest_of
 from linq_source.planning.chat_memory import ChatMemory
 from linq_source.planning.cursors import Cursor, Reconciled, is_explained, observe
@@ -30,9 +30,10 @@ from linq_source.planning.readings import (
     pages_of,
     prove_nothing,
     read,
+    stop_after,
 )
 from linq_source.planning.walking import WindowRead, in_order
-from linq_source.planning.windows import Ask, PageRequest, Window
+from linq_source.planning.windows import MAX_PAGES, Ask, PageRequest, Window
 
 
 @dataclass
@@ -110,6 +111,8 @@ def reconcile(memory: ChatMemory) -> Reading[bool]:
     if not (yield from read(memory.span, memory.task, accept)):
         return False
     lag = yield from _compare_counts(memory, counter)
+    if lag is None and memory.contiguous and memory.task.recheck_pages:
+        yield from _recheck(memory)
     if memory.has_losses and lag is None:
         yield from _find_older(memory)
     for loaded in memory.give_out(lag):  # noqa: UP028 - a list takes no replies
@@ -256,10 +259,10 @@ def _read_before_lookback(memory: ChatMemory, lag: str | None) -> Reading[bool]:
         received += window.messages
         verified = verified and window.verified
         memory.see(window.records)
-        loaded = load_whole(window, None, has_losses=memory.prior is not None)
         if window.window.end_us == end_us:
-            memory.hold_before_lookback(loaded)
+            memory.hold_before_lookback(window)
             return None
+        loaded = load_whole(window, None, has_losses=memory.prior is not None)
         return keeping(loaded if lag is None else prove_nothing(loaded, lag), memory.oldest_us)
         yield  # a reading that asks for nothing
 
@@ -271,9 +274,48 @@ def _read_before_lookback(memory: ChatMemory, lag: str | None) -> Reading[bool]:
         memory.cursor = replace(
             memory.cursor,
             count_before_lookback=received + memory.received - memory.cursor.count_in_lookback,
+            checked_day=memory.task.bound_us // DAY_US,
+            recheck_from_us=None,
         )
         memory.is_unproven = lag is not None
     return verified
+
+
+def _recheck(memory: ChatMemory) -> Reading[None]:
+    """Read what lies before the lookback again, though the counts show no change.
+
+    A long chat is read by windows in several runs. These are loaded whole; what the counts account
+    for is left as it is.
+    """
+    today, task = memory.task.bound_us // DAY_US, memory.task
+    if memory.cursor.checked_day == today:
+        return
+    if memory.cursor.count_before_lookback <= MAX_PAGES * task.per_page:
+        if not (yield from _read_before_lookback(memory, None)):
+            memory.cursor = replace(memory.cursor, reconciled=Reconciled.NO)
+        return
+    pages, verified = 0, True
+    until_us = memory.cursor.recheck_from_us or memory.cursor.begin_us
+
+    def accept(window: WindowRead) -> Reading[WindowToLoad | None]:
+        nonlocal pages, verified, until_us
+        memory.see(window.records)
+        pages += window.pages
+        verified = verified and window.verified
+        until_us = window.window.end_us if verified else until_us
+        return keeping(load_whole(window, None, has_losses=True), memory.oldest_us)
+        yield  # a reading that asks for nothing
+
+    span = Window(task.chat_id, until_us, memory.span.start_us or memory.span.end_us)
+    reading = read(span, replace(task, in_one_go=False), accept)
+    complete = yield from stop_after(reading, lambda: pages >= task.recheck_pages)
+    complete = complete and verified
+    memory.cursor = replace(
+        memory.cursor,
+        recheck_from_us=None if complete else until_us,
+        checked_day=today if complete else memory.cursor.checked_day,
+        history=None,
+    )
 
 
 def _find_older(memory: ChatMemory) -> Reading[None]:

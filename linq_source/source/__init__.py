@@ -40,6 +40,8 @@ def linq_source(
     privacy_key: TSecretStrValue | None = None,
     accept_organisation: bool = False,
     retention: str = "auto",
+    recheck_days: float = 30.0,
+    recheck_share: float = 0.05,
 ) -> Sequence[DltResource]:
     """Chat messages of the Linq Partner API, with attachments and reactions as child tables.
 
@@ -70,6 +72,8 @@ def linq_source(
             dataset was loaded from.
         retention: `auto`: a message that is gone was deleted where the API was shown to keep older
             ones, else it expired. `forever`: whatever is gone was deleted.
+        recheck_days: Every chat is read again from its beginning within so many days.
+        recheck_share: For that, a run spends at most this share of its requests; 0: none.
 
     Raises:
         ConfigurationError: A value that cannot be used, named in one line.

@@ -1,0 +1,123 @@
+"""Everything is looked at again: what no count shows is found within the period."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from linq_source.instants import DAY_US
+from linq_source.planning.rechecking import Budget, Check
+from linq_source.sandbox import World
+from tests.conftest import DAY_MS, HOUR_MS, NOW_MS, Loader
+
+DAY = NOW_MS // DAY_MS
+
+
+@pytest.mark.quick
+def test_those_checked_longest_ago_come_first_within_the_budget() -> None:
+    budget = Budget(pages=5, period_us=30 * DAY_US)
+    bound_us = 100 * DAY_US
+    checks = [Check(80, 1, 2), Check(-1, 2, 2), Check(70, 3, 2), Check(90, 4, 2), Check(85, 5, 9)]
+    assert budget.choose(checks, bound_us) == {2: 2, 3: 2, 1: 2}
+    assert Budget(0, 30 * DAY_US).choose(checks, bound_us) == {2: 2}
+    assert Budget(9, 30 * DAY_US).choose([Check(86, 1, 2)], bound_us) == {}
+    # A long chat is read in parts, of a window at the least.
+    assert Budget(9, 30 * DAY_US).choose([Check(1, 1, 700)], bound_us) == {1: 50}
+    assert Budget(90, 30 * DAY_US).choose([Check(1, 1, 700)], bound_us) == {1: 90}
+
+
+@pytest.fixture
+def year(serve: Callable[[World], Loader]) -> Loader:
+    """Three chats with a message a month, a year long; nothing new since a month."""
+    world = World(now_ms=NOW_MS)
+    world.add_phone_number("+15550000001")
+    for chat_id in (1, 2, 3):
+        world.add_chat(chat_id=chat_id)
+        for month in range(13, 1, -1):
+            world.add_message(chat_id, f"{month}", sent_at_ms=NOW_MS - month * 30 * DAY_MS)
+    loader = serve(world)
+    assert loader.sync().oldest_check_days is None
+    return loader
+
+
+def change_what_no_count_shows(world: World) -> None:
+    """An edit, a reaction, an addition and a deletion that cancel each other."""
+    first, second, third, *_ = world.messages_of(1)
+    world.edit_message(first.id, "edited")
+    world.add_reaction(second.id, "love", from_phone="+15550000009")
+    world.delete_message(third.id)
+    world.add_message(1, "late", sent_at_ms=third.sent_at_ms + HOUR_MS)
+
+
+def test_an_old_change_that_no_count_shows_is_found_within_the_period(year: Loader) -> None:
+    change_what_no_count_shows(year.world)
+    assert year.sync().messages == 0
+    checked = []
+    for _ in range(15):
+        year.world.advance(DAY_MS)
+        checked.append(year.sync().chats_rechecked)
+    assert checked == [0] * 14 + [1]
+    year.assert_equal_world()
+    rows = year.query("SELECT deleted_at IS NOT NULL FROM chat_messages WHERE id = 3")
+    assert rows == [(True,)]
+    # What did not change is not written again.
+    assert year.query("SELECT count(DISTINCT synced_at) FROM chat_messages WHERE chat_id = 2") == [
+        (1,)
+    ]
+
+
+def test_one_chat_a_run_at_the_least_and_no_more_than_the_budget(year: Loader) -> None:
+    year.world.advance(20 * DAY_MS)
+    found = []
+    for _ in range(4):
+        requests = year.requests_of(lambda: found.append(year.sync()))
+        asked = [route for route, _ in requests if route == "chat_messages"]
+        assert len(asked) == 2 * found[-1].chats_rechecked
+    assert [report.chats_rechecked for report in found] == [1, 1, 1, 0]
+    assert [report.oldest_check_days for report in found] == [20, 20, 20, 0]
+    assert [report.messages for report in found] == [0, 0, 0, 0]
+    runs = "SELECT chats_rechecked, epoch_ms(oldest_check) FROM sync_runs ORDER BY synced_at"
+    found_days = [(n, at_ms // DAY_MS - DAY) for n, at_ms in year.query(runs)[1:]]
+    assert found_days == [(1, 0), (1, 0), (1, 0), (0, 20)]
+    assert year.sync(recheck_share=1.0).chats_rechecked == 0
+
+
+def test_all_at_once_with_a_larger_share_and_none_without_one(year: Loader) -> None:
+    year.world.advance(20 * DAY_MS)
+    assert year.sync(recheck_share=0.0).chats_rechecked == 0
+    assert year.sync(recheck_days=60).chats_rechecked == 0
+    assert year.sync(recheck_share=1.0).chats_rechecked >= 1
+    year.world.advance(60 * DAY_MS)
+    (note,) = year.sync(recheck_share=0.001).notes
+    assert "was 80 days ago, more than recheck_days (30)" in note
+
+
+def test_a_long_chat_is_read_again_in_several_runs(
+    year: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("walking", "reconciling", "rechecking"):
+        monkeypatch.setattr(f"linq_source.planning.{module}.MAX_PAGES", 2)
+    change_what_no_count_shows(year.world)
+    year.world.advance(20 * DAY_MS)
+    year.sync(chat_ids=[2, 3], recheck_share=1.0)
+    checked = []
+    for _ in range(12):
+        report = year.sync(page_size=2)
+        assert report.exit_code == 0
+        checked.append(report.messages)
+    assert [count for count in checked if count] == [4, 4, 3]
+    year.assert_equal_world()
+    assert year.sync(page_size=2).messages == 0
+
+
+def test_what_others_loaded_in_between_is_written_again(year: Loader) -> None:
+    """A digest of the history says nothing of rows that somebody else loaded."""
+    change_what_no_count_shows(year.world)
+    year.sync(chat_ids=[1], start="2020-01-01", end="2030-01-01")
+    year.assert_equal_world()
+    first = year.world.messages_of(1)[0]
+    year.world.edit_message(first.id, "1")
+    year.world.advance(20 * DAY_MS)
+    year.sync()
+    year.assert_equal_world()
