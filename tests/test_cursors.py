@@ -62,6 +62,7 @@ CURSORS = st.builds(
     history=st.none()
     | st.builds(History, st.integers(-9_000, 40_000).map(lambda day: day * DAY_US), DIGESTS),
     recheck_from_us=st.none() | INSTANTS,
+    oldest_us=st.none() | INSTANTS,
 )
 
 
@@ -108,7 +109,8 @@ def test_an_empty_cursor_is_only_separators() -> None:
         "||0|||0|0|||x",
         "||0|||0|0||||",
         "||0|||0|0||||1,2",
-        "||0|||0|0||||,,,|",
+        "||0|||0|0||||,,,4",
+        "||0|||0|0||||,,|",
         "||0|||0|0|5:1",
         "||0|||0|0|x:1:d",
     ],

@@ -353,3 +353,50 @@ def test_an_idle_run_asks_no_more_where_the_api_forgets(serve: Callable[[World],
         loader.sync(retention="auto")
     requests = loader.requests_of(loader.sync)
     assert [route for route, _ in requests] == ["phone_numbers", "chats", "chats"]
+
+
+@pytest.fixture
+def month(serve: Callable[[World], Loader]) -> Loader:
+    """A line that keeps thirty days: two chats with ten messages a day."""
+    world = World(now_ms=NOW_MS)
+    world.add_phone_number("+15550000001", keeps_ms=30 * DAY_MS)
+    for chat_id in (1, 2):
+        world.add_chat(chat_id=chat_id)
+        for tenth in range(299, 0, -1):
+            world.add_message(chat_id, sent_at_ms=NOW_MS - tenth * DAY_MS // 10)
+    loader = serve(world)
+    assert loader.sync().messages == 598
+    return loader
+
+
+def test_expiry_alone_reads_no_chat_again(month: Loader) -> None:
+    """Once the oldest message before the lookback is known, small requests show that it went."""
+    world = month.world
+    for hours in (3, 3, 24):
+        world.advance(hours * HOUR_MS)
+        month.sandbox.requests_log.clear()
+        report = month.sync(recheck_share=0.0)
+        asked = [r.params["page"] for r in month.sandbox.requests_log if r.route == "chat_messages"]
+        # Of each chat: the lookback, the count, the oldest message, what lies before that.
+        assert asked == ["1"] * 8
+        assert (report.messages, report.deleted, report.exit_code) == (0, 0, 0)
+        assert report.expired == 2 * (hours * 10 // 24)
+        month.assert_equal_world()
+        assert month.audit().exit_code == 0
+
+
+def test_what_was_deleted_while_others_expired_is_found_by_a_check(month: Loader) -> None:
+    month.world.advance(3 * HOUR_MS)
+    month.world.delete_message(150)
+    report = month.sync(recheck_share=0.0)
+    assert (report.deleted, report.expired) == (0, 2)
+    assert [difference.chat_id for difference in month.audit().differences] == [1]
+    month.world.advance(15 * DAY_MS)
+    month.sync(recheck_share=1.0)
+    month.assert_equal_world()
+
+
+def test_a_deletion_alone_is_found_at_once_though_the_api_forgets(month: Loader) -> None:
+    month.world.delete_message(150)
+    assert month.sync().deleted == 1
+    month.assert_equal_world()

@@ -25,7 +25,7 @@ from linq_source.extraction.listing import Listing, choose_some
 from linq_source.extraction.retention import LastRead, Retention
 from linq_source.instants import DAY_US, END_US, from_us
 from linq_source.planning.chats import read_chat
-from linq_source.planning.cursors import encode, is_unchanged, remembered
+from linq_source.planning.cursors import Reconciled, encode, is_unchanged, remembered
 from linq_source.planning.readings import ChatTask, LedgerWindow, Reading, WindowToLoad
 from linq_source.planning.rechecking import Budget, Check
 from linq_source.planning.windows import PageRequest, Window
@@ -236,7 +236,8 @@ class Extraction:
             self.retention.remember(chat_id, cursor)
             pages = cursor.count_before_lookback // settings.page_size + 2
             day = -1 if cursor.checked_day is None else cursor.checked_day
-            self._checks.append(Check(day, chat_id, pages))
+            if cursor.reconciled is not Reconciled.NO:
+                self._checks.append(Check(day, chat_id, pages))
         return is_unchanged(
             cursor, message_count, self.listing.bound_us, settings.lookback_us, settings.start_us
         )

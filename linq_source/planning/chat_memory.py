@@ -64,9 +64,9 @@ class ChatMemory:
     """A chat's memory while it is read: entered window by window, in order of time.
 
     What a window brings is held until it is known whether it proves deletions. `is_unproven`
-    tells that what lies before the lookback was loaded without that proof. `oldest_us` is the
-    `sent_at` of the oldest message listed in this reading; `has_losses` tells that messages known
-    before may be gone.
+    tells that what lies before the lookback was loaded without that proof. `first_us` is the
+    `sent_at` of the oldest message listed in this reading, `oldest_us` that of the oldest that did
+    not arrive late; `has_losses` tells that messages known before may be gone.
     """
 
     task: ChatTask
@@ -80,6 +80,7 @@ class ChatMemory:
     received: int = 0
     is_ahead_read: bool = False
     has_told_lag: bool = False
+    first_us: int | None = None
     oldest_us: int | None = None
     has_losses: bool = False
     _held: list[_Held] = field(default_factory=list)
@@ -147,6 +148,7 @@ class ChatMemory:
                 cursor,
                 checked_day=self.task.bound_us // DAY_US,
                 history=history_of(read, start_us) if count else None,
+                oldest_us=self.first_us,
             )
         self.cursor = age(cursor, self.task.lookback_us, self.task.bound_us)
         touched = {s for s, content in new.items() if known.get(s) != content}
@@ -230,6 +232,21 @@ class ChatMemory:
             return [keeping(part.loaded, self.oldest_us) for part in held]
         return [keeping(self._without_proof(part, lag), self.oldest_us) for part in held]
 
+    def hold_gone_front(self, read: WindowRead, count_before_lookback: int) -> None:
+        """Hold the proof that nothing is listed any more before an instant, the window's end."""
+        self._held.insert(0, _Held(load_whole(read, None, has_losses=True)))
+        self.cursor = replace(
+            self.cursor,
+            oldest_us=read.window.end_us,
+            history=None,
+            count_before_lookback=count_before_lookback,
+        )
+
+    def note_first_reading(self) -> None:
+        """Note that the chat was read from its beginning, in one run or several."""
+        if self.contiguous and (self.prior is None or self.prior.reconciled is Reconciled.NO):
+            self.cursor = replace(self.cursor, checked_day=self.task.bound_us // DAY_US)
+
     def see(self, records: Records) -> None:
         """Note what of messages that are listed tells when they arrived, and the oldest in time."""
         prior, late = self.prior, self.cursor.late
@@ -239,6 +256,7 @@ class ChatMemory:
             late = (min(ends), max(ends)) if ends else None
         newest_ids = [self.cursor.newest_id or 0, newest_id_of(records) or 0]
         self.cursor = replace(self.cursor, newest_id=max(newest_ids) or None, late=late)
+        self.first_us = earliest(self.first_us, oldest_of(records))
         self.oldest_us = earliest(self.oldest_us, oldest_of(records, late))
 
     @property

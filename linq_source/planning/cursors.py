@@ -94,7 +94,8 @@ class Cursor:
 
     `checked_day` is the number of the UTC day when the chat was last read from its beginning, and
     `history` what it held then before the lookback; while that is under way again,
-    `recheck_from_us` is how far it got.
+    `recheck_from_us` is how far it got. `oldest_us` is the `sent_at` of its oldest message, if that
+    lies before the lookback.
     """
 
     newest_us: int | None = None
@@ -114,6 +115,7 @@ class Cursor:
     checked_day: int | None = None
     history: History | None = None
     recheck_from_us: int | None = None
+    oldest_us: int | None = None
 
     @property
     def count_in_lookback(self) -> int:
@@ -221,6 +223,7 @@ def age(cursor: Cursor, lookback_us: int, bound_us: int = END_US) -> Cursor:
     return replace(
         cursor,
         late=cursor.late if is_listed else None,
+        oldest_us=cursor.oldest_us if count_before else None,
         lookback_start_us=start_us,
         count_before_lookback=count_before,
         days={day: digest for day, digest in cursor.days.items() if day.start_us >= start_us},
@@ -278,9 +281,9 @@ def encode(cursor: Cursor) -> str:
     ]
     parts.append("" if more == ["0", "", "", ""] else ",".join(more))
     parts.append(",".join(map(_optional, (cursor.newest_id, *(cursor.late or ())))))
-    checks = [_optional(cursor.checked_day), "", "", _optional(cursor.recheck_from_us)]
+    checks = [*map(_optional, (cursor.checked_day, cursor.recheck_from_us, cursor.oldest_us))]
     if cursor.history is not None:
-        checks[1:3] = [str(cursor.history.end_us // DAY_US), cursor.history.digest]
+        checks += [str(cursor.history.end_us // DAY_US), cursor.history.digest]
     parts.append(",".join(checks) if any(checks) else "")
     while not parts[-1] and len(parts) > 8:
         parts.pop()
@@ -330,12 +333,14 @@ def decode(text: str) -> Cursor:
             cursor, newest_id=_number(newest_id), late=(first_us, last_us) if late else None
         )
     if checks:
-        checked, end, digest, recheck_from = checks.split(",")
+        checked, recheck_from, oldest, *history = checks.split(",")
+        end, digest = history or ("", "")
         cursor = replace(
             cursor,
             checked_day=_number(checked),
-            history=History(int(end) * DAY_US, digest) if end else None,
             recheck_from_us=_number(recheck_from),
+            oldest_us=_number(oldest),
+            history=History(int(end) * DAY_US, digest) if history else None,
         )
     return cursor
 

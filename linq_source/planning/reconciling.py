@@ -32,7 +32,7 @@ from linq_source.planning.readings import (
     read,
     stop_after,
 )
-from linq_source.planning.walking import WindowRead, in_order
+from linq_source.planning.walking import Asking, WindowRead, in_order, read_window
 from linq_source.planning.windows import MAX_PAGES, Ask, PageRequest, Window
 
 
@@ -110,6 +110,7 @@ def reconcile(memory: ChatMemory) -> Reading[bool]:
 
     if not (yield from read(memory.span, memory.task, accept)):
         return False
+    memory.note_first_reading()
     lag = yield from _compare_counts(memory, counter)
     if lag is None and memory.contiguous and memory.task.recheck_pages:
         yield from _recheck(memory)
@@ -136,6 +137,8 @@ def _compare_counts(memory: ChatMemory, counter: Counter) -> Reading[str | None]
     lag = _observe(memory, counter, difference, total)
     before = memory.cursor.count_before_bound
     # A list that lags and shows less than is known tells nothing about what it does not show.
+    if lag is None and total < before and (yield from _is_front_gone(memory, total)):
+        before = total
     if (memory.is_unproven and lag is None) or total > before or (total < before and lag is None):
         if not (yield from _read_before_lookback(memory, lag)):
             memory.cursor = replace(memory.cursor, reconciled=Reconciled.UNCONFIRMED)
@@ -276,6 +279,7 @@ def _read_before_lookback(memory: ChatMemory, lag: str | None) -> Reading[bool]:
             count_before_lookback=received + memory.received - memory.cursor.count_in_lookback,
             checked_day=memory.task.bound_us // DAY_US,
             recheck_from_us=None,
+            oldest_us=memory.first_us,
         )
         memory.is_unproven = lag is not None
     return verified
@@ -316,6 +320,42 @@ def _recheck(memory: ChatMemory) -> Reading[None]:
         checked_day=today if complete else memory.cursor.checked_day,
         history=None,
     )
+
+
+def _is_front_gone(memory: ChatMemory, total: int) -> Reading[bool]:
+    """Return whether the oldest messages went, as they do where the API forgets; hold the proof.
+
+    Then the rest is not read again for it. A younger message before the lookback that somebody
+    deleted at the same time is found when the chat is checked.
+    """
+    cursor, start_us = memory.cursor, memory.span.start_us
+    if cursor.oldest_us is None or start_us is None or memory.is_unproven:
+        return False
+    front = Window(memory.task.chat_id, cursor.begin_us, start_us)
+    (page,) = pages_of((yield Ask((PageRequest(front, 1, 1),))))
+    records = in_order(decode_pages([page.body], MESSAGE).records)
+    first_us = oldest_of(records)
+    if first_us is None or not cursor.oldest_us < first_us < start_us:
+        return False
+    gone = yield from _drive(read_window(replace(front, end_us=first_us), memory.task.per_page))
+    if not gone.verified or gone.messages:
+        return False
+    memory.has_losses = True
+    memory.see(records)
+    memory.hold_gone_front(gone, total - cursor.count_unlisted - cursor.count_in_lookback)
+    return True
+
+
+def _drive(asking: Asking[WindowRead]) -> Reading[WindowRead]:
+    """Ask what a window asks for."""
+    ask = next(asking)
+    while True:
+        pages = pages_of((yield ask))
+        try:
+            ask = asking.send(pages)
+        except StopIteration as end:
+            found: WindowRead = end.value
+            return found
 
 
 def _find_older(memory: ChatMemory) -> Reading[None]:
