@@ -143,13 +143,13 @@ class ChatMemory:
         cursor = replace(
             self.cursor, newest_us=newest_us, count_before_lookback=count, days=kept | new
         )
-        if window.start_us == self.cursor.begin_us and window.end_us == self.span.end_us:
+        if window.start_us == self.cursor.begin_us:
+            # What follows is read today, too, or by a later run that goes on from here.
             cursor = replace(
-                cursor,
-                checked_day=self.task.bound_us // DAY_US,
-                history=history_of(read, start_us) if count else None,
-                oldest_us=self.first_us,
+                cursor, checked_day=self.task.bound_us // DAY_US, oldest_us=self.first_us
             )
+            if window.end_us == self.span.end_us:
+                cursor = replace(cursor, history=history_of(read, start_us) if count else None)
         self.cursor = age(cursor, self.task.lookback_us, self.task.bound_us)
         touched = {s for s, content in new.items() if known.get(s) != content}
         touched |= known.keys() - new.keys()
@@ -241,11 +241,6 @@ class ChatMemory:
             history=None,
             count_before_lookback=count_before_lookback,
         )
-
-    def note_first_reading(self) -> None:
-        """Note that the chat was read from its beginning, in one run or several."""
-        if self.contiguous and (self.prior is None or self.prior.reconciled is Reconciled.NO):
-            self.cursor = replace(self.cursor, checked_day=self.task.bound_us // DAY_US)
 
     def see(self, records: Records) -> None:
         """Note what of messages that are listed tells when they arrived, and the oldest in time."""

@@ -110,7 +110,6 @@ def reconcile(memory: ChatMemory) -> Reading[bool]:
 
     if not (yield from read(memory.span, memory.task, accept)):
         return False
-    memory.note_first_reading()
     lag = yield from _compare_counts(memory, counter)
     if lag is None and memory.contiguous and memory.task.recheck_pages:
         yield from _recheck(memory)
