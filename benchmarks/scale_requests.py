@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from linq_source.instants import DAY_US, MILLISECOND_US, floor_day
 from linq_source.planning.cursors import lookback_start
 from linq_source.planning.listings import MAX_LIST_PAGES
-from linq_source.planning.windows import MAX_PAGES
+from linq_source.planning.windows import deepest_page
 
 PER_PAGE = 100
+MAX_PAGES = deepest_page(PER_PAGE)
 LOOKBACK_US = 7 * DAY_US
 
 

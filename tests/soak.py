@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import rule, run_state_machine_as_test
 
-from linq_source.planning import walking
+from linq_source.planning import windows
 from linq_source.sandbox import DEFAULT_TOKEN
 from tests import processes
 from tests.destinations import DuckDB, Lake, OpenFormat
@@ -30,10 +30,10 @@ RUN = """
 import json, os
 import dlt
 from linq_source import sync
-from linq_source.planning import walking
+from linq_source.planning import windows
 
 task = json.loads(os.environ["SOAK"])
-walking.MAX_PAGES = task["max_pages"]
+windows.MAX_ROWS = task["max_rows"]
 kind = getattr(dlt.destinations, task["destination"])
 pipeline = dlt.pipeline(
     task["name"], destination=kind(task["place"]), dataset_name="linq",
@@ -48,7 +48,7 @@ class Soak(Truth):
 
     kind = "duckdb"
     world_forgets = False
-    max_pages = 50
+    max_rows = 5_000
     # Whether `before` and `after` include the instant, to begin with.
     inclusive = False
 
@@ -73,7 +73,7 @@ class Soak(Truth):
             "place": str(getattr(place, "bucket", self.loader.database)),
             "name": self.loader.name,
             "pipelines": str(self.folder / "pipelines"),
-            "max_pages": self.max_pages,
+            "max_rows": self.max_rows,
             "options": self.loader.options
             | self.loader.arguments(**self.options(), max_messages=3 if life_ms % 2 else None),
         }
@@ -98,10 +98,10 @@ def main() -> None:
     while time.monotonic() < ends_s:
         number += 1
         choice = random.Random(number)
-        # Few pages of few messages make windows split as they do in a world of millions.
-        vars(walking)["MAX_PAGES"] = max_pages = choice.choice((12, 20, 30))
+        # Windows of few messages split as they do in a world of millions.
+        vars(windows)["MAX_ROWS"] = max_rows = choice.choice((24, 40, 60))
         kind = choice.choice(KINDS)
-        chosen = {"kind": kind, "max_pages": max_pages, "inclusive": choice.random() < 0.5}
+        chosen = {"kind": kind, "max_rows": max_rows, "inclusive": choice.random() < 0.5}
         chosen["world_forgets"] = choice.random() < 0.5
         variant = type("Variant", (Soak,), chosen)
         forgets = ", the API forgets" if chosen["world_forgets"] else ""

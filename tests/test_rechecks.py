@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from linq_source.instants import DAY_US
+from linq_source.planning import windows
 from linq_source.planning.rechecking import Budget, Check
 from linq_source.sandbox import World
 from tests.conftest import DAY_MS, HOUR_MS, NOW_MS, Loader
@@ -25,6 +26,7 @@ def test_those_checked_longest_ago_come_first_within_the_budget() -> None:
     # A long chat is read in parts, of a window at the least.
     assert Budget(9, 30 * DAY_US).choose([Check(1, 1, 700)], bound_us) == {1: 50}
     assert Budget(90, 30 * DAY_US).choose([Check(1, 1, 700)], bound_us) == {1: 90}
+    assert Budget(9, 30 * DAY_US, per_page=25).choose([Check(1, 1, 700)], bound_us) == {1: 200}
 
 
 @pytest.fixture
@@ -96,8 +98,7 @@ def test_all_at_once_with_a_larger_share_and_none_without_one(year: Loader) -> N
 def test_a_long_chat_is_read_again_in_several_runs(
     year: Loader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("walking", "reconciling", "rechecking"):
-        monkeypatch.setattr(f"linq_source.planning.{module}.MAX_PAGES", 2)
+    monkeypatch.setattr(windows, "MAX_ROWS", 4)
     change_what_no_count_shows(year.world)
     year.world.advance(20 * DAY_MS)
     year.sync(chat_ids=[2, 3], recheck_share=1.0)

@@ -25,7 +25,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from linq_source.planning import walking
+from linq_source.planning import windows
 from linq_source.sandbox import Exchange, Sandbox, World, lagging
 from tests.conftest import DAY_MS, HOUR_MS, NOW_MS, Loader
 from tests.destinations import Lake
@@ -371,27 +371,27 @@ def at_request(number: int, change: Callable[[], None]) -> Callable[[Exchange], 
     "histories", [0, *(pytest.param(n, marks=pytest.mark.long) for n in (1, 2, 3))]
 )
 @pytest.mark.parametrize(
-    ("place", "divides", "forgets", "max_pages", "inclusive", "examples"),
+    ("place", "divides", "forgets", "max_rows", "inclusive", "examples"),
     [
-        ("duckdb", False, False, 12, False, 2),
-        ("duckdb", True, True, 30, True, 1),
-        ("parquet", True, False, 20, False, 1),
-        ("duckdb", False, True, 21, False, 1),
+        ("duckdb", False, False, 24, False, 2),
+        ("duckdb", True, True, 60, True, 1),
+        ("parquet", True, False, 40, False, 1),
+        ("duckdb", False, True, 42, False, 1),
     ],
 )
 def test_the_tables_equal_the_world(
     place: str,
     divides: bool,
     forgets: bool,
-    max_pages: int,
+    max_rows: int,
     inclusive: bool,
     examples: int,
     histories: int,
     monkeypatch: pytest.MonkeyPatch,
     record_property: Callable[[str, object], None],
 ) -> None:
-    # Few pages of few messages make windows split as they do in a world of millions.
-    monkeypatch.setattr(walking, "MAX_PAGES", max_pages)
+    # Windows of few messages split as they do in a world of millions.
+    monkeypatch.setattr(windows, "MAX_ROWS", max_rows)
     STEPS.update(steps=0, runs=0, examples=0)
 
     class Variant(Truth):
@@ -405,7 +405,7 @@ def test_the_tables_equal_the_world(
                 self.loader.place = Lake(self.folder)
 
     run_state_machine_as_test(
-        seed(max_pages * 10 + histories)(Variant),
+        seed(max_rows * 5 + histories)(Variant),
         settings=settings(
             max_examples=examples, stateful_step_count=14, deadline=None, database=None,
             suppress_health_check=list(HealthCheck), phases=[Phase.generate],

@@ -18,7 +18,7 @@ from tests.conftest import DAY_MS, HOUR_MS, NOW_MS, Loader
 
 ABSURD = 2**52
 PAGE_SIZE = 5
-MAX_PAGES = 12
+DEEPEST_PAGE = 12
 MAX_WINDOWS = 4
 MAX_UNVERIFIED = 3
 CHUNK_PAGES = 5
@@ -184,7 +184,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def fresh(serve: Callable[[World], Loader], monkeypatch: pytest.MonkeyPatch) -> Loader:
     """A loader that has read nothing, and low limits."""
-    monkeypatch.setattr(walking, "MAX_PAGES", MAX_PAGES)
+    monkeypatch.setattr(windows, "MAX_ROWS", DEEPEST_PAGE * PAGE_SIZE)
     monkeypatch.setattr(walking, "MAX_WINDOWS", MAX_WINDOWS)
     monkeypatch.setattr(walking, "MAX_UNVERIFIED", MAX_UNVERIFIED)
     monkeypatch.setattr(listings, "CHUNK_PAGES", CHUNK_PAGES)
@@ -251,7 +251,7 @@ def assert_messages_are_followed_or_doubted(
         loader.assert_equal_world()
         return
     # A window and the search for its end, as many times as windows are allowed, and the rest.
-    assert requests <= (MAX_UNVERIFIED + 1) * (walking.ATTEMPTS + 1) * MAX_PAGES
+    assert requests <= (MAX_UNVERIFIED + 1) * (walking.ATTEMPTS + 1) * DEEPEST_PAGE
     assert 1 <= report.windows_unverified <= MAX_UNVERIFIED + 1
     assert report.exit_code == 3
     doubted = loader.query("SELECT DISTINCT chat_id FROM sync_windows WHERE NOT verified")
@@ -281,9 +281,9 @@ def test_the_limits_themselves_are_small_enough(small: Loader) -> None:
         small.world.add_message(1, str(number), sent_at_ms=NOW_MS - (number + 1) * HOUR_MS)
     absurd = DOUBTFUL["total_count and total_pages absurd"]
     _, requests = run_with(small, "chats", absurd)
-    assert requests <= walking.ATTEMPTS * (1 + listings.CHUNK_PAGES)
+    assert requests <= walking.ATTEMPTS * (1 + walking.CHUNK_PAGES)
     report, requests = run_with(small, "chat_messages", absurd)
-    assert requests <= 2 + walking.ATTEMPTS * windows.MAX_PAGES
+    assert requests <= 2 + walking.ATTEMPTS * (1 + 2 * walking.CHUNK_PAGES)
     assert (report.windows_unverified, report.exit_code) == (1, 3)
     assert_next_run_mends_everything(small)
 

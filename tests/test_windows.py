@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from linq_source.planning import windows
 from linq_source.sandbox import Exchange
 from tests.conftest import DAY_MS, NOW_MS, Loader
 
@@ -31,8 +32,32 @@ def test_hundreds_of_messages_at_one_millisecond(
         small.world.add_message(1, "after", sent_at_ms=TIE_MS + number)
     requests = message_requests(small, page_size=page_size)
     small.assert_equal_world()
-    assert max(int(params["page"]) for params in requests) <= 50
+    assert max(int(params["page"]) for params in requests) <= 5_000 // page_size + 1
     assert small.sync(page_size=page_size).messages == 0
+
+
+def test_bursts_at_neighbouring_milliseconds_are_read_by_small_pages(small: Loader) -> None:
+    for number in range(3 * 230):
+        small.world.add_message(1, f"tie {number}", sent_at_ms=TIE_MS + number % 3)
+    report = small.sync(page_size=7)
+    assert (report.windows_unverified, report.exit_code) == (0, 0)
+    small.assert_equal_world()
+
+
+@pytest.mark.parametrize("max_per_page", [3, 100])
+def test_a_window_is_as_deep_whatever_the_page_size(
+    small: Loader, max_per_page: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(windows, "MAX_ROWS", 60)
+    small.sandbox.max_per_page = max_per_page
+    for number in range(3 * 20):
+        small.world.add_message(1, f"tie {number}", sent_at_ms=TIE_MS + number % 3)
+    for number in range(1, 100):
+        small.world.add_message(1, "around", sent_at_ms=TIE_MS + (-1) ** number * number * 10)
+    requests = message_requests(small, page_size=7)
+    small.assert_equal_world()
+    assert small.query("SELECT DISTINCT verified FROM sync_windows") == [(True,)]
+    assert max(int(params["page"]) for params in requests) <= 60 // min(7, max_per_page) + 1
 
 
 @pytest.mark.parametrize("inclusive", [False, True])
@@ -52,24 +77,30 @@ def test_ties_on_midnight_where_days_are_cut(small: Loader, inclusive: bool) -> 
     assert small.sync().requests == 3
 
 
-def test_deep_lists_are_split_by_time_and_no_page_beyond_50_is_asked(small: Loader) -> None:
+def test_deep_lists_are_split_by_time_and_no_row_beyond_the_depth_is_asked_for(
+    small: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(windows, "MAX_ROWS", 250)
     for number in range(1500):
         small.world.add_message(1, str(number), sent_at_ms=NOW_MS - 40 * DAY_MS + number * 900_000)
     requests = message_requests(small, page_size=5)
     small.assert_equal_world()
     assert max(int(params["page"]) for params in requests) <= 50
-    windows = small.query(
+    found = small.query(
         "SELECT window_start, window_end, total_count, verified FROM sync_windows "
         "ORDER BY window_end"
     )
-    assert len(windows) > 5
-    assert windows[0][0] is None
-    assert all(earlier[1] == later[0] for earlier, later in pairwise(windows))
-    assert all(row[3] for row in windows)
+    assert len(found) > 5
+    assert found[0][0] is None
+    assert all(earlier[1] == later[0] for earlier, later in pairwise(found))
+    assert all(row[3] for row in found)
     assert small.sync(page_size=5).messages == 0
 
 
-def test_more_pages_at_one_instant_than_may_be_asked_are_said_not_hidden(small: Loader) -> None:
+def test_more_at_one_instant_than_may_be_asked_for_are_said_not_hidden(
+    small: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(windows, "MAX_ROWS", 100)
     small.world.add_message(1, "first", sent_at_ms=TIE_MS - 1)
     for number in range(120):
         small.world.add_message(1, f"tie {number}", sent_at_ms=TIE_MS)
@@ -79,6 +110,7 @@ def test_more_pages_at_one_instant_than_may_be_asked_are_said_not_hidden(small: 
     assert report.exit_code == 3
     loaded = small.query("SELECT count(*) FROM chat_messages")[0][0]
     assert loaded >= 100
+    monkeypatch.undo()
     assert small.sync(page_size=100).exit_code == 0
     small.assert_equal_world()
 

@@ -96,6 +96,12 @@ class Records:
         """How many records the server sent: those loaded and those it was impossible to type."""
         return len(self) + sum(not rejected.repaired for rejected in self.rejected)
 
+    @property
+    def identities(self) -> set[object]:
+        """What tells the received records apart, those included that are not loaded."""
+        lost = {(r.payload, r.repeat) for r in self.rejected if not r.repaired}
+        return lost | set(self.root["id"].to_pylist())
+
     def take(self, rows: pa.Array) -> Records:
         """The records at these row numbers, in this order, children along; rejected unchanged."""
         children = {}

@@ -220,7 +220,7 @@ class Extraction:
         if self.settings.recheck_share and self._todo is not None:
             requests = self.client.requests + len(self._todo)
             pages = int(requests * self.settings.recheck_share)
-            budget = Budget(pages, self.settings.recheck_us)
+            budget = Budget(pages, self.settings.recheck_us, self.settings.page_size)
             self._rechecks = budget.choose(checks, self.listing.bound_us)
             for chat_id in self._rechecks:
                 self._todo.setdefault(chat_id, counts[chat_id])

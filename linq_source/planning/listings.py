@@ -27,7 +27,7 @@ from linq_source.decoding.records import (
     row_numbers,
 )
 from linq_source.planning.digests import digest_records, digest_rejected
-from linq_source.planning.walking import ATTEMPTS, Asking
+from linq_source.planning.walking import ATTEMPTS, CHUNK_PAGES, Asking
 from linq_source.planning.windows import Ask
 from linq_source.settings import Shard
 from linq_source.tables import CHAT_PHONE_NUMBERS
@@ -36,8 +36,6 @@ API = "/api/partner/v2"
 PHONE_NUMBERS_PATH = f"{API}/phone_numbers"
 # Rows are compared in this many groups by id, so that the state stays small.
 DIGEST_GROUPS = 1024
-# How many pages of a list are asked for at once; where they bring nothing new, it has ended.
-CHUNK_PAGES = 50
 # No list is followed further than this, whatever the answers claim: a million chats a number.
 MAX_LIST_PAGES = 10_000
 
@@ -126,7 +124,7 @@ def _walk_list(phone_number: str, per_page: int) -> Asking[tuple[Records, bool]]
     (first,) = yield Ask((ListRequest(phone_number, 1, per_page),))
     total_count = first.envelope.total_count
     found = [decode_pages([first.body], CHAT).records]
-    seen = _identities(found[0])
+    seen = found[0].identities
     is_same = True
     # There are no more pages than chats, whatever the answer claims.
     last = min(first.envelope.total_pages, total_count, MAX_LIST_PAGES)
@@ -136,7 +134,7 @@ def _walk_list(phone_number: str, per_page: int) -> Asking[tuple[Records, bool]]
         is_same = is_same and all(page.envelope.total_count == total_count for page in pages)
         more = decode_pages([page.body for page in pages], CHAT).records
         found.append(more)
-        identities = _identities(more)
+        identities = more.identities
         if identities <= seen:
             break
         seen |= identities
@@ -154,12 +152,6 @@ def _with_repeats(walk: Records) -> Records:
         if (text := record_text(walk, row)) != record_text(walk, last[ids[row]])
     ]
     return replace(walk, rejected=(*walk.rejected, *repeats))
-
-
-def _identities(records: Records) -> set[object]:
-    """Return what tells the received records apart, those included that are not loaded."""
-    lost = {(r.payload, r.repeat) for r in records.rejected if not r.repaired}
-    return lost | set(records.root["id"].to_pylist())
 
 
 def read_one_chat(chat_id: int) -> Asking[ChatList]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from heapq import nsmallest
 
 from linq_source.instants import DAY_US
-from linq_source.planning.windows import MAX_PAGES
+from linq_source.planning.windows import deepest_page
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -25,10 +25,11 @@ class Check:
 
 @dataclass(frozen=True)
 class Budget:
-    """How many pages a run may read again, and how often every chat should be."""
+    """How many pages of which size a run may read again, and how often every chat should be."""
 
     pages: int
     period_us: int
+    per_page: int = 100
 
     def choose(self, checks: Iterable[Check], bound_us: int) -> dict[int, int]:
         """Return the pages to read again of each chat that is due; at least one chat, if any is.
@@ -38,12 +39,12 @@ class Budget:
         """
         due_day = (bound_us - self.period_us // 2) // DAY_US
         chosen: dict[int, int] = {}
-        left = self.pages
+        left, window_pages = self.pages, deepest_page(self.per_page)
         due = (check for check in checks if check.checked_day <= due_day)
         for check in nsmallest(max(self.pages, 1), due):
             if chosen and left <= 0:
                 break
             # A long chat is read in parts.
-            chosen[check.chat_id] = max(min(check.pages, left), min(check.pages, MAX_PAGES))
+            chosen[check.chat_id] = max(min(check.pages, left), min(check.pages, window_pages))
             left -= chosen[check.chat_id]
         return chosen

@@ -33,7 +33,7 @@ from linq_source.planning.readings import (
     stop_after,
 )
 from linq_source.planning.walking import Asking, WindowRead, in_order, read_window
-from linq_source.planning.windows import MAX_PAGES, Ask, PageRequest, Window
+from linq_source.planning.windows import Ask, PageRequest, Window, deepest_page
 
 
 @dataclass
@@ -293,7 +293,7 @@ def _recheck(memory: ChatMemory) -> Reading[None]:
     today, task = memory.task.bound_us // DAY_US, memory.task
     if memory.cursor.checked_day == today:
         return
-    if memory.cursor.count_before_lookback <= MAX_PAGES * task.per_page:
+    if memory.cursor.count_before_lookback <= deepest_page(task.per_page) * task.per_page:
         if not (yield from _read_before_lookback(memory, None)):
             memory.cursor = replace(memory.cursor, reconciled=Reconciled.NO)
         return

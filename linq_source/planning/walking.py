@@ -25,9 +25,11 @@ from linq_source.decoding.records import (
     row_numbers,
 )
 from linq_source.instants import floor_day
-from linq_source.planning.windows import MAX_PAGES, Ask, Page, PageRequest, Window
+from linq_source.planning.windows import Ask, Page, PageRequest, Window, deepest_page
 
 ATTEMPTS = 4
+# How many pages are asked for at once; where they bring nothing new, the list has ended.
+CHUNK_PAGES = 50
 # An interval is never read as more windows than this, whatever its answers claim.
 MAX_WINDOWS = 10_000
 # Windows that stay unverified move no cursor: after this many the rest is left to the next run.
@@ -62,7 +64,7 @@ class WindowRead:
 
 
 def read_span(span: Window, per_page: int) -> Generator[Ask | WindowRead, list[Page] | None, None]:
-    """Read an interval of any size as windows of at most `MAX_PAGES` pages, oldest first.
+    """Read an interval of any size as windows of at most `MAX_ROWS` rows, oldest first.
 
     Yields each `WindowRead` (nothing needs to be sent back for it). Ends because every cut lies
     behind the one before; after as many windows as twice the messages first counted need; and,
@@ -75,13 +77,13 @@ def read_span(span: Window, per_page: int) -> Generator[Ask | WindowRead, list[P
     while True:
         rest = Window(span.chat_id, start_us, span.end_us)
         (first,) = yield from _ask(PageRequest(rest, 1, per_page))
-        if first.envelope.total_pages <= MAX_PAGES:
+        deepest = _reach(first, per_page)
+        if first.envelope.total_pages <= deepest:
             yield (yield from read_window(rest, per_page, first))
             return
         if limit is None:
-            limit = min(10 + 2 * first.envelope.total_pages // (MAX_PAGES // 2), MAX_WINDOWS)
+            limit = min(10 + 2 * first.envelope.total_pages // max(deepest // 2, 1), MAX_WINDOWS)
         done += 1
-        deepest = MAX_PAGES
         cut_us: int | None = None
         if done <= limit and unverified < MAX_UNVERIFIED:
             cut_us = yield from _find_cut(rest, per_page, deepest)
@@ -90,7 +92,8 @@ def read_span(span: Window, per_page: int) -> Generator[Ask | WindowRead, list[P
             # Many messages at the cut itself are received along with the part: cut earlier then.
             part = Window(span.chat_id, start_us, cut_us)
             (part_first,) = yield from _ask(PageRequest(part, 1, per_page))
-            if part_first.envelope.total_pages <= MAX_PAGES or deepest == 1:
+            is_within_reach = part_first.envelope.total_pages <= _reach(part_first, per_page)
+            if is_within_reach or deepest == 1:
                 break
             deepest //= 2
             cut_us = yield from _find_cut(rest, per_page, deepest)
@@ -108,8 +111,13 @@ def _ask(*requests: PageRequest) -> Asking[list[Page]]:
     return (yield Ask(requests))
 
 
+def _reach(page: Page, per_page: int) -> int:
+    """Return the last page that is asked for, by the size of page that the server really uses."""
+    return deepest_page(min(page.envelope.per_page or per_page, per_page))
+
+
 def _find_cut(rest: Window, per_page: int, page: int) -> Asking[int | None]:
-    """An instant that leaves fewer than `MAX_PAGES` pages before it; a midnight if one fits.
+    """An instant that leaves fewer pages before it than `page`; a midnight if one fits.
 
     Where all pages lie at one instant, that instant becomes a window of its own. None where the
     deepest page allowed holds nothing of the interval.
@@ -126,7 +134,7 @@ def _find_cut(rest: Window, per_page: int, page: int) -> Asking[int | None]:
 
 
 def read_window(window: Window, per_page: int, first: Page | None = None) -> Asking[WindowRead]:
-    """Read one window of at most `MAX_PAGES` pages.
+    """Read one window of at most `MAX_ROWS` rows.
 
     `first` is its first page where it is known already.
     """
@@ -135,11 +143,7 @@ def read_window(window: Window, per_page: int, first: Page | None = None) -> Ask
     for attempt in range(1, ATTEMPTS + 1):
         if first is None:
             (first,) = yield from _ask(PageRequest(window, 1, per_page))
-        numbers = range(2, min(first.envelope.total_pages, MAX_PAGES) + 1)
-        others: list[Page] = []
-        if numbers:
-            others = yield from _ask(*(PageRequest(window, n, per_page) for n in numbers))
-        pages = [first, *others]
+        pages = yield from _read_pages(window, per_page, first)
         requests += len(pages)
         result = _judge(window, pages)
         if result.verified:
@@ -151,13 +155,30 @@ def read_window(window: Window, per_page: int, first: Page | None = None) -> Ask
     return replace(result, records=union, requests=requests, attempts=ATTEMPTS)
 
 
+def _read_pages(window: Window, per_page: int, first: Page) -> Asking[list[Page]]:
+    """All pages within reach, or less where so many as are asked for at once bring nothing new."""
+    pages = [first]
+    seen: set[object] = set()
+    last = min(first.envelope.total_pages, _reach(first, per_page))
+    for start in range(2, last + 1, CHUNK_PAGES):
+        end = min(start + CHUNK_PAGES, last + 1)
+        more = yield from _ask(*(PageRequest(window, n, per_page) for n in range(start, end)))
+        pages += more
+        if end <= last:
+            found = decode_pages([page.body for page in more], MESSAGE).records.identities
+            if found <= seen:
+                break
+            seen |= found
+    return pages
+
+
 def _judge(window: Window, pages: list[Page]) -> WindowRead:
     total_count = pages[0].envelope.total_count
     decoded = decode_pages([page.body for page in pages], MESSAGE)
     records, received, after_end = _arrange(decoded.records, window)
     verified = (
         all(page.envelope.total_count == total_count for page in pages)
-        and pages[0].envelope.total_pages <= MAX_PAGES
+        and pages[0].envelope.total_pages <= len(pages)
         and received == total_count
     )
     return WindowRead(

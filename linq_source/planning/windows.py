@@ -9,8 +9,8 @@ from typing import Protocol
 from linq_source.decoding.envelope import Envelope
 from linq_source.instants import MAX_US, MILLISECOND_US, MIN_US, format_iso
 
-# Deep page numbers cost the server ever more; a window that would need them is split by time.
-MAX_PAGES = 50
+# Deep pages cost the server ever more; a window with more rows than this is split by time.
+MAX_ROWS = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
-    """One page of a window. `page` counts from 1 and never passes `MAX_PAGES`."""
+    """One page of a window. `page` counts from 1 and never passes `deepest_page`."""
 
     window: Window
     page: int
@@ -53,6 +53,11 @@ class PageRequest:
         if end_us + MILLISECOND_US <= MAX_US:
             parameters["before"] = format_iso(end_us + MILLISECOND_US)
         return parameters
+
+
+def deepest_page(per_page: int) -> int:
+    """Return the last page that is asked for of a list with so many rows a page."""
+    return -(-MAX_ROWS // per_page)
 
 
 ONE = Envelope(page=1, total_pages=1, total_count=1, per_page=1)
