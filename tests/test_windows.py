@@ -211,7 +211,10 @@ def test_a_server_that_lowers_per_page_is_followed(small: Loader) -> None:
     small.assert_equal_world()
 
 
-def test_backfill_in_packages_keeps_progress_and_ends(small: Loader) -> None:
+def test_backfill_in_packages_keeps_progress_and_ends(
+    small: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(windows, "MAX_ROWS", 100)
     for number in range(600):
         small.world.add_message(
             1, str(number), sent_at_ms=NOW_MS - 100 * DAY_MS + number * 3_600_000
@@ -223,7 +226,10 @@ def test_backfill_in_packages_keeps_progress_and_ends(small: Loader) -> None:
     assert small.sync(page_size=2).messages == 0
 
 
-def test_plain_runs_with_max_messages_go_on_where_the_last_one_stopped(small: Loader) -> None:
+def test_plain_runs_with_max_messages_go_on_where_the_last_one_stopped(
+    small: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(windows, "MAX_ROWS", 100)
     for number in range(300):
         small.world.add_message(
             1, str(number), sent_at_ms=NOW_MS - 100 * DAY_MS + number * 3_600_000
