@@ -16,7 +16,7 @@ import requests
 
 from linq_source.destinations import failures, remote
 from linq_source.destinations.failures import plain_errors
-from linq_source.errors import DestinationError
+from linq_source.errors import ConfigurationError, DestinationError
 from tests import processes
 from tests.conftest import Loader
 from tests.test_crashes import command, run_to_end
@@ -90,6 +90,19 @@ def test_what_a_destination_fails_for_is_told_by_its_kind(small: Loader, kind: s
 def test_a_bug_is_not_told_as_a_matter_of_the_destination(small: Loader) -> None:
     with pytest.raises(KeyError), plain_errors(small.pipeline):
         raise KeyError("lock")
+
+
+def test_an_error_that_comes_from_itself_ends(small: Loader) -> None:
+    """A refusal in the midst of dlt is raised again from dlt's error, which came from it."""
+    refusal, step = ConfigurationError("no"), RuntimeError("a step failed")
+    refusal.__cause__, step.__cause__ = step, refusal
+    with pytest.raises(ConfigurationError, match="no"), plain_errors(small.pipeline):
+        raise step
+    other = RuntimeError("a step failed")
+    other.__cause__ = other_step = RuntimeError("another step")
+    other_step.__cause__ = other
+    with pytest.raises(RuntimeError, match="a step failed"), plain_errors(small.pipeline):
+        raise other
 
 
 def hold(database: Path) -> subprocess.Popen[str]:

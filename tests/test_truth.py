@@ -301,7 +301,7 @@ class Truth(RuleBasedStateMachine):
         pipeline = self.loader.pipeline
         if pipeline.has_pending_data:
             return
-        pipeline.extract(self.loader.source(**self.options()))
+        pipeline.extract(self.loader.source(**self.options()), **self.loader.options)
         if step == "normalize":
             pipeline.normalize()
         self.equal = False

@@ -82,7 +82,7 @@ def test_what_was_loaded_is_known(upgraded: Loader) -> None:
     before = messages_of(upgraded)
     upgraded.world.advance(DAY_MS)
     reports: list[Report] = []
-    requests = upgraded.requests_of(lambda: reports.append(upgraded.sync()))
+    requests = upgraded.requests_of(lambda: reports.append(upgraded.sync(recheck_share=0.0)))
     # The lookback of chats 1 and 2; chat 4 is older than any.
     assert Counter(route for route, _ in requests) == {
         "phone_numbers": 1, "chats": 2, "chat_messages": 2,
@@ -110,6 +110,9 @@ def test_changes_after_the_upgrade_arrive(upgraded: Loader) -> None:
     assert_equal_world(upgraded)
     assert [value for _, value in values_of(upgraded, "mood")] == ["calm"]
     assert [value for _, value in values_of(upgraded, "tone")] == ["kind"]
+    # Chats that 0.1.0 read are checked, one a run at the least.
+    assert [upgraded.sync().chats_rechecked for _ in range(5)] == [1, 1, 0, 0, 0]
+    assert_equal_world(upgraded)
     rows = rows_of(upgraded)
     assert upgraded.sync().windows == 0
     assert upgraded.settle() == 0

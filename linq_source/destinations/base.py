@@ -88,11 +88,7 @@ class Destination(ABC):
 
     @abstractmethod
     def apply_ledger(
-        self,
-        remote: Remote,
-        ledger_retention_days: int,
-        shard: Shard | None = None,
-        lake_partition: str | None = None,
+        self, remote: Remote, ledger_retention_days: int, shard: Shard | None = None
     ) -> Marked:
         """Mark what the ledger proves gone; gives how many messages are newly marked."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 import dlt
@@ -65,7 +65,7 @@ def gaps_since(pipeline: dlt.Pipeline, since: datetime, shard: Shard | None) -> 
     with connected(pipeline) as remote:
         (rows,) = destination.rows_since(remote, [wanted])
     return sorted(
-        Gap(int(chat_id), start, end)
+        Gap(int(chat_id), start.astimezone(UTC), end.astimezone(UTC))
         for chat_id, start, end, event, _ in rows
         if event == GAP and (shard is None or chat_id in shard)
     )

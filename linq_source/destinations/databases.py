@@ -53,11 +53,7 @@ class Database(Destination):
         return erased
 
     def apply_ledger(
-        self,
-        remote: Remote,
-        ledger_retention_days: int,
-        shard: Shard | None = None,
-        lake_partition: str | None = None,
+        self, remote: Remote, ledger_retention_days: int, shard: Shard | None = None
     ) -> Marked:
         """Mark what the ledger proves gone, then describe what is there."""
         marked = settle_sql(self.pipeline, remote.sql, ledger_retention_days, shard)

@@ -74,9 +74,11 @@ def plain_errors(pipeline: dlt.Pipeline) -> Iterator[None]:
 
 
 def causes_of(error: BaseException) -> Iterator[BaseException]:
-    """An error, what it came from, and so on."""
+    """An error, what it came from, and so on; a chain that comes back to itself ends there."""
     current: BaseException | None = error
-    while current is not None:
+    seen: set[int] = set()
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
         yield current
         current = current.__cause__ or current.__context__
 

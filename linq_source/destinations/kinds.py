@@ -21,10 +21,11 @@ def kind_of(destination: Any) -> str:
     return str(destination.destination_type).rpartition(".")[2]
 
 
-def destination_of(pipeline: dlt.Pipeline) -> Destination:
+def destination_of(pipeline: dlt.Pipeline, lake_partition: str | None = None) -> Destination:
     """The destination of a pipeline, as the kind that it is.
 
-    Files are of the table format that the pipeline's schema tells, as far as it knows one.
+    Files are of the table format that the pipeline's schema tells, as far as it knows one; a new
+    Parquet lake is divided by `lake_partition`, `month` or `day`.
     """
     if pipeline.destination is None:
         raise ConfigurationError("the pipeline has no destination")
@@ -35,7 +36,7 @@ def destination_of(pipeline: dlt.Pipeline) -> Destination:
     if format_of(pipeline) is None:
         from linq_source.destinations.lake.destination import Lake
 
-        return Lake(pipeline)
+        return Lake(pipeline, lake_partition)
     from linq_source.destinations.open_tables.destination import OpenFormat
 
     return OpenFormat(pipeline)

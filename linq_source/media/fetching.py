@@ -27,6 +27,7 @@ from tenacity import (
 from urllib3.exceptions import HTTPError, LocationParseError, SSLError
 
 from linq_source.api.connections import ClosedError, Connections
+from linq_source.destinations.failures import find_cause
 from linq_source.media.links import (
     MAX_REDIRECTS,
     LinkRules,
@@ -298,9 +299,4 @@ def _pause_s(state: RetryCallState) -> float:
 
 
 def _refusal_in(error: BaseException) -> RefusedLink | None:
-    current: BaseException | None = error
-    while current is not None:
-        if isinstance(current, RefusedLink):
-            return current
-        current = current.__cause__ or current.__context__
-    return None
+    return find_cause(error, RefusedLink)

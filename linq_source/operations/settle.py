@@ -34,6 +34,6 @@ def settle(
         if not pipeline.default_schema_name:
             return 0
         with connected(pipeline) as remote:
-            destination = destination_of(pipeline)
-            marked = destination.apply_ledger(remote, ledger_retention_days, chats, lake_partition)
+            destination = destination_of(pipeline, lake_partition)
+            marked = destination.apply_ledger(remote, ledger_retention_days, chats)
     return marked.deleted

@@ -147,9 +147,8 @@ class _Settling:
             self._settle(remote)
 
     def _settle(self, remote: Remote) -> None:
-        marked = destination_of(self.pipeline).apply_ledger(
-            remote, LEDGER_RETENTION_DAYS, self.shard, self.lake_partition
-        )
+        destination = destination_of(self.pipeline, self.lake_partition)
+        marked = destination.apply_ledger(remote, LEDGER_RETENTION_DAYS, self.shard)
         self.marked = Marked(*map(sum, zip(self.marked, marked, strict=True)))
 
 

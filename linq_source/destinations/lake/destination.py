@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+import dlt
+
 from linq_source import tables
 from linq_source.destinations.base import Rows, Wanted
 from linq_source.destinations.deletion import Marked
@@ -31,6 +33,11 @@ class Lake(Files):
     merging = "never"
     knows_settled = True
 
+    def __init__(self, pipeline: dlt.Pipeline, partition: str | None = None) -> None:
+        """`partition` is `month` or `day`, for a new lake."""
+        super().__init__(pipeline)
+        self._partition = partition
+
     @contextmanager
     def reading(self, columns: Mapping[Table, Sequence[str]]) -> Iterator[Reader]:
         """Some columns of the current state, to be asked in SQL."""
@@ -40,14 +47,10 @@ class Lake(Files):
                 yield reader
 
     def apply_ledger(
-        self,
-        remote: Remote,
-        ledger_retention_days: int,
-        shard: Shard | None = None,
-        lake_partition: str | None = None,
+        self, remote: Remote, ledger_retention_days: int, shard: Shard | None = None
     ) -> Marked:
         """Bring the current state up to the log."""
-        return settle_lake(Bucket.of(remote), lake_partition)
+        return settle_lake(Bucket.of(remote), self._partition)
 
     def rows_since(self, remote: Remote, wanted: Sequence[Wanted]) -> list[Rows]:
         """Its newest version wins whatever lands last, and a file is expensive to open.

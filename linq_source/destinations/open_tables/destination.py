@@ -83,11 +83,7 @@ class OpenFormat(Files):
         return erased
 
     def apply_ledger(
-        self,
-        remote: Remote,
-        ledger_retention_days: int,
-        shard: Shard | None = None,
-        lake_partition: str | None = None,
+        self, remote: Remote, ledger_retention_days: int, shard: Shard | None = None
     ) -> Marked:
         """Mark what the ledger proves gone, and remove children that went."""
         return settle_open_tables(self.pipeline, ledger_retention_days, shard)
