@@ -83,6 +83,7 @@ class SourceOptions(TypedDict, total=False):
     retention: str
     recheck_days: float
     recheck_share: float
+    contacts: bool
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ class Settings:
     retention: Retention = "auto"
     recheck_us: int = 30 * DAY_US
     recheck_share: float = 0.05
+    contacts: bool = False
 
     @property
     def is_stateless(self) -> bool:
@@ -146,6 +148,7 @@ def check_settings(
     retention: str = "auto",
     recheck_days: float = 30.0,
     recheck_share: float = 0.05,
+    contacts: bool = False,
 ) -> Settings:
     """Check what a user passed. Raises `ConfigurationError` with one line that names the value."""
     api_token = api_token.strip() if isinstance(api_token, str) else ""
@@ -225,6 +228,7 @@ def check_settings(
         retention=retention,  # type: ignore[arg-type]
         recheck_us=int(recheck_days * DAY_US),
         recheck_share=recheck_share,
+        contacts=contacts,
     )
 
 

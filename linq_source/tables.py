@@ -38,7 +38,8 @@ VANISHED_TEXT = "the chat is no longer in the complete listing"
 class Column:
     """One column.
 
-    `source` is the API field it comes from ("" where this source makes the column);
+    `source` is the API field it comes from ("" where this source makes the column), with a dot
+    before a member of an object;
     `nullable` goes to the destination; `personal_data` decides what the settings `phones` and
     `text` do with it.
     """
@@ -294,6 +295,61 @@ REACTIONS = Table(
     ),
 )
 
+CONTACTS = Table(
+    name="contacts",
+    description="Names for numbers, where they are asked for (`contacts`).",
+    key=("id",),
+    columns=(
+        _api("id", "text", "The contact's id in Linq, a number or a text.", nullable=False),
+        _api("first_name", "text", "First name.", personal_data="name"),
+        _api("last_name", "text", "Last name.", personal_data="name"),
+        _api("full_name", "text", "First and last name.", personal_data="name"),
+        _api("email", "text", "E-mail address.", personal_data="phone"),
+        _api("phone_number", "text", "Phone number.", personal_data="phone"),
+        _api("company", "text", "Where the contact works.", personal_data="name"),
+        _api("title", "text", "What the contact works as.", personal_data="name"),
+        _api("location", "text", "Where the contact is.", personal_data="name"),
+        _api("image_url", "text", "Where a picture can be fetched.", personal_data="link"),
+        _api("created_at", "timestamp", "When it was made."),
+        _api("updated_at", "timestamp", "When it was last changed."),
+        _api("owner_id", "text", "Whose contact it is: id.", source="contact_owner.id"),
+        _api(
+            "owner_email",
+            "text",
+            "Whose contact it is: e-mail address.",
+            source="contact_owner.email",
+            personal_data="phone",
+        ),
+        _api(
+            "owner_first_name",
+            "text",
+            "Whose contact it is: first name.",
+            source="contact_owner.first_name",
+            personal_data="name",
+        ),
+        _api(
+            "owner_last_name",
+            "text",
+            "Whose contact it is: last name.",
+            source="contact_owner.last_name",
+            personal_data="name",
+        ),
+        _api(
+            "owner_name",
+            "text",
+            "Whose contact it is: name.",
+            source="contact_owner.name",
+            personal_data="name",
+        ),
+        Column(
+            "deleted_at",
+            "timestamp",
+            "`synced_at` of the run in which a complete list no longer had it; null otherwise.",
+        ),
+        _SYNCED_AT,
+    ),
+)
+
 SYNC_WINDOWS = Table(
     name="sync_windows",
     description="The ledger: every window of `sent_at` that was loaded, or failed.",
@@ -418,6 +474,7 @@ TABLES: Mapping[str, Table] = {
         CHAT_MESSAGES,
         ATTACHMENTS,
         REACTIONS,
+        CONTACTS,
         SYNC_WINDOWS,
         SYNC_RUNS,
         REJECTED_RECORDS,
@@ -429,6 +486,7 @@ TABLES: Mapping[str, Table] = {
 RESOURCE_TABLES: Mapping[str, tuple[Table, ...]] = {
     "phone_numbers": (PHONE_NUMBERS, REJECTED_RECORDS),
     "chats": (CHATS, CHAT_HANDLES, CHAT_PHONE_NUMBERS, REJECTED_RECORDS),
+    "contacts": (CONTACTS, REJECTED_RECORDS),
     "chat_messages": (
         CHAT_MESSAGES,
         ATTACHMENTS,

@@ -123,7 +123,7 @@ def column_schema(table: Table) -> dg.TableSchema:
 # Building the source asks nobody; the token comes with the resource, when a run needs it.
 found_specs = [
     spec
-    for resource in linq.linq_source(api_token="later").resources.values()  # noqa: S106
+    for resource in linq.linq_source(api_token="later").selected_resources.values()  # noqa: S106
     for spec in LinqTranslator().table_specs(
         DltResourceTranslatorData(resource=resource, pipeline=None)
     )

@@ -27,10 +27,9 @@ from linq_source.planning.changes import Part
 from linq_source.planning.readings import LedgerWindow
 from linq_source.planning.windows import Window
 from linq_source.rows.building import (
-    chat_rows,
     ledger_rows,
+    list_rows,
     message_rows,
-    phone_number_rows,
     run_row,
 )
 from tests.test_decoding import (
@@ -190,7 +189,7 @@ def test_chats_and_their_participants_become_rows() -> None:
         {"id": 1, "display_name": "One", "group": True, "chat_handles": [handle]},
         {"id": 2, "message_count": 4, "chat_handles": []},
     ]
-    rows = chat_rows(decode_pages([body(*chats)], CHAT).records, SYNCED_US)
+    rows = list_rows(decode_pages([body(*chats)], CHAT).records, SYNCED_US)
     names = ("id", "display_name", "service", "is_group", "message_count", "deleted_at")
     assert rows_of(rows["chats"], *names) == [
         (1, "One", None, True, None, None),
@@ -204,7 +203,7 @@ def test_chats_and_their_participants_become_rows() -> None:
 
 def test_phone_numbers_become_rows() -> None:
     found = decode_pages([body({"id": 1, "phone_number": "+1", "response_rate": 90})], PHONE_NUMBER)
-    assert phone_number_rows(found.records, SYNCED_US)["phone_numbers"].to_pylist() == [
+    assert list_rows(found.records, SYNCED_US)["phone_numbers"].to_pylist() == [
         {
             "id": 1,
             "phone_number": "+1",

@@ -36,6 +36,9 @@ PROMISED = {
     "file_size",
     "chat_messages__reactions": "chat_message_id id chat_id reaction is_from_me from_phone sent_at "
     "created_at updated_at",
+    "contacts": "id first_name last_name full_name email phone_number company title location "
+    "image_url created_at updated_at owner_id owner_email owner_first_name owner_last_name "
+    "owner_name deleted_at",
     "sync_windows": "chat_id window_start window_end total_count messages pages requests attempts "
     "verified error event kept_since",
     "sync_runs": "bound chats chats_skipped chats_failed windows_read windows_unchanged "
@@ -53,6 +56,7 @@ KEYS = {
     "chat_messages": ("id",),
     "chat_messages__attachments": ("chat_message_id", "position"),
     "chat_messages__reactions": ("chat_message_id", "id"),
+    "contacts": ("id",),
     "sync_windows": (),
     "sync_runs": (),
     "rejected_records": (),
@@ -71,7 +75,7 @@ def test_the_promised_tables_have_the_promised_columns() -> None:
 
 def test_every_table_belongs_to_one_resource_and_what_is_rejected_to_each() -> None:
     owned = [table.name for tables in RESOURCE_TABLES.values() for table in tables]
-    assert sorted(owned) == sorted([*TABLES, *["rejected_records"] * 2])
+    assert sorted(owned) == sorted([*TABLES, *["rejected_records"] * 3])
     assert all(tables[0].name == name for name, tables in RESOURCE_TABLES.items())
 
 
@@ -130,7 +134,8 @@ def resource_schema(table: Table) -> dict[str, Any]:
 def test_the_source_has_its_resources_without_a_server() -> None:
     source = linq_source(api_token="t", base_url="http://127.0.0.1:9")
     assert source.name == "linq"
-    assert list(source.resources) == ["phone_numbers", "chats", "chat_messages"]
+    assert list(source.resources) == ["phone_numbers", "chats", "chat_messages", "contacts"]
+    assert list(source.selected_resources) == ["phone_numbers", "chats", "chat_messages"]
 
 
 @every_table

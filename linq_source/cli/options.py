@@ -120,6 +120,10 @@ RecheckShare = Annotated[
         rich_help_panel=SOURCE,
     ),
 ]
+Contacts = Annotated[
+    bool | None,
+    typer.Option("--contacts", help="Load the contacts, too.", rich_help_panel=SOURCE),
+]
 NoRecheck = Annotated[
     bool,
     typer.Option("--no-recheck", help="As --recheck-share 0.", rich_help_panel=SOURCE),

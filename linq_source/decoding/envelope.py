@@ -19,6 +19,8 @@ from linq_source.decoding.scanning import NOT_JSON, TooDeep, members
 _HEAD = re.compile(rb"(?:%b)?" % BOM_UTF8 + rb'\s*\{\s*"data"\s*:\s*\[')
 _TAIL = re.compile(rb'\]\s*,\s*"meta"\s*:\s*(\{[^{}]*\})\s*\}\s*\Z')
 _TAIL_BYTES = 400
+# The object that tells the sizes of a list, and the member of it that is the number of the page.
+_META = {"data": ("meta", "page"), "contacts": ("pagination", "current_page")}
 _LIMIT = 2**53
 
 
@@ -37,26 +39,27 @@ class Envelope:
         return (self.page - 1) * self.per_page >= self.total_count
 
 
-def read_envelope(body: bytes) -> Envelope:
-    """Return the `meta` of a page's body.
+def read_envelope(body: bytes, key: str = "data") -> Envelope:
+    """Return the `meta` of a page's body whose list is `data`; of `contacts` the `pagination`.
 
     Raises `ValueError`, with a reason that quotes no content, when the body is not an object
-    with a list `data` and an object `meta` of four counts. Where the counts leave nothing for
-    the page, `data` may be null: some servers write an empty list so.
+    with a list and an object of four counts. Where the counts leave nothing for the page, the
+    list may be null: some servers write an empty list so.
     """
     match = _TAIL.search(body, max(0, len(body) - _TAIL_BYTES))
-    if match is not None and _HEAD.match(body):
-        return _envelope(json.loads(match.group(1)))
+    if key == "data" and match is not None and _HEAD.match(body):
+        return _envelope(json.loads(match.group(1)), *_META[key])
     answer = _load(body)
-    is_null = "data" in answer and answer["data"] is None
+    is_null = key in answer and answer[key] is None
     if not is_null:
-        _check_list(answer, "data")
-    meta = answer.get("meta")
+        _check_list(answer, key)
+    name, page = _META[key]
+    meta = answer.get(name)
     if not isinstance(meta, dict):
-        raise ValueError("no object 'meta' in the answer")
-    envelope = _envelope(meta)
+        raise ValueError(f"no object '{name}' in the answer")
+    envelope = _envelope(meta, name, page)
     if is_null and not envelope.is_beyond_the_end:
-        _check_list(answer, "data")
+        _check_list(answer, key)
     return envelope
 
 
@@ -83,16 +86,17 @@ def text_member(text: str, key: str) -> str | None:
     return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else None
 
 
-def _envelope(meta: dict[str, Any]) -> Envelope:
-    values = {}
-    for name in ("page", "total_pages", "total_count", "per_page"):
-        value = meta.get(name)
+def _envelope(meta: dict[str, Any], name: str, page: str) -> Envelope:
+    values = []
+    for member in (page, "total_pages", "total_count", "per_page"):
+        value = meta.get(member)
         if type(value) is not int or not 0 <= value < _LIMIT:
-            raise ValueError(f"meta.{name} is not a count")
-        values[name] = value
-    if values["per_page"] < 1 and values["total_count"] > 0:
-        raise ValueError("meta.per_page is 0")
-    return Envelope(**values)
+            raise ValueError(f"{name}.{member} is not a count")
+        values.append(value)
+    envelope = Envelope(*values)
+    if envelope.per_page < 1 and envelope.total_count > 0:
+        raise ValueError(f"{name}.per_page is 0")
+    return envelope
 
 
 def _check_list(answer: dict[str, Any], key: str) -> None:

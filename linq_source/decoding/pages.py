@@ -100,7 +100,8 @@ def _salvage(body: bytes, shape: Shape, key: str) -> Records:
 
 def _decode_block(bodies: Sequence[bytes], shape: Shape, key: str) -> Decoded:
     """Decode all bodies at once. Raises `_Refused` for anything the parser or Arrow cannot take."""
-    if not all(_is_parsable(body) for body in bodies):
+    # Columns that are members of an object are the slow path's.
+    if shape.objects or not all(_is_parsable(body) for body in bodies):
         raise _Refused
     try:
         return _parse_block(bodies, shape, key)

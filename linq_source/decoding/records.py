@@ -36,6 +36,12 @@ class Shape:
     required: tuple[str, ...]
     child_required: Mapping[str, tuple[str, ...]]
 
+    @property
+    def objects(self) -> frozenset[str]:
+        """The API fields that hold an object whose members are columns."""
+        sources = (column.source for column in self.root.source_columns)
+        return frozenset(source.partition(".")[0] for source in sources if "." in source)
+
 
 MESSAGE = Shape(
     root=tables.CHAT_MESSAGES,
@@ -58,16 +64,20 @@ PHONE_NUMBER = Shape(
 )
 
 
+CONTACT = Shape(root=tables.CONTACTS, children={}, required=("id",), child_required={})
+
+
 @dataclass(frozen=True, slots=True)
 class Rejected:
     """A record that could not be loaded exactly as it came.
 
+    `id` is that of the record, a number or (of a contact) a text; None where it has no usable one.
     `repaired` tells that it was loaded all the same, with what `reason` says changed.
     `near_us` is the instant it stands at: its own `sent_at`, or that of a neighbour in the list.
     `repeat` counts the equal records before it in the same answer.
     """
 
-    id: int | None
+    id: Any
     reason: str
     payload: str
     near_us: int | None

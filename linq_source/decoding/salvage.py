@@ -66,7 +66,7 @@ class _Page:
     root: list[dict[str, Any]] = field(default_factory=list)
     children: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     rejected: list[Rejected] = field(default_factory=list)
-    ids: set[int] = field(default_factory=set)
+    ids: set[int | str] = field(default_factory=set)
     payloads: Counter[str] = field(default_factory=Counter)
 
     def reject(
@@ -134,6 +134,8 @@ def _read_record(page: _Page, value: Any, text: str, last_us: int | None) -> int
         if not isinstance(value, _Pairs):
             raise RecursionError
         found = _members(value, reasons)
+        for name in shape.objects:
+            _flatten(found, name, reasons)
         row = _typed(found, shape.root, set(shape.children), reasons)
         children = {
             name: _typed_children(
@@ -209,6 +211,16 @@ def _members(pairs: _Pairs, reasons: list[str]) -> dict[str, Any]:
             reasons.append(f"{name}: stands twice, the last one kept")
         members[name] = value
     return members
+
+
+def _flatten(members: dict[str, Any], name: str, reasons: list[str]) -> None:
+    """Put the members of an object in its place, named `<object>.<member>`."""
+    value = members.pop(name, None)
+    if isinstance(value, _Pairs):
+        found = _members(value, reasons)
+        members.update({f"{name}.{member}": item for member, item in found.items()})
+    elif value is not None:
+        reasons.append(f"{name}: not an object, left out")
 
 
 def _typed(

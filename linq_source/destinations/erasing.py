@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from linq_source import tables
 from linq_source.destinations.reading import Reader
 from linq_source.errors import ConfigurationError
-from linq_source.privacy.forgotten import NOTHING, Forgotten, sender_column
+from linq_source.privacy.forgotten import NOTHING, Forgotten, sender_columns
 from linq_source.tables import TABLES, Table
 
 _BATCH = 500
@@ -82,8 +82,7 @@ class Erasure:
             return []
         if table is tables.REJECTED_RECORDS:
             return [("payload", self.people.is_named_in)]
-        column = sender_column(table)
-        return [] if column is None else [(column, self.people.is_of)]
+        return [(column, self.people.is_of) for column in sender_columns(table)]
 
     def others(self, table: Table, text_columns: Iterable[str]) -> list[tuple[str, Treat]]:
         """Columns that may name somebody in another's row: names, numbers, unknown fields.
@@ -99,7 +98,7 @@ class Erasure:
                 found.append((column, lambda _: None))
             elif contents.get(column) == "name":
                 found.append((column, self.people.mask))
-            elif contents.get(column) == "phone" and column != sender_column(table):
+            elif contents.get(column) == "phone" and column not in sender_columns(table):
                 found.append((column, lambda _: None))
         return found
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field, replace
+from functools import cached_property, partial
 from random import sample
 from typing import Any, TypeVar
 
 from linq_source.api.asking import Asker
 from linq_source.api.client import Client
 from linq_source.api.pool import Failed, Finished, Pool
+from linq_source.decoding.envelope import read_envelope
 from linq_source.decoding.records import Records
 from linq_source.errors import (
     ApiContractError,
@@ -22,6 +24,7 @@ from linq_source.extraction.counts import Counts, describe_error
 from linq_source.instants import SECOND_US, parse_http_date
 from linq_source.planning import listings
 from linq_source.planning.organisations import lines_of
+from linq_source.planning.windows import Page
 from linq_source.privacy.forgotten import Forgotten
 from linq_source.privacy.numbers import normalize_phone
 from linq_source.privacy.treatment import privacy_of
@@ -117,6 +120,45 @@ class Listing:
             self.counts.rejected += len(self._chats.records.rejected)
         return self._chats
 
+    @cached_property
+    def contacts(self) -> listings.ChatList | None:
+        """The contacts; None where they cannot be read, which concerns nothing else.
+
+        Raises `ApiUnavailableError` where nothing else was listed either.
+        """
+        first = listings.ContactsRequest(1, min(self.settings.page_size, 100))
+        pool: Pool[str] = Pool(
+            [(first.key, listings.read_list(first))],
+            self._fetch_contacts,
+            lambda _: None,
+            self.settings.workers,
+        )
+        try:
+            (item,) = pool.run()
+        except (ApiContractError, ApiUnavailableError) as error:
+            if not self.is_begun and isinstance(error, ApiUnavailableError):
+                raise
+            item = Failed(first.key, error)
+        if isinstance(item, Failed):
+            self.counts.contacts_failed = (
+                f"contacts could not be read, which concerns nothing else: "
+                f"{describe_error(item.error)}"
+            )
+            return None
+        found: listings.ChatList = item.value
+        self.counts.rejected += len(found.records.rejected)
+        if not found.complete:
+            self.counts.contacts_failed = (
+                "the list of contacts moved while it was read, or has records without an id: "
+                "none of them was marked deleted"
+            )
+        return found
+
+    def _fetch_contacts(self, request: listings.ContactsRequest) -> Page:
+        read = partial(read_envelope, key=request.key)
+        answer, envelope = self.client.get(request.path, request.parameters, read)
+        return Page(answer.body, envelope)
+
     def find_unlisted(self, known: Iterable[int]) -> tuple[dict[int, int | None], list[int]]:
         """Return the counts of known chats that a complete listing lacks, and those that vanished.
 
@@ -174,7 +216,9 @@ class Listing:
             self.asker.others = lambda: (
                 listings.ListRequest(number, 1, 1) for number in choose_some(numbers)
             )
-            readings = {n: listings.read_chat_list(n, per_page) for n in numbers}
+            readings = {
+                n: listings.read_list(listings.ListRequest(n, 1, per_page)) for n in numbers
+            }
         found = []
         failed: dict[Any, Exception] = {}
         for item in self._read(readings.items()):

@@ -47,7 +47,8 @@ def kept_by(retention: Retention, now_us: int) -> tuple[Kept, ...]:
 class Report:
     """Counts of one `sync`: rows loaded, windows and requests; `seconds` of wall time.
 
-    `numbers_failed` tells which phone numbers' chats could not be listed, and why. `messages`,
+    `numbers_failed` tells which phone numbers' chats could not be listed, and why,
+    `contacts_failed` why contacts that were asked for are not all there, or not marked. `messages`,
     `attachments` and `reactions` are rows loaded, not rows that exist; `deleted` are messages newly
     marked as deleted, `expired` those that the API forgot. `gaps` are chats of which messages may
     have been forgotten before they were read, `kept` what the API was seen to keep, by line.
@@ -62,6 +63,7 @@ class Report:
     chats_skipped: int = 0
     chats_failed: tuple[ChatFailure, ...] = ()
     numbers_failed: tuple[str, ...] = ()
+    contacts_failed: str | None = None
     chats_unlisted: int = 0
     windows: int = 0
     windows_unchanged: int = 0
@@ -86,8 +88,9 @@ class Report:
     @property
     def is_complete(self) -> bool:
         """Whether everything that was asked for was read, verified and typed."""
-        failed = self.error or self.chats_failed or self.numbers_failed or self.chats_unlisted
-        return not (failed or self.windows_unverified or self.rejected or self.gaps)
+        failed = self.error or self.chats_failed or self.numbers_failed or self.contacts_failed
+        doubtful = self.chats_unlisted or self.windows_unverified or self.rejected or self.gaps
+        return not (failed or doubtful)
 
     @property
     def exit_code(self) -> int:

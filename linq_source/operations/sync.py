@@ -351,6 +351,8 @@ def _note_oddities(extraction: Extraction | None, notes: list[str]) -> None:
             f"{duration(seconds=extraction.clock_ahead_us // 1_000_000).in_words()} further than "
             "the API's, which synced_at follows: set the clock",
         )
+    if extraction.counts.contacts_failed:
+        _note(notes, extraction.counts.contacts_failed)
     settings, oldest_days = extraction.settings, extraction.oldest_check_days
     if settings.recheck_share and oldest_days and oldest_days * DAY_US > settings.recheck_us:
         _note(
@@ -385,6 +387,7 @@ def _report(
             ChatFailure(chat_id, error) for chat_id, error in sorted(counts.chats_failed.items())
         ),
         numbers_failed=tuple(sorted(counts.numbers_failed)),
+        contacts_failed=counts.contacts_failed,
         chats_unlisted=counts.chats_unlisted,
         windows=counts.windows_loaded,
         windows_unchanged=counts.windows_unchanged,

@@ -1,7 +1,7 @@
 """Digests of what a stretch of messages holds, children included.
 
 Two readings of the same messages have the same digest, whatever the page size, the order of
-arrival or the other messages read along. Query strings of attachment links are left out: links
+arrival or the other messages read along. Query strings of links are left out: links
 may be signed again at every answer.
 """
 
@@ -26,7 +26,7 @@ def digest_records(records: Records, rejected: Iterable[Rejected] = ()) -> str:
     state = blake2b(digest_size=_DIGEST_BYTES)
     _update(state, records.root, records.shape.root)
     for name, table in records.shape.children.items():
-        _update(state, _without_queries(records.children[name]), table)
+        _update(state, records.children[name], table)
     _update_rejected(state, rejected)
     return _text(state)
 
@@ -63,6 +63,9 @@ def _update(state: blake2b, rows: pa.Table, table: Table) -> None:
     )
     state.update(repr((table.name, rows.num_rows, others)).encode())
     if rows.num_rows:
+        for column in table.source_columns:
+            if column.personal_data == "link":
+                rows = _without_queries(rows, column.name)
         # Taking copies: a slice would be serialized with bytes of its neighbours.
         rows = rows.select(keys + own + others).take(row_numbers(rows.num_rows))
         for name in others:
@@ -75,9 +78,6 @@ def _update(state: blake2b, rows: pa.Table, table: Table) -> None:
         state.update(batch.serialize())
 
 
-def _without_queries(rows: pa.Table) -> pa.Table:
-    if "url" not in rows.column_names or rows.num_rows == 0:
-        return rows
-    index = rows.column_names.index("url")
-    plain = pc.replace_substring_regex(rows["url"], pattern=r"(?s)\?.*$", replacement="")
-    return rows.set_column(index, "url", plain)
+def _without_queries(rows: pa.Table, name: str) -> pa.Table:
+    plain = pc.replace_substring_regex(rows[name], pattern=r"(?s)\?.*$", replacement="")
+    return rows.set_column(rows.column_names.index(name), name, plain)

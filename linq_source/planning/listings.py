@@ -1,10 +1,11 @@
-"""Reading the lists: the organisation's numbers, and the chats of each."""
+"""Reading the lists: the organisation's numbers, the chats of each, and contacts."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 from zlib import crc32
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ from linq_source.decoding.envelope import check_list, object_text, text_member
 from linq_source.decoding.pages import decode_pages
 from linq_source.decoding.records import (
     CHAT,
+    CONTACT,
     PHONE_NUMBER,
     POSITION,
     ROW,
@@ -36,6 +38,8 @@ API = "/api/partner/v2"
 PHONE_NUMBERS_PATH = f"{API}/phone_numbers"
 # Rows are compared in this many groups by id, so that the state stays small.
 DIGEST_GROUPS = 1024
+# Stands among the digests until what the destination holds was compared with a complete list.
+NOT_COMPARED = {"not compared": ""}
 # No list is followed further than this, whatever the answers claim: a million chats a number.
 MAX_LIST_PAGES = 10_000
 
@@ -47,6 +51,9 @@ class ListRequest:
     phone_number: str
     page: int
     per_page: int
+
+    shape: ClassVar = CHAT
+    key: ClassVar = "data"
 
     @property
     def path(self) -> str:
@@ -61,6 +68,27 @@ class ListRequest:
             "page": str(self.page),
             "per_page": str(self.per_page),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class ContactsRequest:
+    """One page of the contacts."""
+
+    page: int
+    per_page: int
+
+    shape: ClassVar = CONTACT
+    key: ClassVar = "contacts"
+
+    @property
+    def path(self) -> str:
+        """The path below the base URL."""
+        return f"{API}/contacts"
+
+    @property
+    def parameters(self) -> Mapping[str, str]:
+        """The query."""
+        return {"page": str(self.page), "per_page": str(self.per_page)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +115,7 @@ class CountRequest(ChatRequest):
 
 @dataclass(frozen=True)
 class ChatList:
-    """Chats, each once. `complete` tells that counts prove nothing is missing.
+    """Chats, or contacts, each once. `complete` tells that counts prove nothing is missing.
 
     A record of which nobody can tell which chat it is may be any: then something is.
     """
@@ -102,43 +130,44 @@ class ChatList:
         return dict(zip(ids, self.records.root["message_count"].to_pylist(), strict=True))
 
 
-def read_chat_list(phone_number: str, per_page: int) -> Asking[ChatList]:
-    """Every chat that a number sees; read again, a few times, while the list moves."""
+def read_list(first: ListRequest | ContactsRequest) -> Asking[ChatList]:
+    """All of a list, told by the request of its first page; read again while it moves."""
     seen: list[Records] = []
     for _ in range(ATTEMPTS):
-        records, is_whole = yield from _walk_list(phone_number, per_page)
+        records, is_whole = yield from _walk_list(first)
         if is_whole:
             records = distinct(_with_repeats(records))
             return ChatList(records, complete=all(lost.id is not None for lost in records.rejected))
         seen.append(records)
     seen[-1] = _with_repeats(seen[-1])
-    return ChatList(distinct(concat_records(CHAT, seen)), complete=False)
+    return ChatList(distinct(concat_records(first.shape, seen)), complete=False)
 
 
-def _walk_list(phone_number: str, per_page: int) -> Asking[tuple[Records, bool]]:
-    """One walk through a list: the chats found, and whether the counts say that these are all.
+def _walk_list(request: ListRequest | ContactsRequest) -> Asking[tuple[Records, bool]]:
+    """One walk through a list: what was found, and whether the counts say that this is all.
 
-    `total_pages` may be anything: the walk ends with the first chunk that brings no chat not seen
+    `total_pages` may be anything: the walk ends with the first chunk that brings nothing not seen
     before, and at `MAX_LIST_PAGES`.
     """
-    (first,) = yield Ask((ListRequest(phone_number, 1, per_page),))
+    shape, key = request.shape, request.key
+    (first,) = yield Ask((request,))
     total_count = first.envelope.total_count
-    found = [decode_pages([first.body], CHAT).records]
+    found = [decode_pages([first.body], shape, key).records]
     seen = found[0].identities
     is_same = True
-    # There are no more pages than chats, whatever the answer claims.
+    # There are no more pages than records, whatever the answer claims.
     last = min(first.envelope.total_pages, total_count, MAX_LIST_PAGES)
     for start in range(2, last + 1, CHUNK_PAGES):
         numbers = range(start, min(start + CHUNK_PAGES, last + 1))
-        pages = yield Ask(tuple(ListRequest(phone_number, n, per_page) for n in numbers))
+        pages = yield Ask(tuple(replace(request, page=n) for n in numbers))
         is_same = is_same and all(page.envelope.total_count == total_count for page in pages)
-        more = decode_pages([page.body for page in pages], CHAT).records
+        more = decode_pages([page.body for page in pages], shape, key).records
         found.append(more)
         identities = more.identities
         if identities <= seen:
             break
         seen |= identities
-    return concat_records(CHAT, found), is_same and len(seen) == total_count
+    return concat_records(shape, found), is_same and len(seen) == total_count
 
 
 def _with_repeats(walk: Records) -> Records:
@@ -249,13 +278,17 @@ def of_shard(records: Records, shard: Shard | None) -> Records:
 def changed_groups(records: Records, known: Mapping[str, str]) -> tuple[Records, dict[str, str]]:
     """Return the rows of every group whose content is not as known, and the digests now.
 
-    Rows form groups by `id % DIGEST_GROUPS`; rejected records form others, so that one is
+    Rows form groups by `group_of` their ids; rejected records form others, so that one is
     reported again only if it has changed itself, and not its neighbour.
     """
     rejected, digests = _changed_rejected(records.rejected, known)
     if len(records) == 0:
         return replace(records, rejected=rejected), digests
-    group = _remainder(records.root["id"], DIGEST_GROUPS).combine_chunks()
+    ids = records.root["id"]
+    if pa.types.is_integer(ids.type):
+        group = _remainder(ids, DIGEST_GROUPS).combine_chunks()
+    else:
+        group = pa.array(map(group_of, ids.to_pylist()), pa.int64())
     order = pc.sort_indices(
         pa.table({"group": group, "id": records.root["id"]}),
         sort_keys=[("group", "ascending"), ("id", "ascending")],
@@ -279,8 +312,7 @@ def _changed_rejected(
     """Return the rejected records of every group that is not as known, and the digests now."""
     groups: dict[str, list[Rejected]] = defaultdict(list)
     for lost in rejected:
-        number = crc32(lost.payload.encode()) if lost.id is None else lost.id
-        groups[f"rejected {number % DIGEST_GROUPS}"].append(lost)
+        groups[f"rejected {group_of(lost.payload if lost.id is None else lost.id)}"].append(lost)
     digests = {name: digest_rejected(group) for name, group in groups.items()}
     changed = [
         lost for name, group in groups.items() if known.get(name) != digests[name] for lost in group
@@ -288,9 +320,14 @@ def _changed_rejected(
     return tuple(changed), digests
 
 
-def without_groups(known: Mapping[str, str], ids: Iterable[int]) -> dict[str, str]:
+def group_of(id_: int | str) -> int:
+    """Return the group of a record, or of a text that stands for one."""
+    return (crc32(id_.encode()) if isinstance(id_, str) else id_) % DIGEST_GROUPS
+
+
+def without_groups(known: Mapping[str, str], ids: Iterable[int | str]) -> dict[str, str]:
     """Return the digests without those of the groups that these ids belong to."""
-    gone = {str(i % DIGEST_GROUPS) for i in ids}
+    gone = {str(group_of(id_)) for id_ in ids}
     return {group: digest for group, digest in known.items() if group not in gone}
 
 

@@ -109,10 +109,10 @@ class Forgotten:
             return records
         for name, table in records.shape.children.items():
             child = records.children[name]
-            if (column := sender_column(table)) is not None:
+            for column in sender_columns(table):
                 child = child.filter(pc.invert(self._mask(child[column])))
             records = replace(records, children={**records.children, name: child})
-        if (column := sender_column(records.shape.root)) is not None:
+        for column in sender_columns(records.shape.root):
             gone = self._mask(records.root[column])
             if pc.any(gone).as_py():
                 kept = row_numbers(len(records)).filter(pc.invert(gone).combine_chunks())
@@ -127,7 +127,7 @@ class Forgotten:
             values = rows[column.name]
             if column.personal_data == "name":
                 masked = [n and self.mask(n) for n in values.to_pylist()]
-            elif column.personal_data == "phone" and column.name != sender_column(table):
+            elif column.personal_data == "phone" and column.name not in sender_columns(table):
                 masked = [None if self.is_of(n) else n for n in values.to_pylist()]
             else:
                 continue
@@ -159,13 +159,14 @@ def forgotten_from(state: Mapping[str, Any] | None) -> Forgotten:
     )
 
 
-def sender_column(table: Table) -> str | None:
-    """Return the column that tells whose row it is; None where rows are nobody's own."""
-    return _SENDER.get(table.name)
+def sender_columns(table: Table) -> tuple[str, ...]:
+    """Return the columns that tell whose row it is; none where rows are nobody's own."""
+    return _SENDER.get(table.name, ())
 
 
 _SENDER = {
-    tables.CHAT_HANDLES.name: "phone_number",
-    tables.CHAT_MESSAGES.name: "sent_from",
-    tables.REACTIONS.name: "from_phone",
+    tables.CHAT_HANDLES.name: ("phone_number",),
+    tables.CHAT_MESSAGES.name: ("sent_from",),
+    tables.REACTIONS.name: ("from_phone",),
+    tables.CONTACTS.name: ("phone_number", "email"),
 }

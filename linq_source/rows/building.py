@@ -59,20 +59,22 @@ def message_rows(parts: Sequence[Part], synced_at_us: int) -> dict[str, pa.Table
     return rows
 
 
-def chat_rows(records: Records, synced_at_us: int) -> dict[str, pa.Table]:
-    """Return the rows of chats and their participants."""
-    rows = {tables.CHATS.name: _conform(records.root, tables.CHATS, {}, synced_at_us)}
+def list_rows(records: Records, synced_at_us: int) -> dict[str, pa.Table]:
+    """Return the rows of a list (phone numbers, chats with their participants, contacts)."""
+    root = records.shape.root
+    rows = {root.name: _conform(records.root, root, {}, synced_at_us)}
     for field, table in records.shape.children.items():
-        keys = {"chat_id": records.root["id"]}
+        keys = {table.merge_key: records.root["id"]}
         rows[table.name] = _child_rows(records, field, table, keys, synced_at_us)
     return rows | _rejected_of_list(records, synced_at_us)
 
 
-def phone_number_rows(records: Records, synced_at_us: int) -> dict[str, pa.Table]:
-    """Return the rows of phone numbers."""
-    table = tables.PHONE_NUMBERS
-    rows = {table.name: _conform(records.root, table, {}, synced_at_us)}
-    return rows | _rejected_of_list(records, synced_at_us)
+def marked_rows(rows: pa.Table, synced_at_us: int) -> pa.Table:
+    """Return rows as they are, marked as deleted."""
+    at = pa.repeat(pa.scalar(synced_at_us, pa.int64()).cast(_TIMESTAMP), rows.num_rows)
+    for name in ("deleted_at", SYNCED_AT):
+        rows = rows.set_column(rows.column_names.index(name), name, at)
+    return rows
 
 
 def ledger_rows(windows: Sequence[LedgerWindow], synced_at_us: int) -> dict[str, pa.Table]:

@@ -53,6 +53,8 @@ def route_of(method: str, path: str) -> tuple[Route, int | None]:
         return "phone_numbers", None
     if path == f"{API_PREFIX}/chats":
         return "chats", None
+    if path == f"{API_PREFIX}/contacts":
+        return "contacts", None
     if match := _CHAT_PATH.fullmatch(path):
         return ("chat_messages" if match[2] else "chat"), int(match[1])
     return "unknown", None
@@ -74,17 +76,23 @@ def answer_to(
         try:
             return _answer(exchange, world, max_per_page, inclusive, files_url)
         except _BadRequestError as error:
-            return error_answer(400, str(error))
+            return error_answer(400, str(error), route=exchange.route)
 
 
-def error_answer(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Answer:
+def error_answer(
+    status: int,
+    detail: str,
+    headers: Mapping[str, str] | None = None,
+    route: Route = "unknown",
+) -> Answer:
     """The contract's error envelope for a status; `detail` says what was wrong."""
     try:
         title = HTTPStatus(status).phrase
     except ValueError:
         title = "Error"
     code = title.lower().replace(" ", "_").replace("-", "_")
-    return Answer(status, rendering.error_body(status, code, title, detail), headers or {})
+    body_of = rendering.contact_error_body if route == "contacts" else rendering.error_body
+    return Answer(status, body_of(status, code, title, detail), headers or {})
 
 
 def parse_instant_us(text: str) -> int | None:
@@ -106,6 +114,8 @@ def _answer(
         return Answer(200, rendering.phone_numbers_body(numbers), {})
     if exchange.route == "chats":
         return _chats(params, world, max_per_page)
+    if exchange.route == "contacts":
+        return _contacts(params, world, max_per_page)
     if exchange.route == "grow":
         return Answer(200, rendering.encoded(rendering.json_text(asdict(grow(world)))), {})
     if exchange.route == "file":
@@ -149,6 +159,16 @@ def _chats(params: Mapping[str, str], world: World, max_per_page: int) -> Answer
     first = (page - 1) * per_page
     meta = rendering.page_meta(page, per_page, len(chats))
     return Answer(200, rendering.chats_page_body(chats[first : first + per_page], meta), {})
+
+
+def _contacts(params: Mapping[str, str], world: World, max_per_page: int) -> Answer:
+    page = _positive(params, "page", 1)
+    # The contract names no maximum.
+    per_page = min(_positive(params, "per_page", _DEFAULT_PER_PAGE), max_per_page)
+    contacts = world.sorted_contacts()
+    first = (page - 1) * per_page
+    meta = rendering.page_meta(page, per_page, len(contacts))
+    return Answer(200, rendering.contacts_page_body(contacts[first : first + per_page], meta), {})
 
 
 def _paging(params: Mapping[str, str], max_per_page: int) -> tuple[int, int]:

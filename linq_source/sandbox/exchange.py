@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Literal
 
-Route = Literal["phone_numbers", "chats", "chat", "chat_messages", "grow", "file", "unknown"]
+Route = Literal[
+    "phone_numbers", "chats", "chat", "chat_messages", "contacts", "grow", "file", "unknown"
+]
 Action = Literal["answer", "reset", "close", "truncate", "stall", "redirect", "no_date"]
 
 

@@ -93,6 +93,31 @@ class Message:
 
 
 @dataclass(slots=True)
+class Contact:
+    """A name for a number; `owner` is an object of the contract, whose contact it is."""
+
+    id: int | str
+    first_name: str | None
+    last_name: str | None
+    created_at_ms: int
+    updated_at_ms: int
+    email: str | None = None
+    phone_number: str | None = None
+    company: str | None = None
+    title: str | None = None
+    location: str | None = None
+    image_url: str | None = None
+    owner: dict[str, object] | None = None
+    extra: dict[str, object] = field(default_factory=dict)
+    raw: str | None = None
+
+    @property
+    def full_name(self) -> str | None:
+        """First and last name, as far as there are any."""
+        return " ".join(filter(None, (self.first_name, self.last_name))) or None
+
+
+@dataclass(slots=True)
 class Chat:
     """A conversation, seen by every number listed in `phone_number_ids`.
 

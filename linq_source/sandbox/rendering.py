@@ -10,6 +10,7 @@ from linq_source.sandbox.records import (
     Attachment,
     Chat,
     ChatHandle,
+    Contact,
     Message,
     PhoneNumber,
     Reaction,
@@ -73,6 +74,26 @@ def phone_number_record(number: PhoneNumber) -> dict[str, object]:
     }
 
 
+def contact_record(contact: Contact) -> dict[str, object]:
+    """A `Contact` of the contract."""
+    return {
+        "id": contact.id,
+        "first_name": contact.first_name,
+        "last_name": contact.last_name,
+        "full_name": contact.full_name,
+        "email": contact.email,
+        "phone_number": contact.phone_number,
+        "company": contact.company,
+        "title": contact.title,
+        "location": contact.location,
+        "image_url": contact.image_url,
+        "created_at": instant_text(contact.created_at_ms),
+        "updated_at": instant_text(contact.updated_at_ms),
+        "contact_owner": contact.owner,
+        **contact.extra,
+    }
+
+
 def messages_page_body(
     messages: Iterable[Message], utc_offset_minutes: int, meta: dict[str, int]
 ) -> bytes:
@@ -89,6 +110,13 @@ def messages_page_body(
 def chats_page_body(chats: Iterable[Chat], meta: dict[str, int]) -> bytes:
     """The answer for one page of chats; a chat's `raw` stands in for its record."""
     return _page_body([_chat_text(chat) for chat in chats], meta)
+
+
+def contacts_page_body(contacts: Iterable[Contact], meta: dict[str, int]) -> bytes:
+    """The answer for one page of contacts, whose envelope is another."""
+    records = [json_text(contact_record(c)) if c.raw is None else c.raw for c in contacts]
+    sizes = {"current_page": meta["page"], **{n: meta[n] for n in meta if n != "page"}}
+    return encoded('{"contacts":[' + ",".join(records) + '],"pagination":' + json_text(sizes) + "}")
 
 
 def chat_body(chat: Chat) -> bytes:
@@ -109,6 +137,13 @@ def error_body(status: int, code: str, title: str, detail: str) -> bytes:
     """The contract's error envelope with a single error."""
     error = {"status": status, "code": code, "title": title, "detail": detail}
     return encoded(json_text({"errors": [error]}))
+
+
+def contact_error_body(status: int, code: str, title: str, detail: str) -> bytes:
+    """The error envelope that contacts have."""
+    return encoded(
+        json_text({"status": "error", "error_code": code, "message": title, "errors": [detail]})
+    )
 
 
 def page_meta(page: int, per_page: int, total_count: int) -> dict[str, int]:

@@ -28,7 +28,7 @@ def seeded_world(
 
     The first chat is seen by two numbers. From four chats on, one has no messages, one has a
     single message, and every fifth has been silent for more than thirty days. Message ids follow
-    the order of sending across all chats.
+    the order of sending across all chats. Who talks alone with the organisation is a contact.
     """
     rng = Random(seed)  # noqa: S311 - repeatable on purpose
     world = World(now_ms)
@@ -53,7 +53,26 @@ def seeded_world(
 
     for sent_at_ms, chat_id in sorted(sent):
         conversation.add_message(world, rng, world.chats[chat_id], sent_at_ms)
+    _add_contacts(world)
     return world
+
+
+def _add_contacts(world: World) -> None:
+    """A contact for everybody who talks alone with the organisation; every other has an owner."""
+    owner = {"id": 1, "email": "ada@example.com", "first_name": "Ada", "last_name": "Okoye",
+             "name": "Ada Okoye"}  # fmt: skip
+    for chat in world.chats.values():
+        if not chat.group:
+            first_name, _, last_name = chat.display_name.partition(" ")
+            (person,) = chat.handles
+            is_email = "@" in person.phone_number
+            world.add_contact(
+                first_name,
+                last_name,
+                phone_number=None if is_email else person.phone_number,
+                email=person.phone_number if is_email else None,
+                owner=dict(owner) if chat.id % 2 else None,
+            )
 
 
 def _message_counts(rng: Random, chats: int, messages: int) -> list[int]:

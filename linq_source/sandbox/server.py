@@ -213,10 +213,12 @@ class Sandbox:
             return Answer(status, b"", {**fault.headers, "Location": fault.location})
         if fault is not None and fault.action == "answer":
             if fault.body is None:
-                return error_answer(fault.status, "a fault was asked for", fault.headers)
+                reason = "a fault was asked for"
+                return error_answer(fault.status, reason, fault.headers, exchange.route)
             return Answer(fault.status, fault.body, fault.headers)
         if exchange.route != "file" and exchange.headers.get(_TOKEN_HEADER) != self.token:
-            return error_answer(401, "X-LINQ-INTEGRATION-TOKEN is missing or wrong")
+            reason = "X-LINQ-INTEGRATION-TOKEN is missing or wrong"
+            return error_answer(401, reason, route=exchange.route)
         if self.rate_limit_per_s is not None:
             wait_s = self._bucket.take(self.rate_limit_per_s)
             if wait_s > 0:

@@ -14,6 +14,7 @@ from linq_source.sandbox.records import (
     Attachment,
     Chat,
     ChatHandle,
+    Contact,
     Message,
     MessageKey,
     PhoneNumber,
@@ -24,6 +25,7 @@ __all__ = [
     "Attachment",
     "Chat",
     "ChatHandle",
+    "Contact",
     "Message",
     "MessagePage",
     "PhoneNumber",
@@ -54,6 +56,7 @@ class World:
         self.phone_numbers: dict[int, PhoneNumber] = {}
         self.chats: dict[int, Chat] = {}
         self.messages: dict[int, Message] = {}
+        self.contacts: dict[int | str, Contact] = {}
         self._last_ids: dict[str, int] = {}
 
     def advance(self, ms: int) -> int:
@@ -83,6 +86,7 @@ class World:
             other = World(self.now_ms)
             kept = deepcopy((self.phone_numbers, self.chats, self.messages, self._last_ids))
             other.phone_numbers, other.chats, other.messages, other._last_ids = kept
+            other.contacts = deepcopy(self.contacts)
             return other
 
     # -- numbers, chats and participants ---------------------------------------------------
@@ -189,6 +193,24 @@ class World:
             ids = {n.id for n in self.phone_numbers.values() if n.phone_number == phone_number}
             seen = [c for c in self.chats.values() if not ids.isdisjoint(c.phone_number_ids)]
             return sorted(seen, key=lambda chat: chat.id)
+
+    def add_contact(
+        self,
+        first_name: str | None = None,
+        last_name: str | None = None,
+        *,
+        contact_id: int | str | None = None,
+        **fields: Any,
+    ) -> Contact:
+        """Adds a contact, made now; ids may be texts. Raises `ValueError` for an id in use."""
+        with self.lock:
+            if isinstance(contact_id, str) and contact_id in self.contacts:
+                raise ValueError(f"contact id {contact_id} is in use")
+            if not isinstance(contact_id, str):
+                contact_id = self._new_id("contact", contact_id, self.contacts)
+            contact = Contact(contact_id, first_name, last_name, self.now_ms, self.now_ms, **fields)
+            self.contacts[contact.id] = contact
+            return contact
 
     # -- messages --------------------------------------------------------------------------
 
@@ -372,12 +394,17 @@ class World:
                 chosen = keys[first + skipped : first + taken]
             return MessagePage([self.messages[key[1]] for key in chosen], total_count)
 
+    def sorted_contacts(self) -> list[Contact]:
+        """All contacts, by id as text."""
+        with self.lock:
+            return sorted(self.contacts.values(), key=lambda contact: str(contact.id))
+
     def snapshot(self) -> dict[str, Any]:
         """Everything as plain dicts and lists, to be compared with another state or with tables.
 
-        Keys: `now_ms`, `phone_numbers` and `chats` (by id; a chat has its `handles` and its
-        stated `message_count`), `messages` (by chat, then in the chat's order; each with its
-        `attachments` and `reactions`).
+        Keys: `now_ms`, `phone_numbers`, `contacts` and `chats` (by id; a chat has its `handles`
+        and its stated `message_count`), `messages` (by chat, then in the chat's order; each with
+        its `attachments` and `reactions`).
         """
         with self.lock:
             chats = []
@@ -389,13 +416,16 @@ class World:
             return {
                 "now_ms": self.now_ms,
                 "phone_numbers": [asdict(number) for number in numbers],
+                "contacts": [
+                    asdict(c) | {"full_name": c.full_name} for c in self.sorted_contacts()
+                ],
                 "chats": chats,
                 "messages": [
                     asdict(message) for chat in chats for message in self.messages_of(chat["id"])
                 ],
             }
 
-    def _new_id(self, kind: str, given: int | None, in_use: Container[int]) -> int:
+    def _new_id(self, kind: str, given: int | None, in_use: Container[Any]) -> int:
         last = self._last_ids.get(kind, 0)
         if given is None:
             given = last + 1

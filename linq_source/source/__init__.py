@@ -42,10 +42,12 @@ def linq_source(
     retention: str = "auto",
     recheck_days: float = 30.0,
     recheck_share: float = 0.05,
+    contacts: bool = False,
 ) -> Sequence[DltResource]:
     """Chat messages of the Linq Partner API, with attachments and reactions as child tables.
 
-    Building the source touches no network. Resources: `phone_numbers`, `chats`, `chat_messages`.
+    Building the source touches no network. Resources: `phone_numbers`, `chats`, `chat_messages`,
+    and `contacts`, which is selected with `contacts` or by its name (`with_resources`).
 
     Args:
         api_token: The integration token (config: `sources.linq.api_token`, a secret).
@@ -74,6 +76,7 @@ def linq_source(
             ones, else it expired. `forever`: whatever is gone was deleted.
         recheck_days: Every chat is read again from its beginning within so many days.
         recheck_share: For that, a run spends at most this share of its requests; 0: none.
+        contacts: Load the contacts, too.
 
     Raises:
         ConfigurationError: A value that cannot be used, named in one line.

@@ -13,8 +13,10 @@ import pyarrow as pa
 from dlt.common.storages.exceptions import CurrentLoadPackageStateNotAvailable
 from dlt.extract import DltResource
 
+from linq_source.decoding.records import Records
 from linq_source.destinations.columns import NO_COLUMNS
 from linq_source.destinations.dialects import in_the_dialect
+from linq_source.destinations.gone import gone_rows
 from linq_source.destinations.kinds import destination_of
 from linq_source.errors import ConfigurationError
 from linq_source.extraction import Extraction, Listener
@@ -77,11 +79,14 @@ class Session:
         self.settled_us = 0
 
     def resources(self) -> list[DltResource]:
-        """Return the three resources, every table of theirs with its own hints."""
+        """Return the resources, every table of theirs with its own hints."""
+        contacts = make_resource("contacts", self._contacts)
+        contacts.selected = self.settings.contacts
         return [
             make_resource("phone_numbers", self._phone_numbers),
             make_resource("chats", self._chats),
             make_resource("chat_messages", self._chat_messages),
+            contacts,
         ]
 
     def close(self) -> None:
@@ -162,27 +167,44 @@ class Session:
 
     def _phone_numbers(self) -> Iterator[Any]:
         with self._joined("phone_numbers") as extraction:
-            shard = self.settings.shard
-            if shard is not None and shard.index:
-                # They are the first shard's: two that add the same row at once would double it.
+            if self._is_first_shard():
+                found = extraction.privacy.protect(extraction.listing.phone_numbers())
+                found = extraction.forgotten.without(found)
+                yield from self._changed("phone_numbers", found)
+            else:
                 yield from self._emit("phone_numbers", {})
-                return
-            found = extraction.privacy.protect(extraction.listing.phone_numbers())
-            found = extraction.forgotten.without(found)
-            yield from self._changed("phone_numbers", found, building.phone_number_rows)
+
+    def _is_first_shard(self) -> bool:
+        """Whether rows of no shard are this one's: two that add them at once would double them."""
+        return self.settings.shard is None or self.settings.shard.index == 0
 
     def _chats(self) -> Iterator[Any]:
         with self._joined("chats") as extraction:
             found = extraction.privacy.protect(extraction.listing.chats().records)
             found = extraction.forgotten.without(found)
-            yield from self._changed("chats", found, building.chat_rows)
+            yield from self._changed("chats", found)
 
-    def _changed(self, resource: str, records: Any, to_rows: Any) -> Iterator[Any]:
+    def _contacts(self) -> Iterator[Any]:
+        with self._joined("contacts") as extraction:
+            listed = extraction.listing.contacts if self._is_first_shard() else None
+            if listed is None:
+                yield from self._emit("contacts", {})
+                return
+            found = extraction.forgotten.without(extraction.privacy.protect(listed.records))
+            yield from self._changed("contacts", found, listed)
+
+    def _changed(
+        self, resource: str, records: Any, listed: listings.ChatList | None = None
+    ) -> Iterator[Any]:
         """Rows of the groups whose digest is not the one in the state.
+
+        Where they are those of a complete list, `listed`, other rows are marked deleted if any
+        group changed.
 
         dlt may close this generator at any of the tables and keeps the state: digests are entered
         when all were taken, and what is about to change is unknown until then.
         """
+        known: Mapping[str, str] = {}
         digests: dict[str, str] = {}
         if self.settings.is_stateless:
             changed = records
@@ -192,12 +214,37 @@ class Session:
                 state.get("digests", {}), self._rewritten(resource, records)
             )
             changed, digests = listings.changed_groups(records, known)
-            state["digests"] = dict(known.items() & digests.items())
+            if listed is not None and not listed.complete:
+                digests |= listings.NOT_COMPARED
+            kept = dict(known.items() & digests.items())
+            if listed is not None and kept != digests:
+                kept |= listings.NOT_COMPARED
+            state["digests"] = kept
         is_any = len(changed) or changed.rejected
-        found = to_rows(changed, self._synced_at_us) if is_any else {}
+        found = building.list_rows(changed, self._synced_at_us) if is_any else {}
         yield from self._emit(resource, found)
+        if listed is not None and listed.complete and known != digests:
+            yield from self._mark_gone(listed.records)
         if not self.settings.is_stateless:
             state["digests"] = digests
+
+    def _mark_gone(self, listed: Records) -> Iterator[Any]:
+        """The rows in the destination that a complete list does not have, marked deleted."""
+        table = listed.shape.root
+        known = dlt.current.source_schema().tables.get(table.name, {})
+        if not known.get("x-normalizer"):
+            return
+        columns = {
+            name: column["data_type"]
+            for name, column in known["columns"].items()
+            if "data_type" in column and not name.startswith("_dlt")
+        }
+        ids = {*listed.root["id"].to_pylist(), *(lost.id for lost in listed.rejected)}
+        rows = gone_rows(dlt.current.pipeline(), table, columns, ids)
+        if rows.num_rows:
+            self._remember_package()
+            rows = building.marked_rows(rows, self._synced_at_us)
+            yield in_the_dialect(rows, table.name)
 
     def _rewritten(self, resource: str, records: Any) -> set[int]:
         """Ids of the records whose rows others loaded or marked since; told once."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import dlt
+import pyarrow as pa
 
 from linq_source import tables
 from linq_source.destinations.base import Rows, Wanted
@@ -114,8 +115,10 @@ def reading_files(
     with ScratchFolder() as folder, connect(folder) as connection:
         bucket.reading(connection)
         for table, names in columns.items():
-            schema = table.schema
-            empty = schema.empty_table().select(list(names))
+            fields = {field.name: field for field in table.schema}
+            # Of a column that the contract does not know the files tell the type.
+            schema = pa.schema([fields.get(name, pa.field(name, pa.null())) for name in names])
+            empty = schema.empty_table()
             connection.register(f"empty_{table.name}", empty)
             rows = f"SELECT * FROM empty_{table.name}"
             files = [bucket.address(path) for path in paths.get(table, ())]

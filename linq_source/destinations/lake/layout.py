@@ -30,6 +30,7 @@ FAMILIES: tuple[tuple[Table, tuple[Table, ...]], ...] = (
     (tables.PHONE_NUMBERS, ()),
     (tables.CHATS, (tables.CHAT_HANDLES, tables.CHAT_PHONE_NUMBERS)),
     (tables.CHAT_MESSAGES, (tables.ATTACHMENTS, tables.REACTIONS)),
+    (tables.CONTACTS, ()),
     (tables.ATTACHMENT_FILES, ()),
 )
 SETTLED_TABLES = tuple(table for root, children in FAMILIES for table in (root, *children))
