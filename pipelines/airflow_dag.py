@@ -254,8 +254,8 @@ def _compare(shard: str) -> Any:
 
 def _incompleteness(report: dict[str, Any]) -> str:
     names = (
-        "chats_failed", "numbers_failed", "chats_unlisted", "windows_unverified", "rejected",
-        "gaps",
+        "chats_failed", "numbers_failed", "contacts_failed", "chats_unlisted", "windows_unverified",
+        "rejected", "gaps",
     )  # fmt: skip
     return f"shard {report['shard']} is incomplete: " + ", ".join(
         f"{name} {report[name]}" for name in names if report[name]

@@ -241,7 +241,8 @@ def incompleteness(report: linq.Report) -> str:
         "records were rejected": report.rejected,
         "chats may have lost messages": report.gaps,
     }
-    return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    found = [f"{count} {what}" for what, count in counts.items() if count]
+    return ", ".join([*found, *filter(None, [report.contacts_failed])])
 
 
 def audit_problems(pipeline: dlt.Pipeline, arguments: dict[str, Any]) -> list[str]:

@@ -247,6 +247,21 @@ def test_only_the_first_shard_loads_contacts(five: Loader) -> None:
     assert five.query("SELECT count(*), count(DISTINCT id) FROM linq.contacts") == [(5, 5)]
 
 
+def test_what_another_pipeline_loaded_or_marked_is_loaded_again(five: Loader) -> None:
+    sync(five)
+    other = Loader(five.sandbox, five.folder, "another")
+    before = dict(five.world.contacts)
+    del five.world.contacts["c_5"]
+    five.world.contacts[1].first_name = "Changed"
+    sync(other)
+    sync(other)
+    five.world.contacts |= before
+    five.world.contacts[1].first_name = "First 0"
+    sync(five)
+    assert rows(five, "first_name, deleted_at")[0] == ("First 0", None)
+    assert ("c_5", False) in rows(five)
+
+
 @pytest.mark.parametrize("phones", ["hash", "drop"])
 def test_private_values_are_hashed_or_dropped(five: Loader, phones: str) -> None:
     five.world.contacts[1].raw = json.dumps({"id": 1, "email": "x@example.com", "title": []})

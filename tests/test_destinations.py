@@ -211,6 +211,41 @@ def test_files_are_fetched_recorded_and_erased(
     assert sorted(map(len, files_of(loader).values())) == [100, 101]
 
 
+@pytest.mark.parametrize("loader", kinds(), indirect=True)
+def test_contacts_come_go_and_return(loader: Loader) -> None:
+    world = loader.world
+    first, second, *_ = world.sorted_contacts()
+    first.extra["mood"] = "calm"
+    person = world.add_contact("Eve", None, email="eve@example.com", contact_id="c_1")
+    assert loader.sync(contacts=True).exit_code == 0
+    assert contacts_of(loader) == {str(id_): (c.full_name, False) for id_, c in
+                                   world.contacts.items()}  # fmt: skip
+    del world.contacts[first.id]
+    second.first_name = "Changed"
+    loader.sync(contacts=True)
+    found = contacts_of(loader)
+    assert found[str(first.id)] == (first.full_name, True)
+    assert found[str(second.id)] == (second.full_name, False)
+    assert sum(is_gone for _, is_gone in found.values()) == 1
+    assert loader.place is not None
+    moods = {row["id"]: row["mood"] for row in loader.place.rows("contacts") if row["mood"]}
+    assert moods == {str(first.id): "calm"}
+    world.contacts[first.id] = first
+    loader.sync(contacts=True)
+    assert contacts_of(loader)[str(first.id)] == (first.full_name, False)
+    forget(loader.pipeline, phone_numbers=["eve@example.com"])
+    loader.sync(contacts=True)
+    assert contacts_of(loader).keys() == {str(id_) for id_ in world.contacts if id_ != person.id}
+
+
+def contacts_of(loader: Loader) -> dict[str, tuple[str, bool]]:
+    """Name, and whether it is gone, by id; each once."""
+    assert loader.place is not None
+    rows = loader.place.rows("contacts")
+    assert len({row["id"] for row in rows}) == len(rows)
+    return {row["id"]: (row["full_name"], row["deleted_at"] is not None) for row in rows}
+
+
 def records(loader: Loader) -> list[Row]:
     assert loader.place is not None
     rows = loader.place.rows("attachment_files")

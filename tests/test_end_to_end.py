@@ -106,7 +106,7 @@ def test_given_chat_ids_and_phone_numbers_restrict_the_reading(seeded: Loader) -
 
 def test_building_the_source_touches_no_network() -> None:
     source = linq_source(api_token="t", base_url="http://127.0.0.1:9")
-    assert sorted(source.resources) == ["chat_messages", "chats", "phone_numbers"]
+    assert sorted(source.selected_resources) == ["chat_messages", "chats", "phone_numbers"]
 
 
 def test_the_documented_example_arrives_value_by_value(tmp_path: Path) -> None:

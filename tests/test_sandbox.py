@@ -94,6 +94,13 @@ def test_every_page_of_the_seeded_world_is_valid_and_complete(get: Get, grown: b
                 validate(answer.json(), "/chats/{chat_id}/chat_messages")
                 total_pages = answer.json()["meta"]["total_pages"]
                 found |= {record["id"]: record for record in answer.json()["data"]}
+        contacts: dict[Any, Any] = {}
+        for page in range(1, 4):
+            answer = get("/contacts", seeded, page=page, per_page=12).json()
+            validate(answer, "/contacts")
+            assert answer["pagination"]["current_page"] == page
+            contacts |= {contact["id"]: contact for contact in answer["contacts"]}
+        assert set(contacts) == set(world.contacts)
     assert set(found) == set(world.messages)
     for message in world.messages.values():
         record = found[message.id]
@@ -128,8 +135,15 @@ def test_what_cannot_be_answered_gets_an_error_envelope(
 ) -> None:
     response = get(path, **params)
     assert response.status_code == status
-    validate(response.json(), "error")
+    validate(response.json(), "Error")
     assert response.json()["errors"][0]["status"] == status
+
+
+def test_contacts_have_an_error_envelope_of_their_own(sandbox: Sandbox, get: Get) -> None:
+    refused = requests.get(f"{sandbox.url}{API}/contacts", timeout=10)
+    for response, status in ((get("/contacts", page=0), 400), (refused, 401)):
+        assert response.status_code == status
+        validate(response.json(), "ContactError")
 
 
 def test_other_methods_get_404(sandbox: Sandbox) -> None:
@@ -138,7 +152,7 @@ def test_other_methods_get_404(sandbox: Sandbox) -> None:
         url = f"{sandbox.url}{API}/phone_numbers"
         response = requests.request(method, url, headers=headers, data=b"{}", timeout=10)
         assert response.status_code == 404
-        validate(response.json(), "error")
+        validate(response.json(), "Error")
 
 
 @pytest.mark.parametrize("headers", [{}, {"X-LINQ-INTEGRATION-TOKEN": "guess"}])
@@ -148,7 +162,7 @@ def test_the_token_is_needed_for_everything(
 ) -> None:
     response = requests.get(f"{sandbox.url}{API}{path}", headers=headers, timeout=10)
     assert response.status_code == 401
-    validate(response.json(), "error")
+    validate(response.json(), "Error")
 
 
 def test_rate_limit_answers_429_until_there_is_a_token(sandbox: Sandbox, get: Get) -> None:
@@ -158,7 +172,7 @@ def test_rate_limit_answers_429_until_there_is_a_token(sandbox: Sandbox, get: Ge
     limited = responses[-1]
     assert limited.status_code == 429
     assert limited.headers["Retry-After"] == "1"
-    validate(limited.json(), "error")
+    validate(limited.json(), "Error")
     sandbox.rate_limit_per_s = None
     assert get("/phone_numbers").status_code == 200
 

@@ -61,7 +61,7 @@ def test_a_hook_that_raises_is_told_of(sandbox: Sandbox, get: Get) -> None:
     sandbox.hooks.append(fail)
     response = get("/phone_numbers")
     assert response.status_code == 500
-    validate(response.json(), "error")
+    validate(response.json(), "Error")
     assert [type(failure) for failure in sandbox.failures] == [KeyError]
     sandbox.failures.clear()
 
@@ -97,7 +97,7 @@ def test_fault_answer(sandbox: Sandbox, get: Get) -> None:
     sandbox.faults.append(once(Fault(status=503, headers={"Retry-After": "7"})))
     response = get("/phone_numbers")
     assert (response.status_code, response.headers["Retry-After"]) == (503, "7")
-    validate(response.json(), "error")
+    validate(response.json(), "Error")
     sandbox.faults.append(once(Fault(status=200, headers={"content-type": "text/html"}, body=b"x")))
     response = get("/phone_numbers")
     assert (response.content, response.headers["Content-Type"]) == (b"x", "text/html")

@@ -59,7 +59,8 @@ def find_inheritance(
     own = _memory(pipeline.pipeline_name, pipeline.state)
     rows_since = partial(destination_of(pipeline).rows_since, remote)
     if own.synced_at_us:
-        return _find_changes_by_others(rows_since, own, shard, lambda: _others(pipeline, remote))
+        found = _find_changes_by_others(rows_since, own, shard, lambda: _others(pipeline, remote))
+        return replace(found, rewritten={**found.rewritten, **_contacts(pipeline, rows_since, own)})
     others = _others(pipeline, remote)
     if not others:
         return NOTHING_INHERITED
@@ -67,6 +68,18 @@ def find_inheritance(
         return inherit(own, others, [], shard, is_ledger_known=False)
     since_us = since_of([own, *others], shard)
     return inherit(own, others, _all_windows(rows_since, since_us, shard), shard)
+
+
+def _contacts(
+    pipeline: dlt.Pipeline, rows_since: _RowsSince, own: PipelineMemory
+) -> dict[str, frozenset[Any]]:
+    """Contacts that somebody else loaded, where there are any: not every dataset has the table."""
+    table = tables.CONTACTS
+    if not pipeline.default_schema_name or table.name not in pipeline.default_schema.tables:
+        return {}
+    wanted = Wanted(table, ("id", "synced_at"), own.since_us, None, own.known_packages_us)
+    (rows,) = rows_since([wanted])
+    return {table.name: _unknown(rows, own, None)}
 
 
 def _find_changes_by_others(
@@ -113,7 +126,7 @@ def _windows(rows: Rows, shard: Shard | None) -> list[LoadedWindow]:
     ]
 
 
-def _unknown(rows: Rows, own: PipelineMemory, shard: Shard | None) -> frozenset[int]:
+def _unknown(rows: Rows, own: PipelineMemory, shard: Shard | None) -> frozenset[Any]:
     """Ids of rows that somebody else loaded."""
     return frozenset(
         row[0]

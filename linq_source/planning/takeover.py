@@ -79,7 +79,7 @@ class Inheritance:
     known_packages_us: frozenset[int] = frozenset()
     cursors: Mapping[str, str] = field(default_factory=dict)
     siblings: frozenset[str] = frozenset()
-    rewritten: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    rewritten: Mapping[str, frozenset[Any]] = field(default_factory=dict)
     forgotten: Mapping[str, Any] | None = None
     privacy: str | None = None
     lines: frozenset[str] = frozenset()

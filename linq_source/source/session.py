@@ -246,7 +246,7 @@ class Session:
             rows = building.marked_rows(rows, self._synced_at_us)
             yield in_the_dialect(rows, table.name)
 
-    def _rewritten(self, resource: str, records: Any) -> set[int]:
+    def _rewritten(self, resource: str, records: Any) -> set[Any]:
         """Ids of the records whose rows others loaded or marked since; told once."""
         found = dict(self.inheritance.rewritten)
         gone = found.pop(resource, frozenset())
