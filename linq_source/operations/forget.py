@@ -68,9 +68,9 @@ def forget(
     """Erase people and chats from the pipeline's destination, and never load them again.
 
     Of a person goes: every chat of two with that person, whole; in groups the person's messages
-    with their children, the reactions, the membership; records rejected that name the number; the
-    number wherever else a column holds it. What others wrote in groups stays. Where numbers were
-    hashed, `privacy_key` must be the key they were hashed with.
+    with their children, the reactions, the membership; the contact; records rejected that name the
+    number; the number wherever else a column holds it. What others wrote in groups stays. Where
+    numbers were hashed, `privacy_key` must be the key they were hashed with.
 
     Raises:
         ConfigurationError: Nothing to forget was named, or it cannot be found in this dataset.
