@@ -27,8 +27,7 @@ FAILING = "failing"
 # Up to which package the destination was settled when the newest was read, by shard.
 SETTLED = "settled_us"
 
-# Up to where everything was read, and the chats of which less was.
-READ_UNTIL = "read_until_us"
+# Chats that the last run could not read, with up to where they were read before.
 UNREAD = "unread_us"
 
 

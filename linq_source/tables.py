@@ -195,7 +195,7 @@ CHAT_HANDLES = Table(
 
 CHAT_PHONE_NUMBERS = Table(
     name="chats__phone_numbers",
-    description="Which of the organisation's phone numbers list a chat, as of its last load.",
+    description="Which of the organisation's phone numbers list a chat, when all were last asked.",
     key=("chat_id", "phone_number_id"),
     merge_key="chat_id",
     parent="chats",

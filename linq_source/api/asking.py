@@ -36,13 +36,15 @@ _UNKNOWN = (403, 404, 410)
 class Asker:
     """Answers requests of readings, from several threads at once.
 
-    `on_listed` gets the `Date` of every listing's answer. `failing` are the chats and numbers
-    (see `subject_of`) that were given up when others were answered: they are asked once, not until
-    the request's deadline. `others` gives some requests about other chats, or numbers, at random.
+    `on_listed` gets the `Date` of every listing's answer, `on_answered` that of every list's.
+    `failing` are the chats and numbers (see `subject_of`) that were given up when others were
+    answered: they are asked once, not until the request's deadline. `others` gives some requests
+    about other chats, or numbers, at random.
     """
 
     client: Client
     on_listed: Callable[[str], None]
+    on_answered: Callable[[str], None]
     failing: set[str] = field(default_factory=set)
     others: Callable[[], Iterable[Request]] = tuple
 
@@ -74,6 +76,7 @@ class Asker:
             self.on_listed(answer.date)
             return Page(answer.body)
         answer, envelope = self.client.get(path, parameters, read_envelope, once=once)
+        self.on_answered(answer.date)
         if isinstance(request, ListRequest):
             self.on_listed(answer.date)
         return Page(answer.body, envelope)

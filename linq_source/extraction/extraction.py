@@ -25,7 +25,7 @@ from linq_source.extraction.listing import Listing, choose_some
 from linq_source.extraction.retention import LastRead, Retention
 from linq_source.instants import DAY_US, END_US, from_us
 from linq_source.planning.chats import read_chat
-from linq_source.planning.cursors import Reconciled, encode, is_unchanged, remembered
+from linq_source.planning.cursors import Cursor, Reconciled, encode, is_unchanged, remembered
 from linq_source.planning.readings import ChatTask, LedgerWindow, Reading, WindowToLoad
 from linq_source.planning.rechecking import Budget, Check
 from linq_source.planning.windows import PageRequest, Window
@@ -60,6 +60,8 @@ class Extraction:
         self.retention = Retention(
             self.client,
             self.listing.lines_of,
+            lambda: self.listing.elapsed_us,
+            self.last_read if self.settings.lists_everything else LastRead(),
             self.settings.retention == "forever",
             self.settings.page_size,
         )
@@ -69,8 +71,8 @@ class Extraction:
         self.clock_ahead_us = 0
         self.outage: LinqError | None = None
         self._todo: dict[int, int | None] | None = None
-        # Chats that are read again from their beginning, with the pages that may take.
-        self._rechecks: dict[int, int] = {}
+        # Chats that are read again from their beginning.
+        self._rechecks: set[int] = set()
         self._checks: list[Check] = []
         # The day of the oldest check of any chat; -1: one was never checked.
         self.oldest_check_day: int | None = None
@@ -149,18 +151,20 @@ class Extraction:
                 if self.listener is not None:
                     self.listener(self)
                 if buffer.is_full:
-                    buffer.ledger = self.retention.prove(buffer.ledger)
+                    self._complete(buffer)
                     yield from buffer.hand_out(cursors)
         except LinqError as error:
             # What was read until here is whole; whoever owns the package decides about it.
             self.outage = error
         self._raise_if_all_broke()
-        buffer.ledger = self.retention.prove(buffer.ledger)
-        if self.outage is None:
-            gaps = self.retention.gaps(self.last_read, self.listing.bound_us)
-            self.gaps += len(gaps)
-            buffer.ledger += gaps
+        self._complete(buffer)
         yield from buffer.hand_out(cursors)
+
+    def _complete(self, buffer: RowBuffer) -> None:
+        """Say in the ledger what is kept, and what may be lost, of the chats that were read."""
+        gaps = self.retention.gaps(self.listing.bound_us)
+        self.gaps += len(gaps)
+        buffer.ledger = [*self.retention.prove(buffer.ledger), *gaps]
 
     def _raise_if_all_broke(self) -> None:
         """Raise what broke the reading of several chats where none at all could be read.
@@ -179,7 +183,9 @@ class Extraction:
             self.unread.add(item.key)
         else:
             self.retention.finish(item.key, item.value)
-            self.counts.chats_rechecked += item.key in self._rechecks
+            self.counts.chats_rechecked += item.key in self._rechecks and self._is_checked(
+                item.value.cursor
+            )
         if not isinstance(item, Failed) and not item.value.complete:
             # Stopped for `max_messages`: the next package goes on. Where nothing was won, it
             # must not stop again at the same place.
@@ -190,6 +196,12 @@ class Extraction:
         self.counts.chats_done += 1
         if not isinstance(item, Failed):
             self.asker.failing.discard(str(item.key))
+
+    def _is_checked(self, cursor: Cursor | None) -> bool:
+        today = self.listing.bound_us // DAY_US
+        return cursor is not None and (
+            cursor.checked_day == today or cursor.recheck_from_us is not None
+        )
 
     def _plan(self, cursors: MutableMapping[str, str]) -> dict[int, int | None]:
         """Return the chats still to be read, with their listed counts; those settled left out."""
@@ -220,6 +232,8 @@ class Extraction:
         if self.settings.recheck_share and self._todo is not None:
             requests = self.client.requests + len(self._todo)
             pages = int(requests * self.settings.recheck_share)
+            # One that failed before must not keep all others from their turn.
+            checks = [check for check in checks if str(check.chat_id) not in self.last_read.unread]
             budget = Budget(pages, self.settings.recheck_us, self.settings.page_size)
             self._rechecks = budget.choose(checks, self.listing.bound_us)
             for chat_id in self._rechecks:
@@ -261,7 +275,9 @@ class Extraction:
                 lookback_us=settings.lookback_us,
                 per_page=settings.page_size,
                 in_one_go=chat_id in self._stuck,
-                recheck_pages=self._rechecks.get(chat_id, 0),
+                is_checked=chat_id in self._rechecks,
+                read_until_us=self.retention.last_read.of(chat_id),
+                keeps_forever=settings.retention == "forever",
                 privacy=self.privacy,
             )
             yield chat_id, read_chat(task)

@@ -55,12 +55,13 @@ class Listing:
     failing: InitVar[Iterable[str]]
     asker: Asker = field(init=False)
     _bound_us: int | None = None
+    _clock_us: int = 0
     _phone_numbers: Records | None = None
     _chats: listings.ChatList | None = None
     _lines_of: dict[int, frozenset[str]] = field(default_factory=dict)
 
     def __post_init__(self, failing: Iterable[str]) -> None:
-        self.asker = Asker(self.client, self._advance_bound, set(failing))
+        self.asker = Asker(self.client, self._advance_bound, self._note_clock, set(failing))
 
     @property
     def is_begun(self) -> bool:
@@ -75,6 +76,11 @@ class Listing:
         return self._bound_us
 
     @property
+    def elapsed_us(self) -> int:
+        """How far the API's clock went since the bound."""
+        return max(self._clock_us - self.bound_us, 0)
+
+    @property
     def lines(self) -> frozenset[str]:
         """Short digests of the organisation's numbers, if they were asked for."""
         return frozenset() if self._phone_numbers is None else self.ask_for_lines()
@@ -86,8 +92,8 @@ class Listing:
 
     @property
     def all_lines(self) -> frozenset[str]:
-        """The phone numbers that list any chat."""
-        return frozenset().union(*(self.lines_of(chat_id) for chat_id in self._lines_of))
+        """The organisation's phone numbers."""
+        return frozenset(filter(None, listings.numbers_of(self.phone_numbers())))
 
     def ask_for_lines(self) -> frozenset[str]:
         """Short digests of the organisation's numbers."""
@@ -308,6 +314,12 @@ class Listing:
             return chats
         gone = self.forgotten.chats_of(privacy_of(self.settings).protect(chats))
         return self.forgotten.without_chats(chats, gone)
+
+    def _note_clock(self, date: str) -> None:
+        try:
+            self._clock_us = max(self._clock_us, parse_http_date(date))
+        except (ValueError, TypeError):
+            self._clock_us = max(self._clock_us, self.now())
 
     def _advance_bound(self, date: str) -> None:
         """Take the server's clock (a `Date` header), or this machine's where it tells none."""

@@ -39,19 +39,22 @@ class LastRead:
 
     def of(self, chat_id: int) -> int | None:
         """Return up to where a chat was read; None: not known."""
-        return earliest(self.until_us, self.unread.get(str(chat_id)))
+        until_us = self.unread.get(str(chat_id), self.until_us)
+        return until_us or None
 
 
 @dataclass
 class Retention:
     """What one run was shown to be kept. `lines_of` tells the lines that see a chat.
 
-    A line is known by the chats that no other line sees: what a chat of two lines keeps may be due
-    to the other.
+    `elapsed_us` is how far the API's clock went while the run lasts. A line is known by the chats
+    that no other line sees: what a chat of two lines keeps may be due to the other.
     """
 
     client: Client
     lines_of: Callable[[int], Lines]
+    elapsed_us: Callable[[], int]
+    last_read: LastRead
     keeps_forever: bool
     page_size: int
     # The oldest message listed on each line in this run.
@@ -64,7 +67,9 @@ class Retention:
     def remember(self, chat_id: int, cursor: Cursor) -> None:
         """Remember a chat that has old messages, as far as is known."""
         at_us = cursor.newest_us
-        if cursor.count_before_lookback:
+        if cursor.oldest_us is not None:
+            at_us = cursor.oldest_us
+        elif cursor.count_before_lookback:
             at_us = cursor.lookback_start_us
         elif cursor.days:
             at_us = min(segment.start_us for segment in cursor.days)
@@ -121,7 +126,7 @@ class Retention:
         kept_us = self._kept_since(lines)
         return row if kept_us is None or kept_us > newest_us else row.keeping(kept_us)
 
-    def gaps(self, last_read: LastRead, bound_us: int) -> list[LedgerWindow]:
+    def gaps(self, bound_us: int) -> list[LedgerWindow]:
         """Return a row for each chat that the API may have forgotten messages of before a run.
 
         All of it that was listed when it was last read is gone, nothing as old is listed on its
@@ -132,7 +137,7 @@ class Retention:
         self._ask(line for chat_id in self._all_gone for line in self.lines_of(chat_id))
         found = []
         for chat_id, result in sorted(self._all_gone.items()):
-            until_us = last_read.of(chat_id)
+            until_us = self.last_read.of(chat_id)
             if until_us is None or result.all_gone_us is None:
                 continue
             kept_us = earliest(
@@ -145,18 +150,21 @@ class Retention:
         return found
 
     def _kept_since(self, lines: Collection[str]) -> int | None:
-        """Since when every one of the lines keeps its messages; None where one was not shown to."""
+        """Since when every one of the lines keeps its messages; None where one was not shown to.
+
+        What was listed early in the run may have been forgotten since, and others with it.
+        """
         found = [self.oldest_us.get(line) for line in lines]
         if not found or None in found:
             return None
-        return max(at_us for at_us in found if at_us is not None)
+        return max(at_us for at_us in found if at_us is not None) + self.elapsed_us()
 
     def _ask(self, lines: Iterable[str]) -> None:
         """Ask for the oldest message of each line, once in a run."""
         for line in sorted(set(lines) - self._asked):
             self._asked.add(line)
             for _, chat_id, cursor in self._candidates.get(line, ()):
-                is_known = chat_id in self._read_whole
+                is_known = chat_id in self._read_whole and line in self.oldest_us
                 if is_known or self._ask_chat(chat_id, cursor) is not None:
                     break
 
@@ -171,7 +179,8 @@ class Retention:
             answer, _ = self.client.get(request.path, request.parameters, read_envelope, once=True)
         except (ApiContractError, ApiUnavailableError):
             return None
-        memory = ChatMemory(ChatTask(chat_id, None, cursor, END_US))
+        until_us = self.last_read.of(chat_id)
+        memory = ChatMemory(ChatTask(chat_id, None, cursor, END_US, read_until_us=until_us))
         memory.see(in_order(decode_pages([answer.body], MESSAGE).records))
         self.see(chat_id, memory.oldest_us)
         return memory.oldest_us

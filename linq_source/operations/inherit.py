@@ -31,6 +31,7 @@ from linq_source.planning.takeover import (
 from linq_source.planning.windows import Window
 from linq_source.privacy.treatment import PLAIN
 from linq_source.settings import Shard
+from linq_source.source.last_read import knows_last_read
 from linq_source.state import FORGOTTEN, KNOWN_PACKAGES, LINES, PRIVACY, SYNCED_AT_US, source_state
 
 _RowsSince = Callable[[Sequence[Wanted]], list[Rows]]
@@ -80,6 +81,19 @@ def _contacts(
     wanted = Wanted(table, ("id", "synced_at"), own.since_us, None, own.known_packages_us)
     (rows,) = rows_since([wanted])
     return {table.name: _unknown(rows, own, None)}
+
+
+def find_last_bound(pipeline: dlt.Pipeline, remote: Remote) -> int | None:
+    """The bound of the newest run, where this machine does not know it; None where there was none.
+
+    That may be another shard's, which ran at the same time.
+    """
+    since_us = int(source_state(pipeline.state).get(SYNCED_AT_US, 0))
+    if not since_us or knows_last_read(pipeline):
+        return None
+    wanted = Wanted(tables.SYNC_RUNS, ("bound", "synced_at"), since_us - 1, None)
+    (rows,) = destination_of(pipeline).rows_since(remote, [wanted])
+    return max((to_us(bound) for bound, _ in rows), default=None)
 
 
 def _find_changes_by_others(

@@ -31,7 +31,7 @@ from linq_source.errors import Interrupted
 from linq_source.extraction import Extraction, Listener
 from linq_source.instants import DAY_US, from_us, to_us
 from linq_source.operations.exclusive import exclusive
-from linq_source.operations.inherit import find_inheritance
+from linq_source.operations.inherit import find_inheritance, find_last_bound
 from linq_source.operations.lost_tables import heal_tables
 from linq_source.operations.packages import drop, heal_packages
 from linq_source.operations.report import ChatFailure, Report, kept_by
@@ -98,6 +98,7 @@ def sync(
                 _check_layout(pipeline, remote, table_format)
                 settling.catch_up(remote, bool(loads))
                 session.settled_us = settled_us(pipeline, shard)
+                session.read_until_us = find_last_bound(pipeline, remote)
                 session.inheritance = find_inheritance(pipeline, remote, shard, table_format)
                 session.new_columns = find_columns(pipeline, remote)
             for remote, package in _load_packages(pipeline, source, session, table_format):

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from linq_source.decoding.records import Records
 from linq_source.instants import DAY_US, MAX_US, MIN_US, floor_day
-from linq_source.planning.cursors import DayDigest, History, Segment
+from linq_source.planning.cursors import DayDigest, History, Late, Segment
 from linq_source.planning.digests import digest_records
 from linq_source.planning.walking import WindowRead, count_below
 from linq_source.planning.windows import Window
@@ -103,12 +103,12 @@ def days_of(records: Records) -> list[int]:
     return sorted(days | {floor_day(r.near_us) for r in records.rejected if r.near_us is not None})
 
 
-def oldest_of(records: Records, late: tuple[int, int] | None = None) -> int | None:
+def oldest_of(records: Records, late: Late | None = None) -> int | None:
     """Return the least `sent_at` of records in order, but for those in an interval of late ones."""
     instants = _instants(records)
     row = 0
-    if late is not None and len(instants) and late[0] <= instants[0].as_py():
-        row = len(instants.filter(pc.less_equal(instants, pa.scalar(late[1], pa.int64()))))
+    if late is not None and len(instants) and late.first_us <= instants[0].as_py():
+        row = len(instants.filter(pc.less_equal(instants, pa.scalar(late.last_us, pa.int64()))))
     return int(instants[row].as_py()) if row < len(instants) else None
 
 
@@ -118,11 +118,11 @@ def newest_id_of(records: Records) -> int | None:
     return found
 
 
-def late_of(records: Records, newest_us: int, newest_id: int) -> tuple[int, int] | None:
-    """Return the first and the last instant of records that are new and older than a known one."""
+def late_of(records: Records, before_us: int, newest_id: int) -> tuple[int, int] | None:
+    """Return the first and the last instant of records that are new and older than that."""
     instants = _instants(records)
     is_new = pc.greater(records.root["id"].combine_chunks(), pa.scalar(newest_id, pa.int64()))
-    is_older = pc.less(instants, pa.scalar(newest_us, pa.int64()))
+    is_older = pc.less(instants, pa.scalar(before_us, pa.int64()))
     ends = pc.min_max(instants.filter(pc.and_(is_new, is_older))).as_py()
     return None if ends["min"] is None else (ends["min"], ends["max"])
 

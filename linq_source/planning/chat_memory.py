@@ -21,9 +21,11 @@ from linq_source.planning.changes import (
     segments_of,
 )
 from linq_source.planning.cursors import (
+    LATE_US,
     STALE,
     Cursor,
     DayDigest,
+    Late,
     Reconciled,
     Segment,
     age,
@@ -97,7 +99,9 @@ class ChatMemory:
             start_us = lookback_us if start_us is None else max(start_us, lookback_us)
             if known.lookback_start_us is not None and start_us < known.lookback_start_us:
                 again = {Segment(start_us, known.lookback_start_us): STALE}
-                known = replace(known, lookback_start_us=start_us, days=again | dict(known.days))
+                known = replace(
+                    known, lookback_start_us=start_us, days=again | dict(known.days), history=None
+                )
             # A clock that went back must not hide what was read before.
             end_us = max(end_us, newest_us + 1)
         self.is_unproven = known.reconciled is Reconciled.UNCONFIRMED
@@ -112,6 +116,7 @@ class ChatMemory:
         """Take in a window of the span, and hold what of it is to be loaded."""
         self.windows += 1
         self.count_after_end = read.count_after_end
+        late = self.cursor.late
         self.see(read.records)
         if not read.verified or not self.contiguous:
             self.contiguous = False
@@ -153,7 +158,9 @@ class ChatMemory:
         self.cursor = age(cursor, self.task.lookback_us, self.task.bound_us)
         touched = {s for s, content in new.items() if known.get(s) != content}
         touched |= known.keys() - new.keys()
-        has_losses = self._has_losses(read, known)
+        # One that arrived late may stand in for one that went.
+        is_late = self.prior is not None and late != self.cursor.late
+        has_losses = self._has_losses(read, known) or is_late
         self.has_losses = self.has_losses or has_losses
         if fresh and (read.messages or self._is_first):
             loaded = load_whole(read, self.cursor, has_losses=has_losses)
@@ -206,8 +213,6 @@ class ChatMemory:
             if known is not None and known.end_us <= end_us:
                 if history_of(read, known.end_us) == known:
                     loaded = self._rest_to_load(read, known.end_us)
-            elif not (read.messages or self.cursor.count_before_lookback or self.is_unproven):
-                loaded = WindowToLoad((), (), None, True, 1)
         self.cursor = replace(self.cursor, history=found)
         self._held.insert(0, _Held(loaded, has_unknown=bool(loaded.ledger)))
 
@@ -244,11 +249,14 @@ class ChatMemory:
 
     def see(self, records: Records) -> None:
         """Note what of messages that are listed tells when they arrived, and the oldest in time."""
-        prior, late = self.prior, self.cursor.late
-        if prior is not None and prior.newest_us is not None and prior.newest_id is not None:
-            found = late_of(records, prior.newest_us, prior.newest_id)
-            ends = [*(late or ()), *(found or ())]
-            late = (min(ends), max(ends)) if ends else None
+        prior, late = self.prior or Cursor(), self.cursor.late
+        known_us = max(prior.newest_us or MIN_US, self.task.read_until_us or MIN_US)
+        # Cursors of earlier versions do not tell the id.
+        newest_id = -1 if prior.newest_us is None else prior.newest_id
+        if newest_id is not None:
+            found = late_of(records, known_us - LATE_US, newest_id)
+            if found is not None:
+                late = Late(*found, self.task.bound_us // DAY_US).joined(late)
         newest_ids = [self.cursor.newest_id or 0, newest_id_of(records) or 0]
         self.cursor = replace(self.cursor, newest_id=max(newest_ids) or None, late=late)
         self.first_us = earliest(self.first_us, oldest_of(records))

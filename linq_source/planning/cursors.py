@@ -9,7 +9,7 @@ ones are left out where they say nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from enum import IntEnum
 
 from linq_source.instants import DAY_US, END_US, MIN_US, SECOND_US, before, floor_day
@@ -20,6 +20,10 @@ from linq_source.planning.windows import Window
 ACCEPTED_AFTER_US = 6 * 3_600 * SECOND_US
 # It may have been a longer lag all the same, and within a day the API may forget what was hidden.
 LOOK_AGAIN_US = DAY_US
+# What arrives within this is not late, as everything takes its time to arrive; and no API that
+# forgets is expected to keep a message for longer than these days.
+LATE_US = 60 * SECOND_US
+LATE_DAYS = 60
 
 
 class Reconciled(IntEnum):
@@ -66,6 +70,25 @@ STALE = DayDigest(0, "")
 
 
 @dataclass(frozen=True, slots=True)
+class Late:
+    """Between which instants messages lie that arrived late, and the day the last ones did."""
+
+    first_us: int
+    last_us: int
+    arrived_day: int
+
+    def joined(self, other: Late | None) -> Late:
+        """Return both as one."""
+        if other is None:
+            return self
+        return Late(
+            min(self.first_us, other.first_us),
+            max(self.last_us, other.last_us),
+            max(self.arrived_day, other.arrived_day),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class History:
     """What a chat held from its beginning to `end_us`, a midnight, when that was last read."""
 
@@ -88,9 +111,9 @@ class Cursor:
     of counting. `new_difference` is another one, the same in every reading since
     `difference_since_us`; without one, that is when the known difference was last looked at.
 
-    `newest_id` is the greatest id of a message seen. `late` are the first and the last `sent_at` of
-    messages that arrived after younger ones were known: however old, they do not show what the API
-    keeps, which may count from their arrival.
+    `newest_id` is the greatest id of a message seen. `late` tells of messages that arrived after
+    younger ones were known, or could have been: however old, they do not show what the API keeps,
+    which may count from their arrival.
 
     `checked_day` is the number of the UTC day when the chat was last read from its beginning, and
     `history` what it held then before the lookback; while that is under way again,
@@ -111,7 +134,7 @@ class Cursor:
     difference_since_us: int | None = None
     ahead: DayDigest | None = None
     newest_id: int | None = None
-    late: tuple[int, int] | None = None
+    late: Late | None = None
     checked_day: int | None = None
     history: History | None = None
     recheck_from_us: int | None = None
@@ -219,10 +242,10 @@ def age(cursor: Cursor, lookback_us: int, bound_us: int = END_US) -> Cursor:
         start_us = max(start_us, cursor.lookback_start_us)
     left = sum(digest.count for day, digest in cursor.days.items() if day.start_us < start_us)
     count_before = cursor.count_before_lookback + left
-    is_listed = cursor.late is not None and (count_before > 0 or cursor.late[1] >= start_us)
+    is_recent = cursor.late is not None and bound_us // DAY_US - cursor.late.arrived_day < LATE_DAYS
     return replace(
         cursor,
-        late=cursor.late if is_listed else None,
+        late=cursor.late if is_recent or bound_us == END_US else None,
         oldest_us=cursor.oldest_us if count_before else None,
         lookback_start_us=start_us,
         count_before_lookback=count_before,
@@ -280,7 +303,8 @@ def encode(cursor: Cursor) -> str:
         ahead,
     ]
     parts.append("" if more == ["0", "", "", ""] else ",".join(more))
-    parts.append(",".join(map(_optional, (cursor.newest_id, *(cursor.late or ())))))
+    late = () if cursor.late is None else astuple(cursor.late)
+    parts.append(",".join(map(_optional, (cursor.newest_id, *late))))
     checks = [*map(_optional, (cursor.checked_day, cursor.recheck_from_us, cursor.oldest_us))]
     if cursor.history is not None:
         checks += [str(cursor.history.end_us // DAY_US), cursor.history.digest]
@@ -328,9 +352,11 @@ def decode(text: str) -> Cursor:
         )
     if arrivals:
         newest_id, *late = arrivals.split(",")
-        first_us, last_us = map(int, late) if late else (0, 0)
+        first, last, arrived = map(int, late) if late else (0, 0, 0)
         cursor = replace(
-            cursor, newest_id=_number(newest_id), late=(first_us, last_us) if late else None
+            cursor,
+            newest_id=_number(newest_id),
+            late=Late(first, last, arrived) if late else None,
         )
     if checks:
         checked, recheck_from, oldest, *history = checks.split(",")

@@ -20,8 +20,10 @@ class ChatTask:
 
     `message_count` is the listing's (None: unknown). With `end_us` the interval from `begin_us`
     to it is read as it is and nothing remembered; else `begin_us` is where history begins and
-    `bound_us` the run's upper end. With `recheck_pages` the chat is read again from its
-    beginning, a long one so many pages in this run. `in_one_go` lets no wish to stop end it early.
+    `bound_us` the run's upper end. One that
+    `is_checked` is read again from its beginning, a long one a window a run. `read_until_us` is the
+    bound of the last reading; `keeps_forever` says that the API forgets nothing. `in_one_go` lets
+    no wish to stop end it early.
     """
 
     chat_id: int
@@ -33,7 +35,9 @@ class ChatTask:
     lookback_us: int = 0
     per_page: int = 100
     in_one_go: bool = False
-    recheck_pages: int = 0
+    is_checked: bool = False
+    read_until_us: int | None = None
+    keeps_forever: bool = False
     privacy: Privacy = PLAIN
 
 

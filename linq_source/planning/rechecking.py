@@ -31,20 +31,20 @@ class Budget:
     period_us: int
     per_page: int = 100
 
-    def choose(self, checks: Iterable[Check], bound_us: int) -> dict[int, int]:
-        """Return the pages to read again of each chat that is due; at least one chat, if any is.
+    def choose(self, checks: Iterable[Check], bound_us: int) -> set[int]:
+        """Return the chats to read again, of those that are due; at least one, if any is.
 
         A chat is due after half the period, so that chats that were first read together are not all
         due at its end.
         """
         due_day = (bound_us - self.period_us // 2) // DAY_US
-        chosen: dict[int, int] = {}
-        left, window_pages = self.pages, deepest_page(self.per_page)
+        chosen: set[int] = set()
+        left = self.pages
         due = (check for check in checks if check.checked_day <= due_day)
         for check in nsmallest(max(self.pages, 1), due):
             if chosen and left <= 0:
                 break
-            # A long chat is read in parts.
-            chosen[check.chat_id] = max(min(check.pages, left), min(check.pages, window_pages))
-            left -= chosen[check.chat_id]
+            chosen.add(check.chat_id)
+            # Of a long chat a run reads one window.
+            left -= min(check.pages, deepest_page(self.per_page))
         return chosen

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 
 from linq_source.decoding.pages import decode_pages
 from linq_source.decoding.records import MESSAGE, empty_records
-from linq_source.instants import DAY_US, END_US
-from linq_source.planning.changes import Part, oldest_of
+from linq_source.instants import DAY_US, END_US, floor_day
+from linq_source.planning.changes import Part, history_of, oldest_of
 from linq_source.planning.chat_memory import ChatMemory
 from linq_source.planning.cursors import Cursor, Reconciled, is_explained, observe
 from linq_source.planning.listings import CountRequest, decode_count
@@ -111,8 +111,8 @@ def reconcile(memory: ChatMemory) -> Reading[bool]:
     if not (yield from read(memory.span, memory.task, accept)):
         return False
     lag = yield from _compare_counts(memory, counter)
-    if lag is None and memory.contiguous and memory.task.recheck_pages:
-        yield from _recheck(memory)
+    if lag is None and memory.contiguous and memory.task.is_checked:
+        lag = yield from _recheck(memory)
     if memory.has_losses and lag is None:
         yield from _find_older(memory)
     for loaded in memory.give_out(lag):  # noqa: UP028 - a list takes no replies
@@ -284,41 +284,60 @@ def _read_before_lookback(memory: ChatMemory, lag: str | None) -> Reading[bool]:
     return verified
 
 
-def _recheck(memory: ChatMemory) -> Reading[None]:
+def _recheck(memory: ChatMemory) -> Reading[str | None]:
     """Read what lies before the lookback again, though the counts show no change.
 
-    A long chat is read by windows in several runs. These are loaded whole; what the counts account
-    for is left as it is.
+    Return why it proves nothing, where less came than was counted: an answer was old. Of a long
+    chat each run reads a window, which no count tells anything of: it is loaded, and proves what is
+    gone, once it was the same in two runs.
     """
     today, task = memory.task.bound_us // DAY_US, memory.task
+    counted = memory.cursor.count_before_lookback
     if memory.cursor.checked_day == today:
-        return
-    if memory.cursor.count_before_lookback <= deepest_page(task.per_page) * task.per_page:
+        return None
+    if counted <= deepest_page(task.per_page) * task.per_page:
         if not (yield from _read_before_lookback(memory, None)):
             memory.cursor = replace(memory.cursor, reconciled=Reconciled.NO)
-        return
-    pages, verified = 0, True
-    until_us = memory.cursor.recheck_from_us or memory.cursor.begin_us
+            return "what lies before the lookback could not be verified"
+        given = memory.cursor.count_before_lookback
+        if given >= counted:
+            return None
+        memory.is_unproven = True
+        memory.cursor = replace(memory.cursor, checked_day=None, reconciled=Reconciled.UNCONFIRMED)
+        return f"the list counts {counted} messages before the lookback and gives {given}"
+    yield from _recheck_window(memory)
+    return None
+
+
+def _recheck_window(memory: ChatMemory) -> Reading[None]:
+    """Read the next window of a long chat again; load it once two runs saw the same."""
+    task = memory.task
+    from_us = memory.cursor.recheck_from_us or memory.cursor.begin_us
+    until_us, known, is_same = from_us, memory.cursor.history, False
 
     def accept(window: WindowRead) -> Reading[WindowToLoad | None]:
-        nonlocal pages, verified, until_us
+        nonlocal until_us, is_same
         memory.see(window.records)
-        pages += window.pages
-        verified = verified and window.verified
-        until_us = window.window.end_us if verified else until_us
+        found = history_of(window, floor_day(window.window.end_us))
+        is_same = window.verified and found == known
+        memory.cursor = replace(memory.cursor, history=found if window.verified else None)
+        if not is_same:
+            return WindowToLoad((), (), None, window.verified)
+        until_us = window.window.end_us
         return keeping(load_whole(window, None, has_losses=True), memory.oldest_us)
         yield  # a reading that asks for nothing
 
-    span = Window(task.chat_id, until_us, memory.span.start_us or memory.span.end_us)
+    span = Window(task.chat_id, from_us, memory.span.start_us or memory.span.end_us)
     reading = read(span, replace(task, in_one_go=False), accept)
-    complete = yield from stop_after(reading, lambda: pages >= task.recheck_pages)
-    complete = complete and verified
-    memory.cursor = replace(
-        memory.cursor,
-        recheck_from_us=None if complete else until_us,
-        checked_day=today if complete else memory.cursor.checked_day,
-        history=None,
-    )
+    complete = yield from stop_after(reading, lambda: True)
+    if not is_same:
+        return
+    memory.cursor = replace(memory.cursor, recheck_from_us=until_us, history=None)
+    if from_us == memory.cursor.begin_us:
+        memory.cursor = replace(memory.cursor, oldest_us=memory.first_us)
+    if complete:
+        today = task.bound_us // DAY_US
+        memory.cursor = replace(memory.cursor, recheck_from_us=None, checked_day=today)
 
 
 def _is_front_gone(memory: ChatMemory, total: int) -> Reading[bool]:
@@ -328,7 +347,9 @@ def _is_front_gone(memory: ChatMemory, total: int) -> Reading[bool]:
     deleted at the same time is found when the chat is checked.
     """
     cursor, start_us = memory.cursor, memory.span.start_us
-    if cursor.oldest_us is None or start_us is None or memory.is_unproven:
+    if cursor.oldest_us is None or start_us is None:
+        return False
+    if memory.is_unproven or memory.task.keeps_forever:
         return False
     front = Window(memory.task.chat_id, cursor.begin_us, start_us)
     (page,) = pages_of((yield Ask((PageRequest(front, 1, 1),))))

@@ -202,7 +202,11 @@ def _arrange(records: Records, window: Window) -> tuple[Records, int, int]:
     instants = records.root["sent_at"].cast(pa.int64()).combine_chunks()
     low = 0 if window.start_us is None else count_below(instants, window.start_us)
     high = count_below(instants, window.end_us)
-    inside = tuple(record for record in lost if record.near_us is None or record.near_us in window)
+    inside = tuple(
+        replace(record, near_us=_place(record, window))
+        for record in lost
+        if record.near_us is None or record.near_us in window
+    )
     after_end = len(records) - high
     after_end += sum(
         not record.repaired and record.near_us is not None and record.near_us >= window.end_us

@@ -1,46 +1,53 @@
 """Up to where a pipeline read everything, from run to run: what tells a gap.
 
 A run that finds nothing changes no state, so the instant stands in dlt's local state, which needs
-no load, and in the state as of the newest package, for a worker that starts with an empty disk.
+no load. A worker that starts with an empty disk takes it from `sync_runs`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import dlt
 
 from linq_source.extraction import Extraction
 from linq_source.extraction.retention import LastRead
-from linq_source.state import READ_UNTIL, UNREAD
+from linq_source.state import UNREAD
 
 _LOCAL = "linq_read_until_us"
 
 
-def last_read() -> LastRead:
-    """Return what the pipeline under way remembers; nothing where there is none."""
-    state = dlt.current.source_state()
+def knows_last_read(pipeline: dlt.Pipeline) -> bool:
+    """Whether this machine knows up to where the pipeline read everything."""
     try:
-        local_us = dlt.current.pipeline().get_local_state_val(_LOCAL)
+        pipeline.get_local_state_val(_LOCAL)
     except KeyError:
-        local_us = 0
-    until_us = max(int(local_us), int(state.get(READ_UNTIL, 0)))
-    return LastRead(until_us or None, dict(state.get(UNREAD, {})))
+        return False
+    return True
 
 
-def remember_read(extraction: Extraction, *, changes_state: bool) -> None:
-    """Note that a run read everything to its bound, but for the chats that it could not read."""
+def last_read(found_us: int | None) -> LastRead:
+    """Return what the pipeline under way remembers; `found_us` where this machine does not."""
+    try:
+        until_us = dlt.current.pipeline().get_local_state_val(_LOCAL)
+    except KeyError:
+        until_us = found_us
+    return LastRead(until_us, dict(dlt.current.source_state().get(UNREAD, {})))
+
+
+def remember_read(extraction: Extraction, known: Iterable[str]) -> None:
+    """Note that a run read everything to its bound, but for the chats that it could not read.
+
+    Of the chats that are `known`, those that were not listed were not read either.
+    """
     listing = extraction.listing
-    is_whole = listing.settings.lists_everything and listing.chats().complete
-    if listing.settings.is_stateless or not is_whole:
+    if listing.settings.is_stateless or not listing.settings.lists_everything:
         return
-    state = dlt.current.source_state()
-    before = extraction.last_read
-    unread = {
-        str(chat_id): until_us
-        for chat_id in sorted(extraction.unread)
-        if (until_us := before.of(chat_id)) is not None
-    }
+    state, before = dlt.current.source_state(), extraction.last_read
+    unlisted = set(map(int, known)) - listing.chats().counts.keys() - set(extraction.vanished)
+    shard = listing.settings.shard
+    missing = extraction.unread | {i for i in unlisted if shard is None or i in shard}
+    unread = {str(chat_id): before.of(chat_id) or 0 for chat_id in sorted(missing)}
     if unread != state.get(UNREAD, {}):
         state[UNREAD] = unread
     dlt.current.pipeline().set_local_state_val(_LOCAL, listing.bound_us)
-    if changes_state:
-        state[READ_UNTIL] = listing.bound_us

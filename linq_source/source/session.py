@@ -77,6 +77,8 @@ class Session:
         self.new_columns = NO_COLUMNS
         # Up to where the destination was settled when the reading began; 0: not known.
         self.settled_us = 0
+        # The bound of the newest run, where this machine does not know it; None: nobody does.
+        self.read_until_us: int | None = None
 
     def resources(self) -> list[DltResource]:
         """Return the resources, every table of theirs with its own hints."""
@@ -117,7 +119,7 @@ class Session:
                     self.listener,
                     forgotten_from(state.get(FORGOTTEN)),
                     state.get(FAILING, ()),
-                    LastRead() if package is None else last_read(),
+                    LastRead() if package is None else last_read(self.read_until_us),
                 )
         self._entered.add(resource)
         self._open += 1
@@ -266,8 +268,7 @@ class Session:
             yield from self._emit("chat_messages", {})
             self._remember_failing(extraction)
             if extraction.is_complete and self._package is not None:
-                changes_state = dlt.current.source_state().get(SYNCED_AT_US) == self._synced_at_us
-                remember_read(extraction, changes_state=changes_state)
+                remember_read(extraction, cursors)
             if extraction.outage is not None and not self.keep:
                 raise extraction.outage
             if extraction.is_complete or extraction.outage is not None or not self.keep:
