@@ -90,6 +90,7 @@ def world() -> World:
         world.add_message(chat_id, "alone", message_id=600 + chat_id, sent_at_ms=AT_MS)
         chat = {"id": chat_id, "group": False, "message_count": 2, "chat_handles": [handle] * 2}
         world.chats[chat_id].raw = json.dumps(chat)
+        world.add_contact(raw=json.dumps({"id": "c", "first_name": f"In {chat_id}"}))
     return world
 
 
@@ -122,21 +123,22 @@ def assert_every_key_stands_once(loader: Loader) -> None:
 
 
 def test_every_key_stands_once_in_every_destination(loader: Loader) -> None:
-    report = loader.sync()
-    # The participant twice in both chats, the reaction in both records, and the second record.
-    assert (report.rejected, report.messages, report.exit_code) == (5, 3, 3)
+    report = loader.sync(contacts=True)
+    # The participant twice in both chats, the reaction in both records, the second record, and
+    # the second contact.
+    assert (report.rejected, report.messages, report.exit_code) == (6, 3, 3)
     assert (report.windows_unverified, report.chats_failed) == (0, ())
     assert_every_key_stands_once(loader)
     found = {row["id"]: (row["chat_id"], row["text"]) for row in rows(loader, "chat_messages")}
     assert found == {500: (1, "in 1"), 601: (1, "alone"), 602: (2, "alone")}
     reactions = {(r["chat_message_id"], r["id"]) for r in rows(loader, "chat_messages__reactions")}
     assert {key for key in reactions if key[1] != -1} == {(500, 8)}
-    again = loader.sync()
+    again = loader.sync(contacts=True)
     assert (again.messages, again.deleted, again.windows_unverified) == (0, 0, 0)
     # The chat that lost the record is read again, and proves nothing about the other's.
     loader.world.delete_message(602)
     loader.world.add_message(2, "new", message_id=700, sent_at_ms=NOW_MS - DAY_MS)
-    assert loader.sync().deleted == 1
+    assert loader.sync(contacts=True).deleted == 1
     assert_every_key_stands_once(loader)
     deleted = {row["id"] for row in rows(loader, "chat_messages") if row["deleted_at"] is not None}
     assert deleted == {602}
