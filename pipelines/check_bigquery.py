@@ -101,6 +101,12 @@ def world_rows(world: World) -> dict[str, Rows]:
     for chat in snapshot["chats"]:
         found["chats"].append(chat | {"is_group": chat["group"]})
         found["chats__chat_handles"] += [h | {"chat_id": chat["id"]} for h in chat["handles"]]
+        found["chats__phone_numbers"] += [
+            {"chat_id": chat["id"], "phone_number_id": number["id"]}
+            | {"phone_number": number["phone_number"]}
+            for number in snapshot["phone_numbers"]
+            if number["id"] in chat["phone_number_ids"]
+        ]
     for message in snapshot["messages"]:
         found["chat_messages"].append(message)
         parent = {"chat_message_id": message["id"], "chat_id": message["chat_id"]}
@@ -120,8 +126,10 @@ def loaded_rows(pipeline: dlt.Pipeline) -> dict[str, Rows]:
             with client.execute_query(f"SELECT * FROM {table}") as cursor:
                 names = [column[0] for column in cursor.description]
                 found[name] = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-    gone_chats = {r["id"] for r in found["chats"] if r["deleted_at"] is not None}
-    gone = {r["id"] for r in found["chat_messages"] if r["deleted_at"] is not None}
+    gone_chats, gone = (
+        {r["id"] for r in found[name] if r["deleted_at"] or r["expired_at"]}
+        for name in ("chats", "chat_messages")
+    )
     live = {}
     for name, rows in found.items():
         chat = "id" if name == "chats" else "chat_id"

@@ -75,6 +75,7 @@ def test_messages_and_the_ledger_are_kept_by_day() -> None:
     layout = {t.name: (t.partition_by, t.cluster_by) for t in TABLES.values() if t.cluster_by}
     assert layout == {
         "chats__chat_handles": ("", ("chat_id",)),
+        "chats__phone_numbers": ("", ("chat_id",)),
         "chat_messages": ("sent_at", ("chat_id",)),
         "chat_messages__attachments": ("", ("chat_message_id",)),
         "chat_messages__reactions": ("", ("chat_message_id",)),

@@ -144,6 +144,8 @@ def test_older_edits_are_settled_by_an_explicit_interval(week: Loader) -> None:
     week.assert_equal_world()
     assert report.messages == 200
     after = cursor_of(week)
+    # What lies before the lookback was loaded by somebody who keeps no cursor.
+    before = replace(before, history=None)
     assert replace(after, days={}) == replace(before, days={})
     assert week.sync().messages == 80
     assert cursor_of(week) == before

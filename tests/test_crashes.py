@@ -66,8 +66,8 @@ MOMENTS = {
         "    if 'reactions' in self._file_name: die()\n"
         "DuckDbCopyJob.run = run"
     ),
-    "between loading and marking": "before(syncing, 'settle')",
-    "after marking": "after(syncing, 'settle')",
+    "between loading and marking": "before(syncing._Settling, '_settle')",
+    "after marking": "after(syncing._Settling, '_settle')",
 }
 
 

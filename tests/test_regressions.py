@@ -96,7 +96,7 @@ EXPECTED_BYTES = {
     "chat_messages": 16_091,
     "chat_messages__attachments": 24_216,
     "chat_messages__reactions": 14_019,
-    "sync_windows": 3_278,
+    "sync_windows": 3_829,
 }
 
 
