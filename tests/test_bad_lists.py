@@ -169,7 +169,7 @@ def test_one_id_twice_in_a_list_is_one_row_and_said(two: Loader) -> None:
     # What is missing is known by its id, so the list is whole: a chat that goes is noticed.
     two.world.remove_chat(1)
     two.sync()
-    assert two.query("SELECT id FROM chats WHERE deleted_at IS NOT NULL") == [(1,)]
+    assert two.query("SELECT id FROM chats WHERE expired_at IS NOT NULL") == [(1,)]
 
 
 def test_one_id_on_two_pages_of_a_list_is_one_row_and_said(two: Loader) -> None:
