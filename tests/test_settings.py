@@ -81,6 +81,11 @@ def test_good_settings_are_taken_as_they_are() -> None:
     "changed",
     [
         {"api_token": "  "},
+        {"retention": "24h"},
+        {"recheck_days": 0},
+        {"recheck_days": float("nan")},
+        {"recheck_share": 1.5},
+        {"recheck_share": -0.1},
         {"api_token": "a\nb"},
         {"api_token": "schlüssel"},
         {"base_url": "api.example.com"},
