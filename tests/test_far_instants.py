@@ -91,3 +91,17 @@ def test_intervals_may_begin_and_end_where_the_calendar_does(
         assert small.sync(**interval).exit_code == 0
     if not interval.get("start", "").startswith("9999"):
         small.assert_equal_world()
+
+
+@pytest.mark.parametrize("has_older", [False, True])
+def test_a_message_ahead_that_went_before_the_bound_passed_it_is_marked(
+    small: Loader, has_older: bool
+) -> None:
+    if has_older:
+        small.world.add_message(1, sent_at_ms=NOW_MS - 2 * DAY_MS)
+    ahead = small.world.add_message(1, "ahead", sent_at_ms=NOW_MS + HOUR_MS)
+    small.sync()
+    small.world.delete_message(ahead.id)
+    small.world.advance(2 * DAY_MS)
+    small.sync()
+    small.assert_equal_world()

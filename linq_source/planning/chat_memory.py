@@ -129,7 +129,13 @@ class ChatMemory:
         known = {s: c for s, c in self.cursor.days.items() if self._lies_in(s.start_us, window)}
         kept = {s: c for s, c in self.cursor.days.items() if s not in known}
         prior_us = None if self.prior is None else self.prior.newest_us
-        if not fresh and self._is_first and prior_us is not None:
+        # What lay ahead of the last bound may have gone before this one passed it.
+        was_ahead = (
+            self.prior is not None
+            and self.prior.ahead is not None
+            and self.prior.message_count != self.task.message_count
+        )
+        if not fresh and (self._is_first or was_ahead) and prior_us is not None:
             # After what was read, an empty stretch is to be proved empty as well.
             behind_us = max(floor_day(prior_us) + DAY_US, _start_of(window))
             if behind_us < window.end_us:
@@ -160,9 +166,9 @@ class ChatMemory:
         touched |= known.keys() - new.keys()
         # One that arrived late may stand in for one that went.
         is_late = self.prior is not None and late != self.cursor.late
-        has_losses = self._has_losses(read, known) or is_late
+        has_losses = self._has_losses(read, known) or is_late or was_ahead
         self.has_losses = self.has_losses or has_losses
-        if fresh and (read.messages or self._is_first):
+        if fresh and (read.messages or self._is_first or was_ahead):
             loaded = load_whole(read, self.cursor, has_losses=has_losses)
             self._held.append(_Held(loaded, frozenset(touched), has_unknown=self._is_first))
             return
