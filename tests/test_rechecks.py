@@ -23,6 +23,9 @@ def test_those_checked_longest_ago_come_first_within_the_budget() -> None:
     assert budget.choose(checks, bound_us) == {1, 2, 3}
     assert Budget(0, 30 * DAY_US).choose(checks, bound_us) == {2}
     assert Budget(9, 30 * DAY_US).choose([Check(86, 1, 2)], bound_us) == set()
+    assert Budget(9, DAY_US).choose([Check(99, 1, 2), Check(100, 2, 2)], bound_us + DAY_US - 1) == {
+        1
+    }
     # Of a long chat a run reads one window.
     assert Budget(60, 30 * DAY_US).choose([Check(1, 1, 700), Check(2, 2, 7)], bound_us) == {1, 2}
 

@@ -37,7 +37,8 @@ class Budget:
         A chat is due after half the period, so that chats that were first read together are not all
         due at its end.
         """
-        due_day = (bound_us - self.period_us // 2) // DAY_US
+        # What was read today is not due, however short the period.
+        due_day = min((bound_us - self.period_us // 2) // DAY_US, bound_us // DAY_US - 1)
         chosen: set[int] = set()
         left = self.pages
         due = (check for check in checks if check.checked_day <= due_day)
