@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Literal, TypedDict, get_args
+from typing import Literal, TypedDict, cast, get_args
 from urllib.parse import urlsplit
 
 from linq_source.errors import ConfigurationError
@@ -225,7 +225,7 @@ def check_settings(
         text=treatments[1],
         privacy_key=_privacy_key(privacy_key, is_needed="hash" in treatments),
         accept_organisation=accept_organisation,
-        retention=retention,  # type: ignore[arg-type]
+        retention=cast(Retention, retention),
         recheck_us=int(recheck_days * DAY_US),
         recheck_share=recheck_share,
         contacts=contacts,
@@ -258,7 +258,7 @@ def _instant(name: str, value: str | datetime | date | None) -> int | None:
 def _treatment(name: str, value: str) -> Treatment:
     if value not in get_args(Treatment):
         raise ConfigurationError(f"{name} is {value!r}: use plain, hash or drop")
-    return value  # type: ignore[return-value]
+    return cast(Treatment, value)
 
 
 def _privacy_key(text: str | None, *, is_needed: bool) -> Secret | None:

@@ -1,4 +1,4 @@
-"""An API that forgets: what expires stays, what is deleted is told apart, and gaps are reported."""
+"""An API that forgets: expired messages stay, deletions are marked as such, gaps are reported."""
 
 from __future__ import annotations
 

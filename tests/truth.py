@@ -121,7 +121,7 @@ def loaded_tables(database: Path, dataset: str = "linq") -> Tables:
 
 
 def rows_of_duckdb(database: Path, table: str) -> list[Row]:
-    """All rows of a table in a DuckDB file; none where there is no such table."""
+    """All rows of a table in a DuckDB file; empty if the table does not exist."""
     with _opened(database) as connection:
         return _rows(connection, table)
 

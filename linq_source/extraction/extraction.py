@@ -113,7 +113,7 @@ class Extraction:
         todo = self._plan(cursors)
         buffer = RowBuffer(synced_at_us, self.counts, self.forgotten, self.partly_forgotten)
         for chat_id, error in self.counts.chats_failed.items():
-            buffer.ledger.append(self._unread(chat_id, error))
+            buffer.ledger.append(self._row_of_failure(chat_id, error))
         if not self._has_entered_vanished:
             for chat_id in sorted(self.vanished):
                 buffer.ledger.append(self._vanished(chat_id, cursors))
@@ -136,7 +136,9 @@ class Extraction:
                     self.counts.add_failure(chat_id, item.error)
                     if not isinstance(item.error, LinqError):
                         self._broken.append(item.error)
-                    buffer.ledger.append(self._unread(chat_id, self.counts.chats_failed[chat_id]))
+                    buffer.ledger.append(
+                        self._row_of_failure(chat_id, self.counts.chats_failed[chat_id])
+                    )
                 elif isinstance(item, Output):
                     buffer.collect(item.value)
                     self.retention.see(chat_id, item.value.kept_since_us)
@@ -294,7 +296,7 @@ class Extraction:
         limit = self.settings.max_messages
         return limit is None or self._loaded_messages < limit
 
-    def _unread(self, chat_id: int, error: str) -> LedgerWindow:
+    def _row_of_failure(self, chat_id: int, error: str) -> LedgerWindow:
         """Return a ledger row that says why nothing of a chat was read."""
         window = Window(chat_id, None, self.listing.bound_us)
         return LedgerWindow(window, 0, 0, 0, 0, 0, False, error, FAILED)
@@ -302,7 +304,7 @@ class Extraction:
     def _vanished(self, chat_id: int, cursors: MutableMapping[str, str]) -> LedgerWindow:
         """Return the ledger row of a chat that vanished."""
         cursor = remembered(cursors.get(str(chat_id)))
-        row = replace(self._unread(chat_id, VANISHED_TEXT), event=VANISHED)
+        row = replace(self._row_of_failure(chat_id, VANISHED_TEXT), event=VANISHED)
         newest_us = None if cursor is None else cursor.newest_us
         if cursor is not None and cursor.ahead is not None:
             newest_us = END_US

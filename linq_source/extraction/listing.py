@@ -316,18 +316,18 @@ class Listing:
         return self.forgotten.without_chats(chats, gone)
 
     def _note_clock(self, date: str) -> None:
-        try:
-            self._clock_us = max(self._clock_us, parse_http_date(date))
-        except (ValueError, TypeError):
-            self._clock_us = max(self._clock_us, self.now())
+        self._clock_us = max(self._clock_us, self._read_clock(date))
 
     def _advance_bound(self, date: str) -> None:
-        """Take the server's clock (a `Date` header), or this machine's where it tells none."""
-        try:
-            at_us = parse_http_date(date)
-        except (ValueError, TypeError):
-            at_us = self.now()
+        at_us = self._read_clock(date)
         self._bound_us = max(at_us, self._bound_us or at_us)
+
+    def _read_clock(self, date: str) -> int:
+        """Return the server's clock (a `Date` header), or this machine's where it tells none."""
+        try:
+            return parse_http_date(date)
+        except (ValueError, TypeError):
+            return self.now()
 
 
 def choose_some(items: Sequence[T]) -> list[T]:

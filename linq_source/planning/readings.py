@@ -137,7 +137,7 @@ def read(
 
 
 def stop_after(reading: Reading[T], is_enough: Callable[[], bool]) -> Reading[T]:
-    """Drive a reading until enough was given out: then it is told not to go on."""
+    """Drive a reading, and end it as soon as enough was given out."""
     reply: Reply = None
     while True:
         try:

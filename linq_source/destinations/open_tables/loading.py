@@ -26,7 +26,7 @@ def merging_whole(pipeline: dlt.Pipeline) -> AbstractContextManager[None]:
 
 
 def _client_class(base: Any) -> Any:
-    """Make the client that dlt has for files load this source's Iceberg tables by a job of ours."""
+    """Return a subclass of dlt's filesystem client that writes a table in one transaction."""
     from dlt.common.libs.pyiceberg import ensure_iceberg_compatible_arrow_schema
     from dlt.destinations.impl.filesystem.filesystem import IcebergLoadFilesystemJob
 
