@@ -49,7 +49,8 @@ def refuse(loader: Loader, status: int) -> None:
 
 
 def test_every_value_arrives_and_a_second_run_changes_nothing(five: Loader) -> None:
-    assert sync(five).exit_code == 0
+    report = sync(five)
+    assert (report.contacts, report.exit_code) == (5, 0)
     expected = [
         (str(c.id), c.first_name, c.last_name, c.full_name, c.email, c.phone_number, c.company,
          c.title, c.location, c.image_url, instant(c.created_at_ms), instant(c.updated_at_ms),

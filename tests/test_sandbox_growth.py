@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
+import time
+from contextlib import suppress
+from datetime import datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +22,8 @@ from linq_source.sandbox import (
     grow,
     seeded_world,
 )
-from tests.sandboxed import DAY_MS, sandbox, world
+from tests import processes
+from tests.sandboxed import API, DAY_MS, sandbox, world
 
 __all__ = ["sandbox", "world"]
 
@@ -115,3 +123,40 @@ def test_growth_over_http_is_the_same_growth(world: World, sandbox: Sandbox) -> 
         len(world.messages) - len(before["messages"])
     )
     assert counts["advanced_ms"] == world.now_ms - before["now_ms"]
+
+
+def test_the_command_serves_a_world_that_forgets(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = ["sandbox", "--port", str(port), "--keeps-hours", "24", "--chats", "5"]
+    process = processes.start(command, tmp_path, os.environ)
+    url, headers = f"http://127.0.0.1:{port}", {"X-LINQ-INTEGRATION-TOKEN": DEFAULT_TOKEN}
+
+    def listed() -> dict[int, datetime]:
+        """The messages of the only chat that all numbers' lists begin with, oldest first."""
+        chats = get("chats", phone_number="+15550100001")
+        messages = get(f"chats/{chats[0]['id']}/chat_messages", per_page=100)
+        return {record["id"]: datetime.fromisoformat(record["sent_at"]) for record in messages}
+
+    def get(path: str, **params: Any) -> list[dict[str, Any]]:
+        answer = requests.get(f"{url}{API}/{path}", params, headers=headers, timeout=10)
+        data: list[dict[str, Any]] = answer.json()["data"]
+        return data
+
+    try:
+        for _ in range(600):
+            with suppress(requests.ConnectionError):
+                requests.get(url, timeout=10)
+                break
+            time.sleep(0.1)
+        before = listed()
+        for _ in range(13):
+            requests.post(f"{url}/sandbox/grow", headers=headers, timeout=10)
+        after = listed()
+    finally:
+        process.send_signal(signal.SIGINT)
+    assert process.wait() == 0
+    for found in (before, after):
+        assert max(found.values()) - min(found.values()) <= timedelta(days=1)
+    assert before
+    assert not before.keys() & after.keys()

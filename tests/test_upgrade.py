@@ -111,7 +111,9 @@ def test_changes_after_the_upgrade_arrive(upgraded: Loader) -> None:
     assert [value for _, value in values_of(upgraded, "mood")] == ["calm"]
     assert [value for _, value in values_of(upgraded, "tone")] == ["kind"]
     # Chats that 0.1.0 read are checked, one a run at the least.
-    assert [upgraded.sync().chats_rechecked for _ in range(5)] == [1, 1, 0, 0, 0]
+    found = [upgraded.sync() for _ in range(5)]
+    assert [report.chats_rechecked for report in found] == [1, 1, 0, 0, 0]
+    assert [report.chats_never_checked for report in found] == [1, 0, 0, 0, 0]
     assert_equal_world(upgraded)
     rows = rows_of(upgraded)
     assert upgraded.sync().windows == 0

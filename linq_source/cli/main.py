@@ -267,6 +267,9 @@ def sandbox(
     seed: Annotated[int, typer.Option(help="Another world for every number.")] = 7,
     chats: Annotated[int, typer.Option(help="Chats in the world.")] = 40,
     messages: Annotated[int, typer.Option(help="Messages in the world.")] = 3000,
+    keeps_hours: Annotated[
+        int | None, typer.Option(min=1, help="Forget messages that are older.")
+    ] = None,
     token: Annotated[str, typer.Option(help="The token it accepts.")] = "sandbox-token",  # noqa: S107
     log_format: Logs = LogFormat.TEXT,
     debug: Debug = False,
@@ -277,7 +280,11 @@ def sandbox(
     from linq_source.sandbox import Sandbox, seeded_world
 
     try:
-        server = Sandbox(seeded_world(seed=seed, chats=chats, messages=messages), token, port)
+        world = seeded_world(seed=seed, chats=chats, messages=messages)
+        for number in world.phone_numbers.values():
+            number.keeps_ms = None if keeps_hours is None else keeps_hours * 3_600_000
+        world.forget_expired()
+        server = Sandbox(world, token, port)
         server.serves_files = True
         with server:
             print_line(f"serving {chats} chats with {messages} messages at {server.url}")

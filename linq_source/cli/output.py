@@ -36,6 +36,7 @@ def print_report(console: Console, report: Report) -> None:
     read = f"{report.chats:,} ({report.chats_skipped:,} unchanged and skipped)"
     facts: list[tuple[str, str]] = [
         ("chats", read),
+        *([("contacts", f"{report.contacts:,}")] if report.contacts else []),
         ("messages loaded", f"{report.messages:,}"),
         ("attachments", f"{report.attachments:,}"),
         ("reactions", f"{report.reactions:,}"),
@@ -70,7 +71,9 @@ def print_report(console: Console, report: Report) -> None:
 
 def _checked(report: Report) -> str:
     days = report.oldest_check_days
-    oldest = "" if days is None else f" (the oldest check: {days} days ago)"
+    oldest = "" if days is None else f" (the oldest check: {days} day{'s' * (days != 1)} ago)"
+    if report.chats_never_checked:
+        oldest = f" ({report.chats_never_checked:,} wait for their first check)"
     return f"{report.chats_rechecked:,} chats{oldest}"
 
 

@@ -20,6 +20,7 @@ class Counts:
     chats_done: int = 0
     chats_failed: dict[int, str] = field(default_factory=dict)
     numbers_failed: list[str] = field(default_factory=list)
+    contacts: int = 0
     contacts_failed: str | None = None
     chats_unlisted: int = 0
     chats_rechecked: int = 0

@@ -76,6 +76,7 @@ class Extraction:
         self._checks: list[Check] = []
         # The day of the oldest check of any chat; -1: one was never checked.
         self.oldest_check_day: int | None = None
+        self.chats_never_checked = 0
         self._stuck: set[int] = set()
         self.vanished: list[int] = []
         self._has_entered_vanished = False
@@ -235,11 +236,14 @@ class Extraction:
             requests = self.client.requests + len(self._todo)
             pages = int(requests * self.settings.recheck_share)
             # One that failed before must not keep all others from their turn.
-            checks = [check for check in checks if str(check.chat_id) not in self.last_read.unread]
+            fair = [check for check in checks if str(check.chat_id) not in self.last_read.unread]
             budget = Budget(pages, self.settings.recheck_us, self.settings.page_size)
-            self._rechecks = budget.choose(checks, self.listing.bound_us)
+            self._rechecks = budget.choose(fair, self.listing.bound_us)
             for chat_id in self._rechecks:
                 self._todo.setdefault(chat_id, counts[chat_id])
+        self.chats_never_checked = sum(
+            check.checked_day < 0 and check.chat_id not in self._rechecks for check in checks
+        )
 
     def _is_settled(self, chat_id: int, message_count: int | None, cursors: Any) -> bool:
         text = cursors.get(str(chat_id))

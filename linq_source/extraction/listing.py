@@ -152,6 +152,7 @@ class Listing:
             )
             return None
         found: listings.ChatList = item.value
+        self.counts.contacts = len(found.records)
         self.counts.rejected += len(found.records.rejected)
         if not found.complete:
             self.counts.contacts_failed = (

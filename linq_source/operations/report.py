@@ -47,15 +47,16 @@ def kept_by(retention: Retention, now_us: int) -> tuple[Kept, ...]:
 class Report:
     """Counts of one `sync`: rows loaded, windows and requests; `seconds` of wall time.
 
-    `numbers_failed` tells which phone numbers' chats could not be listed, and why,
-    `contacts_failed` why contacts that were asked for are not all there, or not marked. `messages`,
+    `numbers_failed` tells which phone numbers' chats could not be listed, and why. `contacts` were
+    listed; `contacts_failed` says why they are not all there, or not marked. `messages`,
     `attachments` and `reactions` are rows loaded, not rows that exist; `deleted` are messages newly
     marked as deleted, `expired` those that the API forgot. `gaps` are chats of which messages may
     have been forgotten before they were read, `kept` what the API was seen to keep, by line.
     `chats_unlisted` are known chats that the listing lacked and that did not vanish.
     `chats_rechecked` were read again from their beginning though nothing told that they changed;
-    `oldest_check_days` ago that was done to the chat that waits for it longest. `loads` are the ids
-    of the load packages. `error` is set when the API failed before everything was read; what was
+    `oldest_check_days` ago that was done to the chat that waits for it longest, and to
+    `chats_never_checked` not yet (an earlier version did not note it). `loads` are the ids of the
+    load packages. `error` is set when the API failed before everything was read; what was
     read until then is loaded. `notes` say what was repaired on the way.
     """
 
@@ -63,6 +64,7 @@ class Report:
     chats_skipped: int = 0
     chats_failed: tuple[ChatFailure, ...] = ()
     numbers_failed: tuple[str, ...] = ()
+    contacts: int = 0
     contacts_failed: str | None = None
     chats_unlisted: int = 0
     windows: int = 0
@@ -76,6 +78,7 @@ class Report:
     expired: int = 0
     gaps: int = 0
     chats_rechecked: int = 0
+    chats_never_checked: int = 0
     oldest_check_days: int | None = None
     requests: int = 0
     retries: int = 0

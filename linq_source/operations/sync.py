@@ -388,6 +388,7 @@ def _report(
             ChatFailure(chat_id, error) for chat_id, error in sorted(counts.chats_failed.items())
         ),
         numbers_failed=tuple(sorted(counts.numbers_failed)),
+        contacts=counts.contacts,
         contacts_failed=counts.contacts_failed,
         chats_unlisted=counts.chats_unlisted,
         windows=counts.windows_loaded,
@@ -401,6 +402,7 @@ def _report(
         expired=marked.expired,
         gaps=extraction.gaps,
         chats_rechecked=counts.chats_rechecked,
+        chats_never_checked=extraction.chats_never_checked,
         oldest_check_days=extraction.oldest_check_days,
         requests=extraction.client.requests,
         retries=extraction.client.retries,
