@@ -392,6 +392,7 @@ SYNC_RUNS = Table(
         Column("chats", "bigint", "Chats the run was about."),
         Column("chats_skipped", "bigint", "Chats proved unchanged without asking for messages."),
         Column("chats_failed", "bigint", "Chats that could not be read."),
+        Column("chats_unlisted", "bigint", "Known chats that were not listed and are not gone."),
         Column("windows_read", "bigint", "Windows read from the API."),
         Column("windows_unchanged", "bigint", "Days read whose content had not changed."),
         Column("windows_unverified", "bigint", "Windows whose counts never agreed."),

@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Event, Lock
 from typing import Any
 
+import duckdb
 import pytest
 
 from linq_source import open_shard, sync
@@ -128,6 +129,15 @@ def test_dags_test_loads_every_shard(serve: Serve, database: Path) -> None:
     ]
     assert_nothing_private(airflow, loader.world)
 
+    with duckdb.connect(str(place.database)) as connection:
+        connection.execute(
+            "INSERT INTO linq.sync_windows BY NAME SELECT * REPLACE ('gap' AS event,"
+            " false AS verified) FROM linq.sync_windows LIMIT 1"
+        )
+    assert airflow.run("dags", "test", "linq_messages", "2026-03-03") != 0
+    assert airflow.states()["audit", -1] == "failed"
+    assert "1 gap(s) in the last week: see sync_windows, run more often" in airflow.written()
+
     # Airflow's own backfill runs are not counted among the active runs of a DAG, so none may be.
     refused = airflow.run(
         "backfill", "create", "--dag-id", "linq_messages",
@@ -135,7 +145,7 @@ def test_dags_test_loads_every_shard(serve: Serve, database: Path) -> None:
     )  # fmt: skip
     assert refused != 0
     assert "does not allow backfill runs" in airflow.written()
-    assert airflow.rows("SELECT count(*) FROM dag_run") == [(1,)]
+    assert airflow.rows("SELECT count(*) FROM dag_run") == [(2,)]
 
 
 @pytest.mark.timeout(1500)

@@ -278,6 +278,8 @@ def test_a_listing_that_lags_marks_no_chat(chat: Loader, gone: tuple[int, ...]) 
             len(gone),
             messages,
         )
+    unlisted = chat.query("SELECT chats_unlisted FROM sync_runs ORDER BY synced_at")
+    assert unlisted == [(0,), (len(gone),), (len(gone),)]
     assert chat.query("SELECT id FROM chats WHERE deleted_at IS NOT NULL") == []
     chat.sandbox.views.clear()
     chat.world.remove_chat(3)

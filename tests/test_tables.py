@@ -41,9 +41,9 @@ PROMISED = {
     "owner_name deleted_at",
     "sync_windows": "chat_id window_start window_end total_count messages pages requests attempts "
     "verified error event kept_since",
-    "sync_runs": "bound chats chats_skipped chats_failed windows_read windows_unchanged "
-    "windows_unverified messages rejected gaps chats_rechecked oldest_check requests retries "
-    "seconds",
+    "sync_runs": "bound chats chats_skipped chats_failed chats_unlisted windows_read "
+    "windows_unchanged windows_unverified messages rejected gaps chats_rechecked oldest_check "
+    "requests retries seconds",
     "rejected_records": "chat_id message_id reason payload table_name",
     "attachment_files": "chat_message_id position chat_id attachment_id status sha256 size_bytes "
     "content_type bucket_path fetched_at http_status error attempts url_hash",

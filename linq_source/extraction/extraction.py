@@ -334,6 +334,7 @@ class Extraction:
             "chats": counts.chats,
             "chats_skipped": counts.chats_skipped,
             "chats_failed": len(counts.chats_failed),
+            "chats_unlisted": counts.chats_unlisted,
             "windows_read": counts.windows_read,
             "windows_unchanged": counts.windows_unchanged,
             "windows_unverified": counts.windows_unverified,

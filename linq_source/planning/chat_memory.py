@@ -90,7 +90,11 @@ class ChatMemory:
     def __post_init__(self) -> None:
         task = self.task
         self.prior = usable(task.cursor, task.begin_us)
-        known = self.prior or Cursor(begin_us=task.begin_us)
+        seen = task.cursor or Cursor()
+        # Which messages were seen stays true where history now begins earlier.
+        known = self.prior or Cursor(
+            begin_us=task.begin_us, newest_id=seen.newest_id, late=seen.late
+        )
         start_us = known.begin_us
         end_us = task.bound_us
         newest_us = known.newest_us
@@ -255,10 +259,12 @@ class ChatMemory:
 
     def see(self, records: Records) -> None:
         """Note what of messages that are listed tells when they arrived, and the oldest in time."""
-        prior, late = self.prior or Cursor(), self.cursor.late
-        known_us = max(prior.newest_us or MIN_US, self.task.read_until_us or MIN_US)
+        seen, late = self.task.cursor or Cursor(), self.cursor.late
+        known_us = max(seen.newest_us or MIN_US, self.task.read_until_us or MIN_US)
+        newest_id = seen.newest_id
+        if newest_id is None and seen.newest_us is None:
+            newest_id = -1
         # Cursors of earlier versions do not tell the id.
-        newest_id = -1 if prior.newest_us is None else prior.newest_id
         if newest_id is not None:
             found = late_of(records, known_us - LATE_US, newest_id)
             if found is not None:
