@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
@@ -17,6 +19,7 @@ import requests
 from linq_source.destinations import failures, remote
 from linq_source.destinations.failures import plain_errors
 from linq_source.errors import ConfigurationError, DestinationError
+from linq_source.sandbox import grow
 from tests import processes
 from tests.conftest import Loader
 from tests.test_crashes import command, run_to_end
@@ -161,3 +164,88 @@ def test_a_full_disk_is_one_line_and_the_next_run_goes_on(
     result = run_to_end(seeded, tmp_path)
     assert result.returncode == 0, result.stderr
     assert_equal_world(tmp_path / "linq_messages.duckdb", seeded.world)
+
+
+@pytest.mark.parametrize("size_bytes", [0, 4096, 8192, 12287])
+def test_a_file_that_a_kill_left_half_made_is_made_again(small: Loader, size_bytes: int) -> None:
+    small.world.add_message(1, "hello", sent_at_ms=small.world.now_ms - 60_000)
+    duckdb.connect(str(small.database)).close()
+    os.truncate(small.database, size_bytes)
+    small.sync()
+    small.assert_equal_world()
+
+
+def test_no_other_small_file_is_removed(small: Loader) -> None:
+    content = b"something quite else than a database"
+    small.database.write_bytes(content)
+    with pytest.raises(DestinationError, match=r"messages\.duckdb"):
+        small.sync()
+    assert small.database.read_bytes() == content
+    duckdb.connect(str(small.database.with_suffix(".new"))).close()
+    half_made = small.database.with_suffix(".new").read_bytes()[:8192]
+    small.database.write_bytes(half_made)
+    lock = f"import fcntl, sys; f = open({str(small.database)!r}, 'r+b'); fcntl.lockf(f, 2)"
+    program = f"{lock}; print('held', flush=True); sys.stdin.readline()"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(DestinationError, match=r"messages\.duckdb"):
+        small.sync()
+    holder.communicate("\n")
+    assert small.database.read_bytes() == half_made
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    """A small file system of its own, where this machine lets us mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    disk = Disk(folder)
+    if not disk.mount("size=8k"):
+        pytest.skip("no file system can be mounted here")
+    yield disk
+    subprocess.run(["umount", folder], check=True)
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A file system in memory. Its options are those of `mount`."""
+
+    folder: Path
+
+    def mount(self, options: str) -> bool:
+        """Mount it; once mounted, change how."""
+        arguments = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(self.folder)]
+        return not subprocess.run(arguments, capture_output=True, check=False).returncode
+
+
+@pytest.mark.parametrize(
+    ("option", "name"), [("--database", "messages.duckdb"), ("--pipelines-dir", "working")]
+)
+def test_a_disk_too_small_or_read_only_is_one_line_and_the_next_run_goes_on(
+    seeded: Loader, tmp_path: Path, disk: Disk, option: str, name: str
+) -> None:
+    """From the first byte of the file or folder on, and again after a good run."""
+    place = ["--database", str(tmp_path / "messages.duckdb"), option, str(disk.folder / name)]
+    database = tmp_path / "messages.duckdb" if option != "--database" else disk.folder / name
+
+    def fail(advice: str) -> None:
+        failed = run_to_end(seeded, tmp_path, *place)
+        assert (failed.returncode, failed.stdout) == (1, "")
+        (line,) = [line for line in failed.stderr.splitlines() if not line.endswith("/s")]
+        assert line.startswith("error: ")
+        assert advice in line
+
+    for size in ("8k", "200k"):
+        assert disk.mount(f"remount,size={size}")
+        fail(failures.DISK)
+    for _ in range(2):
+        assert disk.mount("remount,size=100m,rw")
+        result = run_to_end(seeded, tmp_path, *place)
+        assert result.returncode == 0, result.stderr
+        assert_equal_world(database, seeded.world)
+        grow(seeded.world)
+        assert disk.mount("remount,ro")
+        fail(failures.RIGHTS)

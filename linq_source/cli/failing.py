@@ -46,7 +46,7 @@ def _told(error: Exception) -> tuple[str, int]:
         return str(usage()), ConfigurationError.exit_code
     from dlt.common.configuration.exceptions import ConfigFieldMissingException
 
-    from linq_source.destinations.failures import find_cause, root_cause
+    from linq_source.destinations.failures import find_advice, find_cause, root_cause
 
     known = find_cause(error, LinqError)
     if known is not None:
@@ -54,6 +54,9 @@ def _told(error: Exception) -> tuple[str, int]:
     missing = find_cause(error, ConfigFieldMissingException)
     if isinstance(missing, ConfigFieldMissingException):
         return _missing_line(missing), ConfigurationError.exit_code
+    cause, advice = find_advice(error)
+    if isinstance(cause, OSError) and advice is not None:
+        return f"{advice} ({cause})", 1
     root = root_cause(error)
     first_line = (str(root).strip().splitlines() or [""])[0]
     return f"{type(root).__name__}: {first_line} (--debug shows more)", 1

@@ -1,7 +1,9 @@
-"""The name of a DuckDB file as DuckDB's SQL knows it, and where that name is in the way."""
+"""The file of a DuckDB database: how its name is in the way, and one that was half made."""
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,9 @@ from linq_source.errors import ConfigurationError
 
 # Catalogs and schemas that every DuckDB database has.
 _TAKEN = ("system", "temp", "information_schema", "pg_catalog")
+# Every DuckDB file begins with three blocks of 4,096 bytes, the first of which says so.
+_HEADERS_BYTES = 3 * 4096
+_SAYS_SO = slice(8, 12), b"DUCK"
 
 
 def catalog_of(path: str) -> str:
@@ -25,7 +30,7 @@ def check_dataset_name(client: Any) -> None:
     case. dlt writes names so, and has a second schema beside the dataset's. `client` need not be
     open: nothing is asked, and no file made.
     """
-    if client.config.destination_type.split(".")[-1] != "duckdb":
+    if not _is_duckdb(client):
         return
     path = str(client.config.credentials.database)
     catalog = catalog_of(path).lower()
@@ -42,3 +47,31 @@ def check_dataset_name(client: Any) -> None:
                 f"the database {catalog_of(path)}, and a schema of it is called {schema}; choose "
                 "another file name or dataset name (--database, --dataset)"
             )
+
+
+def remove_half_made(client: Any) -> None:
+    """Remove a file that ends within its headers: no row was ever in it, and DuckDB refuses it.
+
+    A disk that was full, or a kill, left it so. One that is being made now is locked.
+    """
+    if not _is_duckdb(client):
+        return
+    path = Path(client.config.credentials.database)
+    place, text = _SAYS_SO
+    with suppress(OSError, ImportError):
+        # To open and close a file gives up every lock of this process on it.
+        if path.stat().st_size >= _HEADERS_BYTES:
+            return
+        import fcntl  # not on Windows
+
+        with path.open("r+b") as file:
+            content = file.read()
+            if not content or content[place] == text:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+                # Who opened it before that and locks it late is refused, and opens it again.
+                time.sleep(0.1)
+
+
+def _is_duckdb(client: Any) -> bool:
+    return bool(client.config.destination_type.split(".")[-1] == "duckdb")

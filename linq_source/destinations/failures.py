@@ -96,7 +96,7 @@ def root_cause(error: BaseException) -> BaseException:
 
 def is_locked(error: BaseException) -> bool:
     """Whether a DuckDB file is held by another process."""
-    return _find_advice(error)[1] == LOCKED
+    return find_advice(error)[1] == LOCKED
 
 
 def _plain(pipeline: dlt.Pipeline, error: BaseException) -> LinqError | None:
@@ -112,7 +112,7 @@ def _plain(pipeline: dlt.Pipeline, error: BaseException) -> LinqError | None:
             f"{name}: the credentials cannot be used, {refusal}; set "
             "others, or grant them the roles that docs/bigquery.md lists"
         )
-    cause, advice = _find_advice(error)
+    cause, advice = find_advice(error)
     # What is no destination's doing is a bug here or in dlt, and says where with --debug.
     if advice is None and find_cause(error, DestinationException) is None:
         return None
@@ -129,7 +129,7 @@ def _plain(pipeline: dlt.Pipeline, error: BaseException) -> LinqError | None:
     return DestinationError(f"{name}: {advice} ({type(cause).__name__}{text})")
 
 
-def _find_advice(error: BaseException) -> tuple[BaseException, str | None]:
+def find_advice(error: BaseException) -> tuple[BaseException, str | None]:
     """The cause that says what is wrong, and what to do; the root where none of them says so."""
     for cause in causes_of(error):
         advice = _advice_of(cause)
