@@ -95,9 +95,9 @@ def forgetful(
 
 
 def test_nothing_is_lost_when_the_api_forgets(forgetful: Loader) -> None:
-    """Three days, run every eight hours."""
+    """Two days, run every eight hours."""
     history = History(forgetful.world)
-    for _ in range(9):
+    for _ in range(6):
         history.pass_hours(8)
         report = forgetful.sync()
         assert (report.exit_code, report.gaps) == (0, 0)
@@ -189,12 +189,12 @@ def test_a_quiet_line_has_no_gap(serve: Callable[[World], Loader]) -> None:
     world.add_phone_number("+15550000001", keeps_ms=DAY_MS)
     world.add_chat()
     loader = serve(world)
-    for hour in range(0, 72, 6):
-        if hour in (0, 30, 36):
+    for hour in range(0, 72, 9):
+        if hour in (0, 27, 36):
             world.add_message(1)
         report = loader.sync()
         assert (report.exit_code, report.gaps, report.deleted) == (0, 0, 0)
-        world.advance(6 * HOUR_MS)
+        world.advance(9 * HOUR_MS)
     expired = loader.query(
         "SELECT count(*), count(expired_at), count(deleted_at) FROM chat_messages"
     )
@@ -291,7 +291,7 @@ def test_a_message_that_arrived_late_is_no_proof(
             world.add_message(chat_id, sent_at_ms=NOW_MS - hour * HOUR_MS)
     loader = serve(world)
     assert loader.sync().exit_code == 0
-    for hour in range(6):
+    for hour in range(4):
         for message in list(world.messages.values()):
             if message.sent_at_ms < world.now_ms - DAY_MS and message.text != "late":
                 world.delete_message(message.id)
