@@ -1,7 +1,7 @@
 """Writes what the documentation quotes from the code: `make docs`.
 
 The README's table of tables, `docs/tables.md` and the columns in `docs/security.md` come from
-`linq_source.tables`, questions and answers from the demo. A test compares, so that none of them
+`linq_source.tables`, `docs/questions.md` from the demo. A test compares, so that none of them
 goes stale.
 """
 
@@ -17,12 +17,14 @@ from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from linq_source.cli.demo import QUESTIONS, run_demo
+from linq_source.cli.demo import run_demo
+from linq_source.cli.questions import QUESTIONS
 from linq_source.tables import TABLES, Table
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 TABLES_PAGE = ROOT / "docs" / "tables.md"
+QUESTIONS_PAGE = ROOT / "docs" / "questions.md"
 SECURITY_PAGE = ROOT / "docs" / "security.md"
 
 
@@ -34,24 +36,35 @@ def tables_overview() -> str:
 
 
 def tables_page() -> str:
-    """`docs/tables.md`: every column of every table, and what to ask them."""
+    """`docs/tables.md`: every column of every table, and how they refer to each other."""
     parts = [
         "# Tables",
         "",
         "All instants are UTC with microseconds. Columns that begin with `_` are technical.",
-        "Made from `linq_source/tables.py` by `make docs`. Below: [questions](#five-questions).",
+        "Made from `linq_source/tables.py` by `make docs`. [Ten questions](questions.md) use them.",
+        "",
+        "```mermaid",
+        *_diagram(),
+        "```",
     ]
     for table in TABLES.values():
         parts += ["", *_columns(table)]
-    parts += [
-        "",
-        "## Five questions",
-        "",
-        "As `make demo` prints them.",
-        "",
-        questions_and_answers(),
-    ]
     return "\n".join(parts) + "\n"
+
+
+def _diagram() -> list[str]:
+    """The tables and what they refer to, as Mermaid draws them."""
+    lines = ["erDiagram"]
+    for table in TABLES.values():
+        refers = {
+            found[1]: column.name
+            for column in table.columns
+            if (found := re.search(r"`(\w+)\.id`", column.description))
+        }
+        if "chat_messages" in refers:
+            refers = {"chat_messages": refers["chat_messages"]}
+        lines += [f'    {name} ||--o{{ {table.name} : "{by}"' for name, by in refers.items()]
+    return lines
 
 
 def _columns(table: Table) -> list[str]:
@@ -86,18 +99,24 @@ def private_columns() -> str:
     )
 
 
-def questions_and_answers() -> str:
-    """The demo's questions, their SQL and the answers it prints."""
+def questions_page() -> str:
+    """`docs/questions.md`: the questions, their SQL and what the demo's database answers."""
     with tempfile.TemporaryDirectory() as folder:
         console = Console(file=io.StringIO(), width=100)
-        run_demo(str(Path(folder) / "linq_messages.duckdb"), console)
+        run_demo(str(Path(folder) / "linq_messages.duckdb"), console, len(QUESTIONS))
         printed = console.file.getvalue()  # type: ignore[attr-defined]
-    parts = []
+    parts = [
+        "# Ten questions",
+        "",
+        "In DuckDB's SQL, with the answers of `make demo`'s database, whose world is invented.",
+        "A line is one of the organisation's numbers; now is the API's clock when it was last",
+        "read. Made from `linq_source/cli/questions.py` by `make docs`.",
+    ]
     for question, sql in QUESTIONS:
         answer = re.split(r"\n\s*\n", printed.split(question)[1])[0].strip("\n")
         trimmed = "\n".join(line.rstrip() for line in answer.splitlines())
-        parts.append(f"**{question}**\n\n```sql\n{sql}\n```\n```\n{trimmed}\n```")
-    return "\n\n".join(parts)
+        parts += ["", f"## {question}", "", f"```sql\n{sql}\n```\n```\n{trimmed}\n```"]
+    return "\n".join(parts) + "\n"
 
 
 def with_block(text: str, name: str, content: str) -> str:
@@ -112,7 +131,12 @@ def built() -> dict[Path, str]:
     """Every file this script writes, with its content."""
     readme = with_block(README.read_text(), "tables", tables_overview())
     security = with_block(SECURITY_PAGE.read_text(), "private columns", private_columns())
-    return {README: readme, TABLES_PAGE: tables_page(), SECURITY_PAGE: security}
+    return {
+        README: readme,
+        TABLES_PAGE: tables_page(),
+        QUESTIONS_PAGE: questions_page(),
+        SECURITY_PAGE: security,
+    }
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 
 import dlt
@@ -11,52 +12,15 @@ from rich.console import Console
 from linq_source.cli import logs
 from linq_source.cli.destinations import DEMO_PIPELINE, pipelines_in
 from linq_source.cli.output import print_report, print_table
+from linq_source.cli.questions import QUESTIONS
 from linq_source.errors import ConfigurationError
 from linq_source.operations.report import Report
 from linq_source.operations.sync import sync
 from linq_source.sandbox import DEFAULT_TOKEN, Sandbox, grow, seeded_world
 
-QUESTIONS: tuple[tuple[str, str], ...] = (
-    (
-        "How many messages are there, and how many were deleted upstream?",
-        """SELECT count(*) FILTER (coalesce(m.deleted_at, c.deleted_at) IS NULL) AS live,
-       count(*) FILTER (coalesce(m.deleted_at, c.deleted_at) IS NOT NULL) AS deleted
-FROM linq.chat_messages m LEFT JOIN linq.chats c ON c.id = m.chat_id""",
-    ),
-    (
-        "Which chats are the busiest?",
-        """SELECT c.display_name, c.service, count(*) AS messages
-FROM linq.chat_messages m JOIN linq.chats c ON c.id = m.chat_id
-WHERE m.deleted_at IS NULL AND c.deleted_at IS NULL
-GROUP BY ALL ORDER BY messages DESC, c.display_name LIMIT 5""",
-    ),
-    (
-        "How many messages a month did we send, and how many were delivered?",
-        """SELECT strftime(sent_at AT TIME ZONE 'UTC', '%Y-%m') AS month, count(*) AS messages,
-       count(*) FILTER (delivery_status = 'delivered') AS delivered
-FROM linq.chat_messages
-WHERE deleted_at IS NULL AND sent_from IN (SELECT phone_number FROM linq.phone_numbers)
-GROUP BY month ORDER BY month""",
-    ),
-    (
-        "Which reactions do people use?",
-        """SELECT r.reaction, count(*) AS reactions, count(DISTINCT m.chat_id) AS chats
-FROM linq.chat_messages__reactions r JOIN linq.chat_messages m ON m.id = r.chat_message_id
-WHERE m.deleted_at IS NULL
-GROUP BY r.reaction ORDER BY reactions DESC, r.reaction""",
-    ),
-    (
-        "What kinds of files are sent, and how large?",
-        """SELECT a.mime_type, count(*) AS files, round(sum(a.file_size) / 1e6, 1) AS megabytes
-FROM linq.chat_messages__attachments a JOIN linq.chat_messages m ON m.id = a.chat_message_id
-WHERE m.deleted_at IS NULL
-GROUP BY a.mime_type ORDER BY files DESC, a.mime_type""",
-    ),
-)
 
-
-def run_demo(database: str, console: Console) -> None:
-    """Load twice into a fresh `database` file, and print what arrived.
+def run_demo(database: str, console: Console, asked: int = 5) -> None:
+    """Load twice into a fresh `database` file, print what arrived, and ask some questions.
 
     An earlier demo's file is replaced; any other file is left alone (`ConfigurationError`).
     """
@@ -85,7 +49,7 @@ def run_demo(database: str, console: Console) -> None:
         console.print("\n[bold]Second load[/bold]: only what changed", highlight=False)
         _load(pipeline, sandbox, console)
         with pipeline.sql_client() as client:
-            for question, sql in QUESTIONS:
+            for question, sql in QUESTIONS[:asked]:
                 with client.execute_query(sql) as cursor:
                     names = [column[0] for column in cursor.description]
                     rows = [[_text(value) for value in row] for row in cursor.fetchall()]
@@ -112,4 +76,6 @@ def _load(pipeline: dlt.Pipeline, sandbox: Sandbox, console: Console) -> Report:
 
 
 def _text(value: object) -> str:
+    if isinstance(value, datetime):
+        return f"{value.astimezone(UTC):%Y-%m-%d %H:%M}"
     return f"{value:,}" if isinstance(value, int | float) else str(value)
