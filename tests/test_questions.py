@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import groupby, pairwise
 from statistics import mean, median
 from typing import Any
@@ -15,11 +15,15 @@ import pytest
 from linq_source.cli.questions import QUESTIONS
 from linq_source.sandbox import Message, World, grow, seeded_world
 from tests.conftest import DAY_MS, HOUR_MS, Loader
-from tests.truth import instant
+from tests.sandboxed import EPOCH
 
 Answer = list[tuple[Any, ...]]
 
 pytestmark = pytest.mark.quick
+
+
+def utc(at_ms: int) -> datetime:
+    return EPOCH + timedelta(milliseconds=at_ms)
 
 
 class Expected:
@@ -62,14 +66,14 @@ class Expected:
                 if since_ms < self.world.now_ms - HOUR_MS:
                     waiting.append((since_ms, -chat.id, chat.display_name, len(runs[-1][1])))
         return [
-            (name, count, instant(since_ms))
+            (name, count, utc(since_ms))
             for since_ms, _, name, count in sorted(waiting, reverse=True)[:5]
         ]
 
     def busiest_hours(self) -> Answer:
         zone = ZoneInfo("America/New_York")
         counts = Counter(
-            (instant(m.sent_at_ms).astimezone(zone).hour, self.is_ours(m)) for m in self.messages
+            (utc(m.sent_at_ms).astimezone(zone).hour, self.is_ours(m)) for m in self.messages
         )
         rows = [(hour, counts[hour, False], counts[hour, True]) for hour in range(24)]
         return sorted(rows, key=lambda row: (-row[1] - row[2], row[0]))[:5]
@@ -114,7 +118,7 @@ class Expected:
         first: dict[str, datetime] = {}
         for message in self.messages:
             if not self.is_ours(message):
-                at = instant(message.sent_at_ms).astimezone(UTC)
+                at = utc(message.sent_at_ms)
                 first[message.sent_from] = min(at, first.get(message.sent_from, at))
         weeks = Counter(at.date() - timedelta(days=at.weekday()) for at in first.values())
         return sorted(weeks.items(), reverse=True)[:5]
