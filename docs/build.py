@@ -1,8 +1,8 @@
 """Writes what the documentation quotes from the code: `make docs`.
 
 The README's table of tables, `docs/tables.md` and the columns in `docs/security.md` come from
-`linq_source.tables`, questions and answers from the demo. A test compares, so that none of them
-goes stale.
+`linq_source.tables`, as do the sources and staging models of the dbt package; questions and
+answers from the demo. A test compares, so that none of them goes stale.
 """
 
 from __future__ import annotations
@@ -12,18 +12,29 @@ import re
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
+import yaml
 from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from linq_source.cli.demo import QUESTIONS, run_demo
-from linq_source.tables import TABLES, Table
+from linq_source.tables import TABLES, TOMBSTONE, Column, Table
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 TABLES_PAGE = ROOT / "docs" / "tables.md"
 SECURITY_PAGE = ROOT / "docs" / "security.md"
+MODELS = ROOT / "linq_source" / "transform" / "models"
+# What tells how fresh the messages are, and from when on that is worth a word.
+FRESHNESS = {
+    "loaded_at_query": "{{ linq_source.linq_newest_run(this) }}",
+    "freshness": {
+        "warn_after": {"count": 6, "period": "hour"},
+        "error_after": {"count": 24, "period": "hour"},
+    },
+}
 
 
 def tables_overview() -> str:
@@ -86,6 +97,56 @@ def private_columns() -> str:
     )
 
 
+def dbt_sources() -> str:
+    """The tables as dbt's sources."""
+    tables = []
+    for table in TABLES.values():
+        columns = [{**_described(c), "data_type": c.type} for c in table.columns]
+        entry: dict[str, Any] = {"name": table.name, "description": table.description}
+        if table.name == "chat_messages":
+            entry["config"] = FRESHNESS
+        tables.append({**entry, "columns": columns})
+    source = {
+        "name": "linq",
+        "description": "What `linq-source run` loads.",
+        "database": "{{ var('linq_database', target.database) }}",
+        "schema": "{{ var('linq_dataset', 'linq') }}",
+        "tables": tables,
+    }
+    return _yaml({"version": 2, "sources": [source]})
+
+
+def dbt_staging() -> str:
+    """The staging models: the same columns, of the rows that are current."""
+    models = []
+    for table in TABLES.values():
+        model: dict[str, Any] = {
+            "name": f"stg_linq__{table.name}",
+            "description": f"{table.description} Rows that are current, with every column.",
+        }
+        if len(table.key) > 1:
+            model["data_tests"] = [{"unique_together": {"arguments": {"columns": [*table.key]}}}]
+        columns = [_staged(table, c) for c in table.columns if c.name != TOMBSTONE]
+        models.append({**model, "columns": columns})
+    return _yaml({"version": 2, "models": models})
+
+
+def _staged(table: Table, column: Column) -> dict[str, Any]:
+    tests: list[Any] = [] if column.nullable else ["not_null"]
+    if table.key == (column.name,):
+        tests.append("unique")
+    return {**_described(column), **({"data_tests": tests} if tests else {})}
+
+
+def _described(column: Column) -> dict[str, Any]:
+    return {"name": column.name, "description": column.description}
+
+
+def _yaml(value: dict[str, Any]) -> str:
+    text = yaml.safe_dump(value, sort_keys=False, width=100, allow_unicode=True)
+    return f"# Made from linq_source/tables.py by make docs.\n{text}"
+
+
 def questions_and_answers() -> str:
     """The demo's questions, their SQL and the answers it prints."""
     with tempfile.TemporaryDirectory() as folder:
@@ -112,7 +173,13 @@ def built() -> dict[Path, str]:
     """Every file this script writes, with its content."""
     readme = with_block(README.read_text(), "tables", tables_overview())
     security = with_block(SECURITY_PAGE.read_text(), "private columns", private_columns())
-    return {README: readme, TABLES_PAGE: tables_page(), SECURITY_PAGE: security}
+    return {
+        README: readme,
+        TABLES_PAGE: tables_page(),
+        SECURITY_PAGE: security,
+        MODELS / "sources.yml": dbt_sources(),
+        MODELS / "staging" / "staging.yml": dbt_staging(),
+    }
 
 
 if __name__ == "__main__":
