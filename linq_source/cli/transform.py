@@ -191,6 +191,7 @@ def _build(
         "--target-path", str(folder / "target"), "--log-path", str(folder / "logs"),
         "--log-level", "none", "--log-level-file", "none", "--no-send-anonymous-usage-stats",
         "--no-use-colors", "--no-partial-parse", "--no-write-json",
+        "--exclude-resource-type", "unit_test",
         "--vars", json_text.dumps({**given, **profile.variables}),
     ]  # fmt: skip
     for selector in select:
