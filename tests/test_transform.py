@@ -2,60 +2,28 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-from collections.abc import Callable, Iterator, Mapping
-from datetime import date, timedelta
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
 
-from linq_source.sandbox import World, grow, seeded_world
-from tests.bigquery.server import PROJECT
+from linq_source.sandbox import grow
 from tests.conftest import DAY_MS, Loader
+from tests.dbt import ZONE, transform
 from tests.destinations import BigQuery, Lake, bigquery_project
 from tests.marts import Marts, Seen
+from tests.postgres import postgres_database
 from tests.test_bigquery_cli import private_key, write_account
 from tests.truth import Row
 
 __all__ = ["private_key"]
 pytestmark = pytest.mark.long
 
-ROOT = Path(__file__).parent.parent
-BIN = ROOT / ".venv-dbt" / "bin"
-PROJECT_FOLDER = ROOT / "linq_source" / "transform"
-ZONE = "America/New_York"
-VARS = f"{{linq_timezone: {ZONE}, linq_session_silence_minutes: 720}}"
 # The instants of our runs, which the world does not know.
 OURS = {"synced_at", "deleted_at", "expired_at"}
-
-
-def run(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """`linq-source transform`, in a folder and environment that tell it nothing else."""
-    return _start(folder, "linq-source", "transform", *arguments, **variables)
-
-
-def _start(folder: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    assert (BIN / command[0]).exists(), "make setup-dbt"
-    kept = {
-        k: v for k, v in os.environ.items() if not k.startswith(("SOURCES__", "GOOGLE_", "DBT"))
-    }
-    environment = kept | {"NO_COLOR": "1", "HOME": str(folder), "DLT_DATA_DIR": str(folder / "dlt")}
-    return subprocess.run(
-        [str(BIN / command[0]), *command[1:]], cwd=folder, env=environment | variables,
-        capture_output=True, text=True, timeout=500, check=False,
-    )  # fmt: skip
-
-
-def transform(loader: Loader, *arguments: str, **variables: str) -> dict[str, Any]:
-    """A transformation of what a loader loaded that goes well; gives its report."""
-    done = run(loader.folder, "--vars", VARS, "--json", *arguments, **variables)
-    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
-    report: dict[str, Any] = json.loads(done.stdout)
-    return report
 
 
 def assert_marts(loaded: Callable[[str], list[Row]], expected: Marts) -> None:
@@ -122,3 +90,55 @@ def test_every_mart_equals_the_world_after_every_change(seeded: Loader, seen: Se
         assert_marts(rows_of(seeded.database), seen.marts())
     transform(seeded, "--database", str(seeded.database), "--full-refresh")
     assert_marts(rows_of(seeded.database), seen.marts())
+
+
+def test_a_lake_s_current_state_is_read_where_it_is(seeded: Loader, seen: Seen) -> None:
+    lake = Lake(seeded.folder)
+    seeded.place = lake
+    database = seeded.folder / "marts.duckdb"
+    for _ in run_history(seeded, seen):
+        transform(
+            seeded, "--destination", "parquet", "--bucket-url", str(lake.bucket),
+            "--database", str(database),
+        )  # fmt: skip
+        assert_marts(rows_of(database), seen.marts())
+    with duckdb.connect(str(database), read_only=True) as connection:
+        schemas = connection.execute("SELECT DISTINCT schema_name FROM duckdb_tables()").fetchall()
+    assert schemas == [("linq_marts",)]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[BigQuery]:
+    with bigquery_project(tmp_path) as place:
+        yield place
+
+
+def test_bigquery_s_double_takes_every_statement(
+    seeded: Loader, seen: Seen, project: BigQuery, private_key: str
+) -> None:
+    """By its own adapter of dbt and a service account; every statement is checked as BigQuery would."""
+    seeded.place = project
+    account = write_account(seeded.folder, private_key, f"{project.double.url}/token")
+    credentials = {
+        "GOOGLE_APPLICATION_CREDENTIALS": str(account),
+        "BIGQUERY_EMULATOR_HOST": project.double.url,
+        "NO_GCE_CHECK": "true",
+    }
+    for _ in run_history(seeded, seen):
+        transform(seeded, "--destination", "bigquery", **credentials)
+        assert_marts(lambda name: project.double.warehouse.rows("linq_marts", name), seen.marts())
+    merged = [s.affected for s in project.double.statements if s.kind == "MERGE"][-1]
+    assert 0 < merged < len(seen.messages) / 2
+    transform(seeded, "--destination", "bigquery", "--full-refresh", **credentials)
+    assert_marts(lambda name: project.double.warehouse.rows("linq_marts", name), seen.marts())
+    parted = project.double.warehouse.catalog.table("linq_marts", "fct_messages")
+    assert (parted.partition_by, parted.cluster_by) == ("sent_at", ("chat_id",))
+
+
+def test_postgres(seeded: Loader, seen: Seen) -> None:
+    with postgres_database(seeded.folder) as place:
+        seeded.place = place
+        url = {"DESTINATION__POSTGRES__CREDENTIALS": place.url}
+        for _ in run_history(seeded, seen):
+            transform(seeded, "--destination", "postgres", **url)
+            assert_marts(lambda name: place.query(f"SELECT * FROM linq_marts.{name}"), seen.marts())
