@@ -92,7 +92,7 @@ class Seen:
 
     def _name(self, number: str | None) -> str | None:
         contact = self._contact(number)
-        return contact and contact["full_name"]
+        return None if contact is None else contact["full_name"]
 
     def _message(self, message: Row) -> Row:
         chat = self.chats[message["chat_id"]]

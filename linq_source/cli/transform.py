@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_text
 import os
+import re
 import tempfile
 import time
 from dataclasses import asdict, dataclass
@@ -182,6 +183,7 @@ def _build(
         f"dbt.adapters.{adapter}.impl", "dbt" if adapter == "duckdb" else f"dbt-{adapter}"
     )
     from dbt.cli.main import dbtRunner
+    from dbt_common.exceptions import CompilationError
 
     content = {"linq_source": {"target": "linq", "outputs": {"linq": profile.output}}}
     (folder / "profiles.yml").write_text(yaml.safe_dump(content))
@@ -201,7 +203,10 @@ def _build(
     started_s = time.monotonic()
     done = dbtRunner().invoke(arguments)
     if done.exception is not None:
-        raise DestinationError(_one_line(str(done.exception))) from done.exception
+        # What our models refuse to be compiled with are variables of the user's.
+        is_refused = isinstance(done.exception, CompilationError)
+        kind = ConfigurationError if is_refused else DestinationError
+        raise kind(_one_line(str(done.exception))) from done.exception
     results = getattr(done.result, "results", ())
     if not results:
         raise ConfigurationError(f"--select {' '.join(select)}: there is no such model")
@@ -222,7 +227,8 @@ def _build(
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    """What dbt tells in several lines, without its trail of macros and files gone by then."""
+    return " ".join(re.split(r"compiled code at|\n *> in macro", text)[0].split())
 
 
 def _counts(outcomes: list[Outcome]) -> dict[str, int]:

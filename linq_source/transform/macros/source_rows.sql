@@ -10,6 +10,9 @@
   {%- endif -%}
   {%- set declared = linq_source.linq_declared(name) -%}
   {%- set found = linq_source.linq_found(name, relation) -%}
+  {%- if name == 'chat_messages' and not found.columns -%}
+    {{ exceptions.raise_compiler_error("there are no messages in " ~ (var('linq_lake') or relation) ~ ": load them with `linq-source run`, or set the variables linq_dataset and linq_database") }}
+  {%- endif -%}
   select
   {%- for column in declared.values() if column.name != '_tombstone' %}
     {% if column.name in found.columns -%}

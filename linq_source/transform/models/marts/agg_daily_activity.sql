@@ -7,8 +7,8 @@ with messages as (
         count(case when direction = 'outbound' then 1 end) as outbound_message_count,
         count(distinct chat_id) as active_chat_count,
         count(distinct case when direction = 'inbound' then contact_number end) as sender_count,
-        sum(attachment_count) as attachment_count,
-        sum(reaction_count) as reaction_count
+        cast(sum(attachment_count) as {{ linq_source.linq_type('bigint') }}) as attachment_count,
+        cast(sum(reaction_count) as {{ linq_source.linq_type('bigint') }}) as reaction_count
     from {{ ref('fct_messages') }}
     group by sent_day, line_number
 )

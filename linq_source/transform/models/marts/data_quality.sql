@@ -2,8 +2,8 @@ with chats as (
     select
         count(*) as chat_count,
         count(case when live_message_count = api_message_count then 1 end) as complete_chat_count,
-        sum(live_message_count) as live_message_count,
-        sum(api_message_count) as api_message_count
+        cast(sum(live_message_count) as {{ linq_source.linq_type('bigint') }}) as live_message_count,
+        cast(sum(api_message_count) as {{ linq_source.linq_type('bigint') }}) as api_message_count
     from {{ ref('dim_chats') }}
     where state = 'live'
 ),
@@ -67,7 +67,7 @@ select
     coalesce(chats.api_message_count, 0) as api_message_count,
     case
         when chats.api_message_count > 0
-        then 100.0 * chats.live_message_count / chats.api_message_count
+        then cast(100.0 * chats.live_message_count / chats.api_message_count as {{ linq_source.linq_type('double') }})
     end as coverage_percent,
     messages.expired_message_count,
     deleted.deleted_message_count,

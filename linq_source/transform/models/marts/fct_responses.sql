@@ -92,9 +92,10 @@ select
     {{ linq_source.linq_seconds_between('first_sent_at', 'answered_at') }} as response_time_s,
     {{ linq_source.linq_seconds_between('last_sent_at', 'answered_at') }} as response_time_from_last_s,
     round(
-        {{ linq_source.linq_business_seconds('answered_local_s') }}
-        - {{ linq_source.linq_business_seconds('first_local_s') }},
-        3
-    ) as business_response_time_s,
+        1000 * (
+            {{ linq_source.linq_business_seconds('answered_local_s') }}
+            - {{ linq_source.linq_business_seconds('first_local_s') }}
+        )
+    ) / 1000 as business_response_time_s,
     case when answer_message_id is null then first_sent_at end as open_since
 from clocked
