@@ -1,8 +1,8 @@
 """Writes what the documentation quotes from the code: `make docs`.
 
 The README's table of tables, `docs/tables.md` and the columns in `docs/security.md` come from
-`linq_source.tables`, as do the sources and staging models of the dbt package; questions and
-answers from the demo. A test compares, so that none of them goes stale.
+`linq_source.tables`, as do the sources and staging models of the dbt package; `docs/marts.md` from
+the package, questions and answers from the demo. A test compares, so that none of them goes stale.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 TABLES_PAGE = ROOT / "docs" / "tables.md"
 SECURITY_PAGE = ROOT / "docs" / "security.md"
+MARTS_PAGE = ROOT / "docs" / "marts.md"
 MODELS = ROOT / "linq_source" / "transform" / "models"
+_KINDS = ("fct", "dim", "agg", "data")
 # What tells how fresh the messages are, and from when on that is worth a word.
 FRESHNESS = {
     "loaded_at_query": "{{ linq_source.linq_newest_run(this) }}",
@@ -131,6 +133,27 @@ def dbt_staging() -> str:
     return _yaml({"version": 2, "models": models})
 
 
+def marts() -> str:
+    """Every column of every mart, as the dbt package describes it."""
+    described = {
+        model["name"]: model
+        for path in sorted((MODELS / "marts").glob("*.yml"))
+        for model in yaml.safe_load(path.read_text())["models"]
+    }
+    parts = []
+    for name in sorted(described, key=lambda name: (_KINDS.index(name.split("_")[0]), name)):
+        model = described[name]
+        parts += [f"### `{name}`", "", _one_line(model["description"]), "", "| column | meaning |"]
+        parts += ["|---|---|"]
+        parts += [f"| `{c['name']}` | {_one_line(c['description'])} |" for c in model["columns"]]
+        parts += [""]
+    return "\n".join(parts).rstrip()
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
 def _staged(table: Table, column: Column) -> dict[str, Any]:
     tests: list[Any] = [] if column.nullable else ["not_null"]
     if table.key == (column.name,):
@@ -177,6 +200,7 @@ def built() -> dict[Path, str]:
         README: readme,
         TABLES_PAGE: tables_page(),
         SECURITY_PAGE: security,
+        MARTS_PAGE: with_block(MARTS_PAGE.read_text(), "marts", marts()),
         MODELS / "sources.yml": dbt_sources(),
         MODELS / "staging" / "staging.yml": dbt_staging(),
     }
