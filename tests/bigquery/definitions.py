@@ -86,7 +86,9 @@ class Definitions:
                 text = f"Already Exists: Table {self._catalog.project}:{dataset}.{node.name}"
                 raise BigQueryError("duplicate", text, 409)
             if before.is_view != table.is_view:
-                raise invalid_query(f"{dataset}.{node.name} is of another type")
+                raise invalid_query(
+                    f"{self._catalog.project}:{dataset}.{node.name} is of another type"
+                )
         for item in tree.args["properties"].expressions if tree.args.get("properties") else ():
             _set_property(table, item)
         casts = ", ".join(f'CAST("{c}" AS {TYPES[t]}) AS "{c}"' for c, t in columns.items())
