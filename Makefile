@@ -41,7 +41,7 @@ setup-dagster: .venv-dagster/.installed  ## Make the environment of Dagster, whi
 
 setup-dbt: .venv-dbt/.installed  ## Make the environment of dbt, which the tests start
 
-.venv-dbt/.installed: EXTRAS := dbt-bigquery,dbt-postgres
+.venv-dbt/.installed: EXTRAS := dbt-bigquery,dbt-postgres,s3
 
 .venv-%/.installed: pyproject.toml | $(STAMP)
 	@echo "== setup: $* in .venv-$*"

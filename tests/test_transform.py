@@ -13,7 +13,7 @@ import pytest
 from linq_source.sandbox import grow
 from tests.conftest import DAY_MS, Loader
 from tests.dbt import ZONE, transform
-from tests.destinations import BigQuery, Lake, bigquery_project
+from tests.destinations import BigQuery, Lake, bigquery_project, parquet_lake_on_s3
 from tests.marts import Marts, Seen
 from tests.postgres import postgres_database
 from tests.test_bigquery_cli import private_key, write_account
@@ -108,6 +108,26 @@ def test_a_lake_s_current_state_is_read_where_it_is(seeded: Loader, seen: Seen) 
     with duckdb.connect(str(database), read_only=True) as connection:
         schemas = connection.execute("SELECT DISTINCT schema_name FROM duckdb_tables()").fetchall()
     assert schemas == [("linq_marts",)]
+
+
+def test_a_lake_in_an_object_store(seeded: Loader, seen: Seen) -> None:
+    database = seeded.folder / "marts.duckdb"
+    with parquet_lake_on_s3(seeded.folder) as lake:
+        seeded.place = lake
+        url = f"s3://{lake.bucket}/{lake.folder}"
+        credentials = {
+            "DESTINATION__FILESYSTEM__CREDENTIALS__AWS_ACCESS_KEY_ID": "key",
+            "DESTINATION__FILESYSTEM__CREDENTIALS__AWS_SECRET_ACCESS_KEY": "secret",
+            "DESTINATION__FILESYSTEM__CREDENTIALS__ENDPOINT_URL": lake.address,
+            "DESTINATION__FILESYSTEM__CREDENTIALS__REGION_NAME": "us-east-1",
+        }
+        seeded.sync(contacts=True)
+        seen.look(seeded.world)
+        transform(
+            seeded, "--destination", "parquet", "--bucket-url", url, "--database", str(database),
+            **credentials,
+        )  # fmt: skip
+    assert_marts(rows_of(database), seen.marts())
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,11 +87,6 @@ def _lake(remote: Remote, database: str) -> Profile:
     from linq_source.destinations.lake.bucket import Bucket
 
     bucket = Bucket.of(remote)
-    if not bucket.is_local:
-        raise ConfigurationError(
-            f"--bucket-url {bucket.root}: transform reads lakes in folders only; with dbt-duckdb's "
-            "credentials for the bucket, plain dbt reads it (docs/marts.md)"
-        )
     if not bucket.list("current/chat_messages"):
         raise _nothing_in(f"the lake {bucket.root}")
     path = Path(database).absolute()
@@ -101,7 +97,30 @@ def _lake(remote: Remote, database: str) -> Profile:
         )
     dataset = Path(bucket.root).name
     output = {"type": "duckdb", "path": str(path), "schema": f"{dataset}_marts"}
-    return Profile(output, {"linq_lake": bucket.root, "linq_dataset": dataset})
+    variables = {"linq_lake": bucket.address("").rstrip("/"), "linq_dataset": dataset}
+    if bucket.is_local:
+        return Profile(output, variables)
+    options, secrets = _file_system(bucket.fs)
+    return Profile({**output, "filesystems": [options]}, variables, secrets)
+
+
+def _file_system(fs: Any) -> tuple[dict[str, Any], dict[str, str]]:
+    """How fsspec opens the same object store in dbt's process, and the secrets of that."""
+    protocol = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
+    options: dict[str, Any] = {"fs": protocol}
+    secrets: dict[str, str] = {}
+    for name, value in fs.storage_options.items():
+        if not isinstance(value, str | bool | int | float | dict | None):
+            raise ConfigurationError(
+                f"--bucket-url {protocol}://...: dbt cannot be given credentials of the kind "
+                f"{type(value).__name__} ({name}); build the package with a dbt profile of your "
+                "own and the variable linq_lake"
+            )
+        if isinstance(value, str) and re.search("key|secret|token|password|string", name):
+            secrets[f"{_SECRET}{name.upper()}"] = value
+            value = f"{{{{ env_var('{_SECRET}{name.upper()}') }}}}"
+        options[name] = value
+    return options, secrets
 
 
 def _postgres(credentials: Any, schema: str, variables: dict[str, str]) -> Profile:
