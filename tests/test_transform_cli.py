@@ -206,16 +206,28 @@ def test_data_quality_is_what_the_runs_reported(seeded: Loader) -> None:
 
 
 @pytest.mark.long
-def test_who_is_forgotten_is_forgotten_by_the_marts(seeded: Loader) -> None:
-    """The next transformation removes erased rows from what is built incrementally, too."""
+def test_what_is_built_incrementally_follows_erasure_and_runs_out_of_order(
+    seeded: Loader,
+) -> None:
+    """Erased rows go; a row of a shard that began earlier and ended later is taken."""
     seeded.sync()
     transform(seeded, "--database", str(seeded.database))
     chat = next(chat for chat in seeded.world.chats.values() if not chat.group)
     number = chat.handles[0].phone_number
     forget(seeded.pipeline, phone_numbers=[number])
+    ((message_id,),) = seeded.query("SELECT max(id) FROM linq.chat_messages WHERE text IS NOT NULL")
+    with duckdb.connect(str(seeded.database)) as connection:
+        connection.execute(
+            "UPDATE linq.chat_messages SET text = 'four', synced_at = synced_at - INTERVAL 1 HOUR"
+            f" WHERE id = {message_id}"
+        )
     transform(seeded, "--database", str(seeded.database))
     for table, column in (
         ("int_linq__messages", "sent_from"), ("fct_messages", "contact_number"),
         ("dim_contacts", "contact_number"), ("fct_responses", "contact_number"),
     ):  # fmt: skip
         assert number not in {row[column] for row in rows_of(seeded.database)(table)}
+    lengths = {
+        row["message_id"]: row["text_length"] for row in rows_of(seeded.database)("fct_messages")
+    }
+    assert lengths[message_id] == 4

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # dbt takes what such variables hold out of everything it prints.
 _SECRET = "DBT_ENV_SECRET_LINQ_"  # noqa: S105
+# For a DuckDB file that another program has open: waits of 1, 2, 4, ... seconds, four minutes.
+_ATTEMPTS = 8
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,13 @@ def profile_of(pipeline: dlt.Pipeline, database: str) -> Profile:
         variables = {"linq_dataset": dataset}
         marts = f"{dataset}_marts"
         if kind == "duckdb":
-            path = str(config.credentials.database)
-            return Profile({"type": "duckdb", "path": path, "schema": marts}, variables)
+            output = {
+                "type": "duckdb",
+                "path": str(config.credentials.database),
+                "schema": marts,
+                "retries": {"connect_attempts": _ATTEMPTS},
+            }
+            return Profile(output, variables)
         if kind == "postgres":
             return _postgres(config.credentials, marts, variables)
         if kind == "bigquery":
