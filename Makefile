@@ -4,8 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Airflow and Dagster would narrow everybody else's versions: they have environments of their own.
-ORCHESTRATORS := .venv-airflow/.installed .venv-dagster/.installed
+# Airflow, Dagster and dbt would narrow everybody else's versions: they have environments of their own.
+ORCHESTRATORS := .venv-airflow/.installed .venv-dagster/.installed .venv-dbt/.installed
 # uv finds versions that fit all destinations together in seconds, where pip takes many minutes.
 INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
 LATEST := .venv-latest/bin
@@ -16,7 +16,7 @@ JOBS ?= auto
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-airflow setup-dagster demo quick test test-all test-latest soak check format bench scale docs clean
+.PHONY: help setup setup-airflow setup-dagster setup-dbt demo quick test test-all test-latest soak check format bench scale docs clean
 
 help:  ## Explain every target
 	@echo "Targets (each sets up what it needs in $(VENV)):"
@@ -39,11 +39,15 @@ setup-airflow: .venv-airflow/.installed  ## Make the environment of Airflow, whi
 
 setup-dagster: .venv-dagster/.installed  ## Make the environment of Dagster, which the tests start
 
+setup-dbt: .venv-dbt/.installed  ## Make the environment of dbt, which the tests start
+
+.venv-dbt/.installed: EXTRAS := dbt-bigquery,dbt-postgres,s3
+
 .venv-%/.installed: pyproject.toml | $(STAMP)
 	@echo "== setup: $* in .venv-$*"
 	@test -x .venv-$*/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python .venv-$* || \
 		{ echo "setup failed: making .venv-$*"; exit 1; }
-	@$(BIN)/uv pip install --quiet --compile-bytecode --python .venv-$*/bin/python -e '.[$*]' || \
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python .venv-$*/bin/python -e '.[$(or $(EXTRAS),$*)]' || \
 		{ echo "setup failed: installing $*"; exit 1; }
 	@touch $@
 

@@ -1,8 +1,8 @@
 """Writes what the documentation quotes from the code: `make docs`.
 
 The README's table of tables, `docs/tables.md` and the columns in `docs/security.md` come from
-`linq_source.tables`, `docs/questions.md` from the demo. A test compares, so that none of them
-goes stale.
+`linq_source.tables`, as do the sources and staging models of the dbt package; `docs/marts.md` from
+the package, `docs/questions.md` from the demo. A test compares, so that none of them goes stale.
 """
 
 from __future__ import annotations
@@ -12,20 +12,33 @@ import re
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
+import yaml
 from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from linq_source.cli.demo import run_demo
 from linq_source.cli.questions import QUESTIONS
-from linq_source.tables import TABLES, Table
+from linq_source.tables import TABLES, TOMBSTONE, Column, Table
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 TABLES_PAGE = ROOT / "docs" / "tables.md"
 QUESTIONS_PAGE = ROOT / "docs" / "questions.md"
 SECURITY_PAGE = ROOT / "docs" / "security.md"
+MARTS_PAGE = ROOT / "docs" / "marts.md"
+MODELS = ROOT / "linq_source" / "transform" / "models"
+_KINDS = ("fct", "dim", "agg", "data")
+# What tells how fresh the messages are, and from when on that is worth a word.
+FRESHNESS = {
+    "loaded_at_query": "{{ linq_source.linq_newest_run(this) }}",
+    "freshness": {
+        "warn_after": {"count": 6, "period": "hour"},
+        "error_after": {"count": 24, "period": "hour"},
+    },
+}
 
 
 def tables_overview() -> str:
@@ -99,6 +112,77 @@ def private_columns() -> str:
     )
 
 
+def dbt_sources() -> str:
+    """The tables as dbt's sources."""
+    tables = []
+    for table in TABLES.values():
+        columns = [{**_described(c), "data_type": c.type} for c in table.columns]
+        entry: dict[str, Any] = {"name": table.name, "description": table.description}
+        if table.name == "chat_messages":
+            entry["config"] = FRESHNESS
+        tables.append({**entry, "columns": columns})
+    source = {
+        "name": "linq",
+        "description": "What `linq-source run` loads.",
+        "database": "{{ var('linq_database', target.database) }}",
+        "schema": "{{ var('linq_dataset', 'linq') }}",
+        "tables": tables,
+    }
+    return _yaml({"version": 2, "sources": [source]})
+
+
+def dbt_staging() -> str:
+    """The staging models: the same columns, of the rows that are current."""
+    models = []
+    for table in TABLES.values():
+        model: dict[str, Any] = {
+            "name": f"stg_linq__{table.name}",
+            "description": f"{table.description} Rows that are current, with every column.",
+        }
+        if len(table.key) > 1:
+            model["data_tests"] = [{"unique_together": {"arguments": {"columns": [*table.key]}}}]
+        columns = [_staged(table, c) for c in table.columns if c.name != TOMBSTONE]
+        models.append({**model, "columns": columns})
+    return _yaml({"version": 2, "models": models})
+
+
+def marts() -> str:
+    """Every column of every mart, as the dbt package describes it."""
+    described = {
+        model["name"]: model
+        for path in sorted((MODELS / "marts").glob("*.yml"))
+        for model in yaml.safe_load(path.read_text())["models"]
+    }
+    parts = []
+    for name in sorted(described, key=lambda name: (_KINDS.index(name.split("_")[0]), name)):
+        model = described[name]
+        parts += [f"### `{name}`", "", _one_line(model["description"]), "", "| column | meaning |"]
+        parts += ["|---|---|"]
+        parts += [f"| `{c['name']}` | {_one_line(c['description'])} |" for c in model["columns"]]
+        parts += [""]
+    return "\n".join(parts).rstrip()
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _staged(table: Table, column: Column) -> dict[str, Any]:
+    tests: list[Any] = [] if column.nullable else ["not_null"]
+    if table.key == (column.name,):
+        tests.append("unique")
+    return {**_described(column), **({"data_tests": tests} if tests else {})}
+
+
+def _described(column: Column) -> dict[str, Any]:
+    return {"name": column.name, "description": column.description}
+
+
+def _yaml(value: dict[str, Any]) -> str:
+    text = yaml.safe_dump(value, sort_keys=False, width=100, allow_unicode=True)
+    return f"# Made from linq_source/tables.py by make docs.\n{text}"
+
+
 def questions_page() -> str:
     """`docs/questions.md`: the questions, their SQL and what the demo's database answers."""
     with tempfile.TemporaryDirectory() as folder:
@@ -136,6 +220,9 @@ def built() -> dict[Path, str]:
         TABLES_PAGE: tables_page(),
         QUESTIONS_PAGE: questions_page(),
         SECURITY_PAGE: security,
+        MARTS_PAGE: with_block(MARTS_PAGE.read_text(), "marts", marts()),
+        MODELS / "sources.yml": dbt_sources(),
+        MODELS / "staging" / "staging.yml": dbt_staging(),
     }
 
 

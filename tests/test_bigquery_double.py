@@ -38,6 +38,15 @@ def warehouse() -> Iterator[Warehouse]:
     [
         ("SELECT 1 FROM p.d.t WHERE id = 'a'", "No matching signature"),
         ("SELECT 1 FROM p.d.t WHERE id IN ('a')", "No matching signature"),
+        ("SELECT nonsense(1)", "does not know this: the function nonsense"),
+        ("CREATE OR REPLACE VIEW p.d.t AS SELECT 1 AS id", "p:d.t is of another type"),
+        ("CREATE VIEW p.d.v AS SELECT nothing FROM p.d.t", "Unrecognized name"),
+        (
+            "MERGE INTO p.d.t AS t USING (SELECT 4 AS id) AS g ON t.id = g.id "
+            "WHEN NOT MATCHED THEN INSERT (id, at, text) "
+            "VALUES (id, CURRENT_TIMESTAMP(), t.text)",
+            "Unrecognized name",
+        ),
         ("SELECT 1 FROM p.d.t WHERE at > 1", "No matching signature"),
         ("SELECT 1 FROM p.d.t WHERE at BETWEEN 1 AND 2", "No matching signature"),
         ("SELECT 1 FROM p.d.t WHERE text", "should return type BOOL"),
@@ -111,3 +120,32 @@ def test_constants_and_variables_prune_days_and_subqueries_do_not(warehouse: War
         warehouse.run(script)
         scan = next(scan for scan in warehouse.statements[-1].scans if scan.table == "t")
         assert (len(scan.days), len(scan.all_days)) == (days, 3)
+
+
+def test_tables_and_views_of_a_query_take_the_place_of_others(warehouse: Warehouse) -> None:
+    for sql in (
+        "CREATE OR REPLACE VIEW p.d.v AS SELECT id, LENGTH(text) AS n FROM p.d.t",
+        "CREATE OR REPLACE VIEW p.d.v AS SELECT id, at, LENGTH(text) AS n, NULL AS x FROM p.d.t",
+        "CREATE OR REPLACE TABLE p.d.made PARTITION BY TIMESTAMP_TRUNC(at, DAY) CLUSTER BY id "
+        "AS (SELECT *, id / 2 AS half FROM p.d.v WHERE n IS NOT NULL)",
+    ):
+        warehouse.run(sql)
+    tables = warehouse.catalog.datasets["d"]
+    assert {name: table.is_view for name, table in tables.items()} == {
+        "t": False, "s": False, "v": True, "made": False,
+    }  # fmt: skip
+    made = tables["made"]
+    assert (made.partition_by, made.cluster_by) == ("at", ("id",))
+    assert {column.name: column.type for column in made.columns.values()} == {
+        "id": "INT64", "at": "TIMESTAMP", "n": "INT64", "x": "INT64", "half": "FLOAT64",
+    }  # fmt: skip
+    assert [(row["id"], row["n"], row["half"]) for row in warehouse.rows("d", "made")] == [
+        (1, 3, 0.5), (2, 3, 1.0),
+    ]  # fmt: skip
+
+
+def test_sunday_is_the_first_weekday(warehouse: Warehouse) -> None:
+    sql = (
+        "SELECT EXTRACT(DAYOFWEEK FROM DATE '2026-03-01') + 1, EXTRACT(DAYOFWEEK FROM at) FROM d.t"
+    )
+    assert warehouse.run(sql).rows[0] == (2, 5)

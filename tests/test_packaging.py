@@ -57,7 +57,12 @@ def test_nothing_that_lies_about_is_built_in(unpacked: Path, tmp_path: Path) -> 
         names = [name.partition("/")[2] for name in archive.getnames()]
     assert "tests/conftest.py" in names
     assert [name for name in left if name in names] == []
-    modules = {str(p.relative_to(ROOT)) for p in (ROOT / "linq_source").rglob("*.py")}
+    package = {
+        str(p.relative_to(ROOT))
+        for suffix in ("py", "sql", "yml")
+        for p in (ROOT / "linq_source").rglob(f"*.{suffix}")
+    }
+    assert "linq_source/transform/dbt_project.yml" in package
     with zipfile.ZipFile(wheel) as archive:
         built = [name for name in archive.namelist() if ".dist-info/" not in name]
-    assert set(built) == modules | {"linq_source/py.typed"}
+    assert set(built) == package | {"linq_source/py.typed"}

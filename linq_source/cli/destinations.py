@@ -31,7 +31,9 @@ class Target:
     table_format: str | None = None
 
 
-def open_pipeline(target: Target, *, must_exist: bool = False) -> dlt.Pipeline:
+def open_pipeline(
+    target: Target, *, must_exist: bool = False, takes_demo: bool = False
+) -> dlt.Pipeline:
     """The pipeline of a target. Raises `ConfigurationError` for one that cannot be."""
     import dlt
 
@@ -51,7 +53,7 @@ def open_pipeline(target: Target, *, must_exist: bool = False) -> dlt.Pipeline:
     destination = destination_of(pipeline)
     destination.check_name()
     if destination.file is not None:
-        _check_file(target, destination.file, must_exist=must_exist)
+        _check_file(target, destination.file, must_exist=must_exist, takes_demo=takes_demo)
     return pipeline
 
 
@@ -165,10 +167,12 @@ def _duckdb(target: Target, **name: Any) -> Any:
     return dlt.destinations.duckdb(str(path), **name)
 
 
-def _check_file(target: Target, path: Path, *, must_exist: bool) -> None:
+def _check_file(target: Target, path: Path, *, must_exist: bool, takes_demo: bool) -> None:
     if must_exist and not path.exists():
         raise ConfigurationError(f"--database {path}: there is no such file")
-    if target.pipeline_name != DEMO_PIPELINE and pipelines_in(path) == {DEMO_PIPELINE}:
+    if takes_demo or target.pipeline_name == DEMO_PIPELINE:
+        return
+    if pipelines_in(path) == {DEMO_PIPELINE}:
         raise ConfigurationError(
             f"{path} holds the demo's invented messages: delete it, or name another file "
             "with --database"

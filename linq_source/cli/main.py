@@ -10,7 +10,7 @@ from typing import Annotated, Any, cast
 import typer
 from rich.console import Console
 
-from linq_source.cli import logs, media
+from linq_source.cli import logs, media, transform
 from linq_source.cli.destinations import (
     DEFAULT_DATABASE,
     DEMO_PIPELINE,
@@ -317,6 +317,7 @@ def demo(
 
 
 app.command(epilog=media.EPILOG)(media.media)
+app.command(epilog=transform.EPILOG)(transform.transform)
 
 
 def _source_options(given: dict[str, Any]) -> SourceOptions:

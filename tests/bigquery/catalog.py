@@ -66,7 +66,7 @@ class Column:
 
 @dataclass
 class Table:
-    """A table's definition. `partition_by` is a timestamp column, partitioned by day."""
+    """A table's or view's definition. `partition_by` is a timestamp column, partitioned by day."""
 
     dataset: str
     name: str
@@ -75,6 +75,7 @@ class Table:
     cluster_by: tuple[str, ...] = ()
     description: str = ""
     labels: dict[str, str] = field(default_factory=dict)
+    is_view: bool = False
 
     @property
     def sql_name(self) -> str:

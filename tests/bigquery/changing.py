@@ -115,8 +115,10 @@ class Changes:
                 names, values = [], []
             else:
                 raise beyond(when.sql("bigquery"))
-            query = exp.select(*([v.copy() for v in values] or ["1"])).from_(node.copy())
-            query = query.join(tree.args["using"].copy(), join_type="cross")
+            query = exp.select(*([v.copy() for v in values] or ["1"]))
+            query = query.from_(tree.args["using"].copy())
+            if not isinstance(then, exp.Insert):  # which sees the source alone
+                query = query.join(node.copy(), join_type="cross")
             if when.args.get("condition") is not None:
                 query = query.where(when.args["condition"].copy())
             typed = check_query(query, self._relations.schema)

@@ -43,6 +43,8 @@ def check_query(query: exp.Query, schema: Schema) -> exp.Query:
 
 
 def _check_node(node: exp.Expr) -> None:
+    if isinstance(node, exp.Anonymous):
+        raise beyond(f"the function {node.name}")
     if isinstance(node, _COMPARISONS):
         _check_comparable(node, node.left, node.right)
     elif isinstance(node, exp.Between):

@@ -43,7 +43,12 @@ class Definitions:
         del self._catalog.datasets[name]
 
     def create(self, tree: exp.Create, relations: Relations) -> None:
-        """A table with its partitions, clusters and descriptions."""
+        """A dataset, or a table with its partitions, clusters and descriptions."""
+        if tree.args["kind"] == "SCHEMA":
+            name = tree.this.db or tree.this.name
+            if not (tree.args.get("exists") and name in self._catalog.datasets):
+                self.create_dataset(name)
+            return
         if tree.args["kind"] != "TABLE" or tree.args.get("replace") or tree.expression:
             raise beyond(tree.sql("bigquery")[:200])
         node = tree.this.this
@@ -62,6 +67,43 @@ class Definitions:
         self._cursor.execute(f"CREATE TABLE {table.sql_name} ({parts})")
         tables[table.name] = table
         self._inform(table, columns, first=1)
+
+    def create_as(
+        self, tree: exp.Create, relations: Relations, columns: dict[str, str], query: str
+    ) -> Table:
+        """A table or view of what a query in DuckDB's SQL gives, in place of what it replaces."""
+        node = tree.this
+        dataset, kind = relations.dataset(node), str(tree.args["kind"])
+        table = Table(
+            dataset,
+            node.name,
+            {name: Column(name, type_) for name, type_ in columns.items()},
+            is_view=kind == "VIEW",
+        )
+        before = self._catalog.dataset(dataset).get(node.name)
+        if before is not None:
+            if not tree.args.get("replace"):
+                text = f"Already Exists: Table {self._catalog.project}:{dataset}.{node.name}"
+                raise BigQueryError("duplicate", text, 409)
+            if before.is_view != table.is_view:
+                raise invalid_query(
+                    f"{self._catalog.project}:{dataset}.{node.name} is of another type"
+                )
+        for item in tree.args["properties"].expressions if tree.args.get("properties") else ():
+            _set_property(table, item)
+        casts = ", ".join(f'CAST("{c}" AS {TYPES[t]}) AS "{c}"' for c, t in columns.items())
+        self._cursor.execute(
+            f"CREATE OR REPLACE {kind} {table.sql_name} AS SELECT {casts} FROM ({query})"
+        )
+        if before is not None:
+            self._forget(before)
+        self._catalog.datasets[dataset][table.name] = table
+        self._inform(table, list(table.columns.values()), first=1)
+        return table
+
+    def drop_table(self, dataset: str, name: str) -> None:
+        """A table or view by its name."""
+        self._drop(self._catalog.table(dataset, name))
 
     def alter(self, tree: exp.Alter, relations: Relations) -> None:
         """Columns added to a table; REQUIRED ones cannot be."""
@@ -101,7 +143,10 @@ class Definitions:
             self._cursor.execute(f"DELETE FROM {relations.table(node).sql_name}")
 
     def _drop(self, table: Table) -> None:
-        self._cursor.execute(f"DROP TABLE {table.sql_name}")
+        self._cursor.execute(f"DROP {'VIEW' if table.is_view else 'TABLE'} {table.sql_name}")
+        self._forget(table)
+
+    def _forget(self, table: Table) -> None:
         self._cursor.execute(
             f"DELETE FROM {INFORMATION}.columns WHERE table_schema = ? AND table_name = ?",
             [table.dataset, table.name],
@@ -152,6 +197,8 @@ def _definition(column: Column) -> str:
 def _set_property(table: Table, item: exp.Expr) -> None:
     if isinstance(item, exp.PartitionedByProperty):
         by = item.this
+        if isinstance(by, exp.TimestampTrunc) and by.text("unit").upper() == "DAY":
+            by = exp.Date(this=by.this)
         if not isinstance(by, exp.Date) or table.columns[by.this.name].type != "TIMESTAMP":
             raise beyond(f"partitions by {by.sql('bigquery')}")
         table.partition_by = by.this.name
@@ -164,5 +211,5 @@ def _set_property(table: Table, item: exp.Expr) -> None:
     elif item.name == "labels":
         pairs = [pair.expressions for pair in item.args["value"].expressions]
         table.labels = {key.name: value.name for key, value in pairs}
-    else:
+    elif item.name != "expiration_timestamp":  # nothing stays long enough here
         raise beyond(f"a table option {item.sql('bigquery')}")

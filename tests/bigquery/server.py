@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from tests.bigquery.catalog import LEGACY_TYPES, BigQueryError, Table
 from tests.bigquery.definitions import Definitions
+from tests.bigquery.jobs import QueryJobs, dataset_list, table_list
 from tests.bigquery.loading import load
 from tests.bigquery.warehouse import Result, Statement, Warehouse
 
@@ -37,6 +38,7 @@ class BigQueryDouble:
         self.failures: list[str] = []
         self.hooks: list[Callable[[str, str], None]] = []
         self.jobs: dict[str, dict[str, Any]] = {}
+        self.query_jobs = QueryJobs(self.warehouse)
         self.repeated_jobs: list[str] = []
         self.tokens = {TOKEN}
         self.uploads: dict[str, dict[str, Any]] = {}
@@ -76,6 +78,22 @@ class BigQueryDouble:
         match (method, parts[1:]):
             case ("POST", ["queries"]):
                 return self._query(data)
+            case ("POST", ["jobs"]):
+                return self._insert_job(data)
+            case ("GET", ["queries", job]):
+                return 200, _rows_answer(self.query_jobs.result(job), job), {}
+            case ("GET", ["datasets"]):
+                return 200, dataset_list(self.warehouse.catalog), {}
+            case ("GET", ["datasets", dataset, "tables"]):
+                return 200, table_list(self.warehouse.catalog, dataset), {}
+            case ("GET", ["datasets", _, "routines"]):
+                return 200, {}, {}
+            case ("GET", ["datasets", _, "routines", name]):
+                raise BigQueryError("notFound", f"Not found: Routine {name}", 404)
+            case ("DELETE", ["datasets", dataset, "tables", table]):
+                with self.warehouse.lock:
+                    self._definitions().drop_table(dataset, table)
+                return 204, {}, {}
             case ("GET", ["jobs", job]):
                 return self._job(job)
             case ("GET", ["datasets", dataset]):
@@ -87,7 +105,8 @@ class BigQueryDouble:
                     self._definitions().create_dataset(name)
                 return 200, self._dataset(name), {}
             case ("GET", ["datasets", dataset, "tables", table]):
-                return 200, self._table(self.warehouse.catalog.table(dataset, table)), {}
+                found = self.query_jobs.results_table(dataset, table)
+                return 200, found or self._table(self.warehouse.catalog.table(dataset, table)), {}
             case ("DELETE", ["datasets", dataset]):
                 cascade = query.get("deleteContents") == "true"
                 with self.warehouse.lock:
@@ -139,6 +158,16 @@ class BigQueryDouble:
         result = self.warehouse.run(data["query"], data.get("queryParameters", ()), dataset)
         return 200, _rows_answer(result), {}
 
+    def _insert_job(self, resource: dict[str, Any]) -> Answer:
+        """A query job; its id serves once. It is done when it is answered."""
+        job_id = resource["jobReference"]["jobId"]
+        if job_id in self.jobs:
+            self.repeated_jobs.append(job_id)
+            raise BigQueryError("duplicate", f"Already Exists: Job {PROJECT}:US.{job_id}", 409)
+        self._call_hooks("query", resource["configuration"]["query"]["query"])
+        self.jobs[job_id] = self.query_jobs.insert(resource)
+        return 200, self.jobs[job_id], {}
+
     def _job(self, job_id: str) -> Answer:
         if job_id not in self.jobs:
             raise BigQueryError("notFound", f"Not found: Job {PROJECT}:{job_id}", 404)
@@ -167,7 +196,8 @@ class BigQueryDouble:
             "schema": {"fields": fields},
             "description": table.description,
             "labels": table.labels,
-            "type": "TABLE",
+            "type": "VIEW" if table.is_view else "TABLE",
+            "numRows": "0" if table.is_view else str(self.warehouse.count(table)),
         }
         if table.partition_by:
             answer["timePartitioning"] = {"type": "DAY", "field": table.partition_by}
@@ -284,15 +314,15 @@ def _error_answer(error: BigQueryError) -> Answer:
     return error.status, data, {}
 
 
-def _rows_answer(result: Result) -> dict[str, Any]:
+def _rows_answer(result: Result, job: str = "query") -> dict[str, Any]:
     answer: dict[str, Any] = {
         "jobComplete": True,
-        "jobReference": {"projectId": PROJECT, "jobId": "query", "location": "US"},
+        "jobReference": {"projectId": PROJECT, "jobId": job, "location": "US"},
         "totalBytesProcessed": "0",
         "cacheHit": False,
     }
-    if result.affected is not None:
-        return answer | {"numDmlAffectedRows": str(result.affected), "totalRows": "0"}
+    if result.affected is not None or not result.columns:
+        return answer | {"numDmlAffectedRows": str(result.affected or 0), "totalRows": "0"}
     fields = [
         {"name": name, "type": LEGACY_TYPES.get(type_, type_), "mode": "NULLABLE"}
         for name, type_ in result.columns

@@ -186,11 +186,17 @@ class Relations:
 
 
 def duck_sql(tree: exp.Expr) -> str:
-    """The statement in DuckDB's SQL, where a date and an interval do not make a date."""
+    """The statement in DuckDB's SQL.
+
+    There a date and an interval do not make a date, and Sunday is the weekday 0, not 1.
+    """
 
     def replaced(node: exp.Expr) -> exp.Expr:
         if isinstance(node, exp.DateAdd) and not isinstance(node.parent, exp.Cast):
             return exp.Cast(this=node.copy(), to=exp.DataType.build("date"))
+        if isinstance(node, exp.Extract) and node.name.upper() == "DAYOFWEEK":
+            one = exp.Literal.number(1)
+            return exp.paren(exp.Add(this=node.copy(), expression=one), copy=False)
         return node
 
     return tree.transform(replaced).sql("duckdb", identify=True)

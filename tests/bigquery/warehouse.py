@@ -35,6 +35,8 @@ _LOOP = re.compile(r"WHILE\s+(.*?)\s+DO\s+(.*)", re.DOTALL | re.IGNORECASE)
 _NAMES = {
     "BIGINT": "INT64",
     "HUGEINT": "INT64",
+    # What an untyped null becomes.
+    '"NULL"': "INT64",
     "INTEGER": "INT64",
     "VARCHAR": "STRING",
     "BOOLEAN": "BOOL",
@@ -61,6 +63,8 @@ class Statement:
     sql: str
     scans: tuple[Scan, ...] = ()
     affected: int = 0
+    # What it made: dataset and name.
+    target: tuple[str, str] | None = None
 
 
 @dataclass
@@ -102,6 +106,12 @@ class Warehouse:
         with self.lock:
             relation = self.cursor().sql(f'SELECT * FROM "{dataset}"."{table}"')
             return [dict(zip(relation.columns, row, strict=True)) for row in relation.fetchall()]
+
+    def count(self, table: Table) -> int:
+        """How many rows a table has."""
+        with self.lock:
+            sql = f"SELECT count(*) FROM {table.sql_name}"
+            return int(self.cursor().execute(sql).fetchall()[0][0])
 
     def run(
         self,
@@ -250,6 +260,9 @@ class Script:
     def _define(self, tree: exp.Expr) -> None:
         definitions = Definitions(self._warehouse.catalog, self._cursor)
         relations = self._relations()
+        if isinstance(tree, exp.Create) and isinstance(tree.expression, exp.Query):
+            self._create_as(definitions, tree, relations)
+            return
         if isinstance(tree, exp.Create):
             definitions.create(tree, relations)
         elif isinstance(tree, exp.Alter):
@@ -261,6 +274,24 @@ class Script:
         else:
             raise beyond(tree.sql("bigquery")[:200])
         self._record(type(tree).__name__.upper(), tree, ())
+
+    def _create_as(self, definitions: Definitions, tree: exp.Create, relations: Relations) -> None:
+        """A table or view of a query's rows, in place of one of that name."""
+        made = tree.sql("bigquery")
+        query = tree.expression
+        relations.resolve(query)
+        typed = check_query(query, relations.schema)
+        # A view's query must run, too.
+        described = self._cursor.sql(duck_sql(query))
+        columns = {
+            name: _type_of(name, select, str(found))
+            for name, select, found in zip(
+                described.columns, typed.selects, described.types, strict=True
+            )
+        }
+        table = definitions.create_as(tree, relations, columns, duck_sql(query))
+        kind = f"CREATE {tree.args['kind']}"
+        self._warehouse.statements.append(Statement(kind, made, target=(table.dataset, table.name)))
 
     def _relations(self) -> Relations:
         return Relations(self._warehouse.catalog, self._default, self._temporary)
@@ -298,6 +329,17 @@ class Script:
         where = duck_sql(sqlglot.and_(*(part.copy() for part in parts)))
         days = self._cursor.execute(f"{sql} WHERE {where}").fetchall()
         return Scan(table.name, frozenset(row[0] for row in days), everything)
+
+
+def _type_of(name: str, select: exp.Expr, found: str) -> str:
+    """The type of a query's column: as the checks know it, where they do; else as it turned out."""
+    turned_out = _NAMES.get(found)
+    if turned_out is None:
+        raise beyond(f"the type {found} of the column {name}")
+    known = select.type
+    if known is not None and not known.is_type("unknown", "null"):
+        return type_name(select)
+    return turned_out
 
 
 def _removes_what_is_absent(merge: exp.Merge) -> bool:

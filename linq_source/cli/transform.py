@@ -1,0 +1,260 @@
+"""The command `linq-source transform`."""
+
+from __future__ import annotations
+
+import json as json_text
+import os
+import re
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+
+from linq_source.cli import logs
+from linq_source.cli.destinations import DEFAULT_DATABASE, Target, location_of, open_pipeline
+from linq_source.cli.observing import observing
+from linq_source.cli.options import (
+    AsJson,
+    BucketUrl,
+    Database,
+    Dataset,
+    Debug,
+    Destination,
+    LogFormat,
+    Logs,
+)
+from linq_source.cli.output import MAX_LISTED, print_json, print_table
+from linq_source.errors import ConfigurationError, DestinationError
+
+if TYPE_CHECKING:
+    from linq_source.cli.dbt_profile import Profile
+
+EPILOG = (
+    "Examples:  linq-source transform   |   "
+    "linq-source transform --select +fct_responses --vars '{linq_timezone: Europe/Berlin}'"
+)
+PROJECT = Path(__file__).resolve().parents[1] / "transform"
+_MODELS = "What to build"
+_OURS = ("linq_dataset", "linq_database", "linq_lake")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a model or a test; `status` is dbt's word, `failures` counts rows."""
+
+    name: str
+    kind: str
+    status: str
+    message: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class TransformReport:
+    """What a build did."""
+
+    schema: str
+    outcomes: tuple[Outcome, ...]
+    seconds: float
+
+    @property
+    def models(self) -> list[Outcome]:
+        """Those of models."""
+        return [outcome for outcome in self.outcomes if outcome.kind == "model"]
+
+    @property
+    def tests(self) -> list[Outcome]:
+        """Those of tests, of the data as of the models' logic."""
+        return [outcome for outcome in self.outcomes if outcome.kind != "model"]
+
+    @property
+    def troubles(self) -> list[Outcome]:
+        """What did not end well."""
+        return [o for o in self.outcomes if o.status not in ("success", "pass", "skipped")]
+
+    @property
+    def exit_code(self) -> int:
+        """1 where something could not be run, 3 where a test failed."""
+        statuses = {outcome.status for outcome in self.outcomes}
+        return 1 if "error" in statuses else 3 if "fail" in statuses else 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain values."""
+        return {
+            "models": _counts(self.models),
+            "tests": _counts(self.tests),
+            "troubles": [asdict(outcome) for outcome in self.troubles],
+            "schema": self.schema,
+            "seconds": round(self.seconds, 1),
+        }
+
+
+def transform(
+    destination: Destination = "duckdb",
+    database: Database = DEFAULT_DATABASE,
+    bucket_url: BucketUrl = None,
+    dataset: Dataset = "linq",
+    select: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only these models, in dbt's words; may be repeated.", rich_help_panel=_MODELS
+        ),
+    ] = None,
+    full_refresh: Annotated[
+        bool,
+        typer.Option("--full-refresh", help="Build all rows anew.", rich_help_panel=_MODELS),
+    ] = False,
+    variables: Annotated[
+        str,
+        typer.Option(
+            "--vars",
+            help="The models' variables as YAML, say '{linq_timezone: Europe/Berlin}'.",
+            metavar="YAML",
+            rich_help_panel=_MODELS,
+        ),
+    ] = "{}",
+    json: AsJson = False,
+    log_format: Logs = LogFormat.TEXT,
+    debug: Debug = False,
+) -> None:
+    """Build and test the marts beside the messages, in the dataset named <dataset>_marts."""
+    target = Target(destination, database, dataset, "linq_transform", None, bucket_url)
+    with (
+        observing("transform", target) as observed,
+        tempfile.TemporaryDirectory(prefix="linq-transform-") as folder,
+    ):
+        given = _variables(variables)
+        _check_installed("dbt.cli.main", "dbt")
+        from linq_source.cli.dbt_profile import profile_of
+
+        # dlt notes down every pipeline; nobody will ask for this one again.
+        target = Target(destination, database, dataset, "linq_transform", folder, bucket_url)
+        pipeline = open_pipeline(target, must_exist=True, takes_demo=True)
+        profile = profile_of(pipeline, database)
+        with _working(json):
+            report = _build(profile, given, select or (), full_refresh, Path(folder))
+        observed.report = report
+        if json:
+            print_json({**report.to_dict(), "destination": location_of(pipeline)})
+        else:
+            _print(Console(), report)
+
+
+def _variables(text: str) -> dict[str, Any]:
+    """The variables given; a name that no model knows is refused, as dbt would not tell."""
+    try:
+        given = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"--vars {text}: is not YAML") from error
+    if not isinstance(given, dict):
+        raise ConfigurationError(f"--vars {text}: must be a mapping, say '{{linq_timezone: UTC}}'")
+    known = yaml.safe_load((PROJECT / "dbt_project.yml").read_text())["vars"].keys() - {*_OURS}
+    for name in given:
+        if name not in known:
+            raise ConfigurationError(
+                f"--vars {name}: is not a variable; use one of {', '.join(sorted(known))}"
+            )
+    return given
+
+
+def _check_installed(module: str, extra: str) -> None:
+    try:
+        is_there = find_spec(module) is not None
+    except ModuleNotFoundError:
+        is_there = False
+    if not is_there:
+        raise ConfigurationError(
+            f"transform needs an extra: pip install 'linq-source[{extra}]' (no module {module})"
+        )
+
+
+def _build(
+    profile: Profile, given: dict[str, Any], select: Any, full_refresh: bool, folder: Path
+) -> TransformReport:
+    """Run `dbt build`; all that dbt writes beside the models goes to a folder."""
+    adapter = profile.adapter
+    _check_installed(
+        f"dbt.adapters.{adapter}.impl", "dbt" if adapter == "duckdb" else f"dbt-{adapter}"
+    )
+    from dbt.cli.main import dbtRunner
+    from dbt_common.exceptions import CompilationError
+
+    content = {"linq_source": {"target": "linq", "outputs": {"linq": profile.output}}}
+    (folder / "profiles.yml").write_text(yaml.safe_dump(content))
+    os.environ |= profile.secrets
+    arguments = [
+        "build", "--project-dir", str(PROJECT), "--profiles-dir", str(folder),
+        "--target-path", str(folder / "target"), "--log-path", str(folder / "logs"),
+        "--log-level", "none", "--log-level-file", "none", "--no-send-anonymous-usage-stats",
+        "--no-use-colors", "--no-partial-parse", "--no-write-json",
+        "--exclude-resource-type", "unit_test",
+        "--vars", json_text.dumps({**given, **profile.variables}),
+    ]  # fmt: skip
+    for selector in select:
+        arguments += ["--select", selector]
+    if full_refresh:
+        arguments.append("--full-refresh")
+    started_s = time.monotonic()
+    done = dbtRunner().invoke(arguments)
+    if done.exception is not None:
+        # What our models refuse to be compiled with are variables of the user's.
+        is_refused = isinstance(done.exception, CompilationError)
+        kind = ConfigurationError if is_refused else DestinationError
+        raise kind(_one_line(str(done.exception))) from done.exception
+    results = getattr(done.result, "results", ())
+    if not results:
+        raise ConfigurationError(f"--select {' '.join(select)}: there is no such model")
+    outcomes = tuple(
+        Outcome(
+            name=str(result.node.name),
+            kind=str(result.node.resource_type.value),
+            status=str(result.status.value),
+            message=_one_line(result.message or ""),
+            seconds=round(result.execution_time, 3),
+        )
+        for result in results
+    )
+    seconds = time.monotonic() - started_s
+    return TransformReport(
+        profile.output.get("schema") or profile.output["dataset"], outcomes, seconds
+    )
+
+
+def _one_line(text: str) -> str:
+    """What dbt tells in several lines, without its trail of macros and files gone by then."""
+    return " ".join(re.split(r"compiled code at|\n *> in macro", text)[0].split())
+
+
+def _counts(outcomes: list[Outcome]) -> dict[str, int]:
+    statuses = [outcome.status for outcome in outcomes]
+    return {status: statuses.count(status) for status in sorted(set(statuses))}
+
+
+def _working(is_quiet: bool) -> Any:
+    """A line that moves on a terminal, for a build takes half a minute."""
+    console = Console(stderr=True, quiet=is_quiet or logs.is_json())
+    return console.status("building and testing the models")
+
+
+def _print(console: Console, report: TransformReport) -> None:
+    rows = [
+        (outcome.name, outcome.status, f"{outcome.seconds:.1f}")
+        for outcome in report.models
+        if not outcome.name.startswith(("stg_", "int_"))
+    ]
+    print_table(console, None, ("model", "outcome", "seconds"), sorted(rows))
+    for outcome in report.troubles[:MAX_LISTED]:
+        console.print(
+            f"{outcome.status}: {outcome.name}: {outcome.message}",
+            highlight=False, markup=False, soft_wrap=True,
+        )  # fmt: skip
+    for what, counts in (("models", _counts(report.models)), ("tests", _counts(report.tests))):
+        told = ", ".join(f"{count:,} {status}" for status, count in counts.items())
+        console.print(f"{what}: {told or 'none'}", highlight=False)
+    console.print(f"built in the schema {report.schema}, {report.seconds:.1f} s", highlight=False)

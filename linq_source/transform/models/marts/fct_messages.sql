@@ -1,0 +1,60 @@
+{{ config(
+    partition_by={'field': 'sent_at', 'data_type': 'timestamp'} if target.type == 'bigquery' else none,
+    cluster_by=['chat_id'] if target.type == 'bigquery' else none,
+) }}
+with messages as (
+    select
+        *,
+        lag(sent_at) over (partition by chat_id order by sent_at, message_id) as previous_sent_at
+    from {{ ref('int_linq__messages_placed') }}
+    where deleted_at is null
+),
+
+openings as (
+    select
+        *,
+        case
+            when previous_sent_at is null then message_id
+            when {{ linq_source.linq_seconds_between('previous_sent_at', 'sent_at') }}
+                > {{ var('linq_session_silence_minutes') }} * 60 then message_id
+        end as opening_id
+    from messages
+),
+
+numbered as (
+    select
+        *,
+        count(opening_id) over (
+            partition by chat_id order by sent_at, message_id
+            rows between unbounded preceding and current row
+        ) as conversation_number
+    from openings
+)
+
+select
+    message_id,
+    chat_id,
+    max(opening_id) over (partition by chat_id, conversation_number) as conversation_id,
+    sent_at,
+    sent_day,
+    sent_weekday,
+    sent_hour,
+    direction,
+    line_number,
+    contact_number,
+    contact_name,
+    service,
+    is_group,
+    text_length,
+    has_attachment,
+    attachment_count,
+    reaction_count,
+    delivery_status,
+    delivered_at,
+    delivery_time_s,
+    is_read,
+    edited_at,
+    case when expired_at is null then 'live' else 'expired' end as state,
+    expired_at,
+    synced_at
+from numbered

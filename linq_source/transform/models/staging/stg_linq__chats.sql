@@ -1,0 +1,1 @@
+{{ linq_source.linq_rows('chats') }}

@@ -1,0 +1,167 @@
+"""The marts: built by `linq-source transform`, equal to what the world's own records give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from linq_source.sandbox import grow
+from tests.conftest import DAY_MS, Loader
+from tests.dbt import ZONE, transform
+from tests.destinations import BigQuery, Lake, bigquery_project, parquet_lake_on_s3
+from tests.marts import Marts, Seen
+from tests.postgres import postgres_database
+from tests.test_bigquery_cli import private_key, write_account
+from tests.truth import Row
+
+__all__ = ["private_key"]
+pytestmark = pytest.mark.long
+
+# The instants of our runs, which the world does not know.
+OURS = {"synced_at", "deleted_at", "expired_at"}
+
+
+def assert_marts(loaded: Callable[[str], list[Row]], expected: Marts) -> None:
+    for name, rows in expected.items():
+        found = [{k: v for k, v in row.items() if k not in OURS} for row in loaded(name)]
+        wanted = [{k: _roughly(v) for k, v in row.items()} for row in rows]
+        assert sorted(found, key=_order) == sorted(wanted, key=_order), name
+
+
+def _roughly(value: Any) -> Any:
+    """Sums of fractions depend on their order."""
+    return pytest.approx(value, abs=1e-5) if isinstance(value, float) else value
+
+
+def _order(row: Row) -> str:
+    """A row without its fractions, by the names of its columns."""
+    exact = (str, int, date, type(None))
+    return str(sorted((k, v) for k, v in row.items() if isinstance(v, exact)))
+
+
+def rows_of(database: Path, schema: str = "linq_marts") -> Callable[[str], list[Row]]:
+    def rows(table: str) -> list[Row]:
+        with duckdb.connect(str(database), read_only=True) as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            found = connection.sql(f'SELECT * FROM "{schema}"."{table}"')
+            return [dict(zip(found.columns, row, strict=True)) for row in found.fetchall()]
+
+    return rows
+
+
+def run_history(loader: Loader, seen: Seen) -> Iterator[None]:
+    """Load a world that changes in every way: after each load the marts are to be compared."""
+    world = loader.world
+    loader.sync(contacts=True)
+    seen.look(world)
+    yield
+    before = set(world.messages)
+    grow(world)  # edits, deliveries, reactions that come and go, a late message, a deletion
+    removed = next(c for c in world.chats.values() if len(c.message_keys) > 5 and not c.group)
+    seen.deleted_chats.add(removed.id)
+    world.remove_chat(removed.id)
+    seen.deleted |= before - set(world.messages)
+    loader.sync(contacts=True)
+    seen.look(world)
+    yield
+    # A line begins to forget.
+    before = set(world.messages)
+    world.phone_numbers[3].keeps_ms = 10 * DAY_MS
+    world.advance(DAY_MS)
+    seen.expired |= before - set(world.messages)
+    assert seen.expired
+    loader.sync(contacts=True)
+    seen.look(world)
+    yield
+
+
+@pytest.fixture
+def seen() -> Seen:
+    return Seen(timezone=ZONE, silence=timedelta(hours=12))
+
+
+def test_every_mart_equals_the_world_after_every_change(seeded: Loader, seen: Seen) -> None:
+    """Incrementally, and again when everything is built anew."""
+    for _ in run_history(seeded, seen):
+        report = transform(seeded, "--database", str(seeded.database))
+        assert report["models"] == {"success": 26}
+        assert_marts(rows_of(seeded.database), seen.marts())
+    transform(seeded, "--database", str(seeded.database), "--full-refresh")
+    assert_marts(rows_of(seeded.database), seen.marts())
+
+
+def test_a_lake_s_current_state_is_read_where_it_is(seeded: Loader, seen: Seen) -> None:
+    lake = Lake(seeded.folder)
+    seeded.place = lake
+    database = seeded.folder / "marts.duckdb"
+    for _ in run_history(seeded, seen):
+        transform(
+            seeded, "--destination", "parquet", "--bucket-url", str(lake.bucket),
+            "--database", str(database),
+        )  # fmt: skip
+        assert_marts(rows_of(database), seen.marts())
+    with duckdb.connect(str(database), read_only=True) as connection:
+        schemas = connection.execute("SELECT DISTINCT schema_name FROM duckdb_tables()").fetchall()
+    assert schemas == [("linq_marts",)]
+
+
+def test_a_lake_in_an_object_store(seeded: Loader, seen: Seen) -> None:
+    database = seeded.folder / "marts.duckdb"
+    with parquet_lake_on_s3(seeded.folder) as lake:
+        seeded.place = lake
+        url = f"s3://{lake.bucket}/{lake.folder}"
+        credentials = {
+            "DESTINATION__FILESYSTEM__CREDENTIALS__AWS_ACCESS_KEY_ID": "key",
+            "DESTINATION__FILESYSTEM__CREDENTIALS__AWS_SECRET_ACCESS_KEY": "secret",
+            "DESTINATION__FILESYSTEM__CREDENTIALS__ENDPOINT_URL": lake.address,
+            "DESTINATION__FILESYSTEM__CREDENTIALS__REGION_NAME": "us-east-1",
+        }
+        seeded.sync(contacts=True)
+        seen.look(seeded.world)
+        transform(
+            seeded, "--destination", "parquet", "--bucket-url", url, "--database", str(database),
+            **credentials,
+        )  # fmt: skip
+    assert_marts(rows_of(database), seen.marts())
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[BigQuery]:
+    with bigquery_project(tmp_path) as place:
+        yield place
+
+
+def test_bigquery_s_double_takes_every_statement(
+    seeded: Loader, seen: Seen, project: BigQuery, private_key: str
+) -> None:
+    """By dbt's own adapter and a service account; what BigQuery would refuse is refused."""
+    seeded.place = project
+    account = write_account(seeded.folder, private_key, f"{project.double.url}/token")
+    credentials = {
+        "GOOGLE_APPLICATION_CREDENTIALS": str(account),
+        "BIGQUERY_EMULATOR_HOST": project.double.url,
+        "NO_GCE_CHECK": "true",
+    }
+    for _ in run_history(seeded, seen):
+        transform(seeded, "--destination", "bigquery", **credentials)
+        assert_marts(lambda name: project.double.warehouse.rows("linq_marts", name), seen.marts())
+    merged = [s.affected for s in project.double.statements if s.kind == "MERGE"][-1]
+    assert 0 < merged < len(seen.messages) / 2
+    transform(seeded, "--destination", "bigquery", "--full-refresh", **credentials)
+    assert_marts(lambda name: project.double.warehouse.rows("linq_marts", name), seen.marts())
+    parted = project.double.warehouse.catalog.table("linq_marts", "fct_messages")
+    assert (parted.partition_by, parted.cluster_by) == ("sent_at", ("chat_id",))
+
+
+def test_postgres(seeded: Loader, seen: Seen) -> None:
+    with postgres_database(seeded.folder) as place:
+        seeded.place = place
+        url = {"DESTINATION__POSTGRES__CREDENTIALS": place.url}
+        for _ in run_history(seeded, seen):
+            transform(seeded, "--destination", "postgres", **url)
+            assert_marts(lambda name: place.query(f"SELECT * FROM linq_marts.{name}"), seen.marts())
