@@ -10,7 +10,7 @@ from typing import Annotated, Any, cast
 import typer
 from rich.console import Console
 
-from linq_source.cli import logs, media
+from linq_source.cli import logs, looking, media
 from linq_source.cli.destinations import (
     DEFAULT_DATABASE,
     DEMO_PIPELINE,
@@ -309,6 +309,7 @@ def demo(
         run_demo(database, Console())
 
 
+app.command(epilog=looking.STATUS_EPILOG)(looking.status)
 app.command(epilog=media.EPILOG)(media.media)
 
 

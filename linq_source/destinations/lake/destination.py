@@ -19,7 +19,13 @@ from linq_source.destinations.lake.layout import current_file
 from linq_source.destinations.lake.log import loads_since, rows_since
 from linq_source.destinations.lake.naming import Log
 from linq_source.destinations.lake.settler import connect
-from linq_source.destinations.lake.settling import Marker, current_files, read_marker, settle_lake
+from linq_source.destinations.lake.settling import (
+    Marker,
+    complete_loads,
+    current_files,
+    read_marker,
+    settle_lake,
+)
 from linq_source.destinations.quoting import UNION, identifier, parquet_files
 from linq_source.destinations.reading import FilesReader, Reader
 from linq_source.destinations.remote import Remote, connected
@@ -41,10 +47,14 @@ class Lake(Files):
 
     @contextmanager
     def reading(self, columns: Mapping[Table, Sequence[str]]) -> Iterator[Reader]:
-        """Some columns of the current state, to be asked in SQL."""
+        """Some columns of the current state, to be asked in SQL; of logs, every row."""
         with connected(self.pipeline) as remote:
             bucket = Bucket.of(remote)
-            with reading_files(bucket, columns, _current(bucket)) as reader:
+            paths: dict[Table, Sequence[str]] = {**_current(bucket)}
+            appended = [table for table in columns if table.is_appended]
+            loads = complete_loads(bucket) if appended else []
+            paths |= {table: list(Log(bucket).files_of(table, loads)) for table in appended}
+            with reading_files(bucket, columns, paths) as reader:
                 yield reader
 
     def apply_ledger(

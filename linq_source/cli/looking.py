@@ -1,0 +1,64 @@
+"""`linq-source status`: commands that look at what is there and load nothing."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from linq_source.cli.destinations import DEFAULT_DATABASE, Target, location_of, open_pipeline
+from linq_source.cli.observing import observing
+from linq_source.cli.options import (
+    AsJson,
+    BucketUrl,
+    Database,
+    Dataset,
+    Debug,
+    Destination,
+    LogFormat,
+    Logs,
+    PipelineName,
+    PipelinesDir,
+    TableFormat,
+)
+from linq_source.cli.output import print_json
+from linq_source.cli.status_output import print_status
+
+STATUS_EPILOG = (
+    "Examples:  linq-source status   |   linq-source status --max-age 3 --json   |   "
+    "linq-source status --destination parquet --bucket-url s3://our-lake"
+)
+
+
+def status(
+    destination: Destination = "duckdb",
+    database: Database = DEFAULT_DATABASE,
+    bucket_url: BucketUrl = None,
+    table_format: TableFormat = None,
+    dataset: Dataset = "linq",
+    pipeline_name: PipelineName = "linq_messages",
+    pipelines_dir: PipelinesDir = None,
+    max_age: Annotated[
+        float | None,
+        typer.Option(help="Exit 3 if what was read is older.", metavar="HOURS"),
+    ] = None,
+    json: AsJson = False,
+    log_format: Logs = LogFormat.TEXT,
+    debug: Debug = False,
+) -> None:
+    """Tell how old and how complete the data is, from the destination alone: no token, no API."""
+    from linq_source.operations.status import status as look
+
+    target = Target(
+        destination, database, dataset, pipeline_name, pipelines_dir, bucket_url, table_format
+    )
+    with observing("status", target) as observed:
+        pipeline = open_pipeline(target, must_exist=True)
+        report = look(pipeline, max_age_hours=max_age)
+        observed.report = report
+        location = location_of(pipeline)
+        if json:
+            print_json({**report.to_dict(), "destination": location})
+        else:
+            print_status(Console(), report, location)
