@@ -20,13 +20,8 @@ from benchmarks.scale_model import (
     hourly_work,
     sizes,
 )
-from benchmarks.scale_requests import (
-    Prior,
-    first_reads,
-    later_reads,
-    listing_requests,
-    remembered,
-)
+from benchmarks.scale_requests import Prior, later_reads, remembered
+from linq_source.planning.forecast import first_reads, listing_requests
 from linq_source.sandbox import World
 from tests.conftest import DAY_MS, HOUR_MS, NOW_MS, Loader
 

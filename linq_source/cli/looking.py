@@ -1,4 +1,4 @@
-"""`linq-source status`: commands that look at what is there and load nothing."""
+"""`linq-source check` and `status`: commands that look at what is there and load nothing."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from linq_source.cli.check_output import print_check
 from linq_source.cli.destinations import DEFAULT_DATABASE, Target, location_of, open_pipeline
+from linq_source.cli.failing import print_error
 from linq_source.cli.observing import observing
 from linq_source.cli.options import (
+    AllowPlainHttp,
     AsJson,
+    BaseUrl,
     BucketUrl,
     Database,
     Dataset,
@@ -18,9 +22,14 @@ from linq_source.cli.options import (
     Destination,
     LogFormat,
     Logs,
+    MaxRequestsPerSecond,
+    PageSize,
     PipelineName,
     PipelinesDir,
     TableFormat,
+    Workers,
+    check_first,
+    source_options,
 )
 from linq_source.cli.output import print_json
 from linq_source.cli.status_output import print_status
@@ -62,3 +71,47 @@ def status(
             print_json({**report.to_dict(), "destination": location})
         else:
             print_status(Console(), report, location)
+
+
+CHECK_EPILOG = (
+    "Examples:  linq-source check   |   linq-source check --max-requests-per-second 10   |   "
+    "linq-source check --destination bigquery --json"
+)
+
+
+def check(
+    destination: Destination = "duckdb",
+    database: Database = DEFAULT_DATABASE,
+    bucket_url: BucketUrl = None,
+    table_format: TableFormat = None,
+    dataset: Dataset = "linq",
+    pipeline_name: PipelineName = "linq_messages",
+    pipelines_dir: PipelinesDir = None,
+    base_url: BaseUrl = None,
+    page_size: PageSize = None,
+    workers: Workers = None,
+    max_requests_per_second: MaxRequestsPerSecond = None,
+    allow_plain_http: AllowPlainHttp = None,
+    json: AsJson = False,
+    log_format: Logs = LogFormat.TEXT,
+    debug: Debug = False,
+) -> None:
+    """Before the first load: try the token and the destination, tell what a load takes."""
+    options = source_options(locals())
+    from linq_source.operations.check import check as look
+
+    target = Target(
+        destination, database, dataset, pipeline_name, pipelines_dir, bucket_url, table_format
+    )
+    with observing("check", target) as observed:
+        check_first(options)
+        pipeline = open_pipeline(target)
+        report = look(pipeline, **options)
+        observed.report = report
+        location = location_of(pipeline)
+        if json:
+            print_json({**report.to_dict(), "destination": location})
+        else:
+            print_check(Console(), report, location)
+        if report.error:
+            print_error(report.error)
