@@ -60,4 +60,5 @@ def test_nothing_that_lies_about_is_built_in(unpacked: Path, tmp_path: Path) -> 
     modules = {str(p.relative_to(ROOT)) for p in (ROOT / "linq_source").rglob("*.py")}
     with zipfile.ZipFile(wheel) as archive:
         built = [name for name in archive.namelist() if ".dist-info/" not in name]
-    assert set(built) == modules | {"linq_source/py.typed"}
+    inlined = {f"linq_source/reporting/page.{kind}" for kind in ("css", "js")}
+    assert set(built) == modules | inlined | {"linq_source/py.typed"}

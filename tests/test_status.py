@@ -12,9 +12,10 @@ import duckdb
 import pytest
 from rich.console import Console
 
-from linq_source.cli.status_output import in_words, print_status
+from linq_source.cli.status_output import print_status
 from linq_source.errors import ConfigurationError
 from linq_source.operations.status import Status, status
+from linq_source.operations.status_words import in_words
 from linq_source.sandbox import Fault, World
 from linq_source.sandbox.lagging import lagging
 from tests.conftest import HOUR_MS, NOW_MS, Loader

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from linq_source.cli.output import MAX_LISTED, print_kept, print_table
-from linq_source.cli.status_output import in_words
 
 if TYPE_CHECKING:
     from linq_source.operations.check import CheckReport
@@ -15,6 +14,9 @@ if TYPE_CHECKING:
 
 def print_check(console: Console, report: CheckReport, location: str) -> None:
     """The facts, one a line, then what the API was seen to keep, and what could not be listed."""
+    # Here, because it needs dlt, which takes a second to import.
+    from linq_source.operations.status_words import in_words
+
     facts = [
         ("phone numbers", f"{report.lines:,}"),
         ("chats", f"{report.chats:,}"),

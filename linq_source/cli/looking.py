@@ -1,4 +1,4 @@
-"""`linq-source check` and `status`: commands that look at what is there and load nothing."""
+"""`linq-source check`, `status`, `report`: commands that look at what is there, and load none."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from linq_source.cli.destinations import DEFAULT_DATABASE, Target, location_of, 
 from linq_source.cli.failing import print_error
 from linq_source.cli.observing import observing
 from linq_source.cli.options import (
+    OUTPUT,
     AllowPlainHttp,
     AsJson,
     BaseUrl,
@@ -50,7 +51,9 @@ def status(
     pipelines_dir: PipelinesDir = None,
     max_age: Annotated[
         float | None,
-        typer.Option(help="Exit 3 if what was read is older.", metavar="HOURS"),
+        typer.Option(
+            help="Exit 3 if what was read is older.", metavar="HOURS", rich_help_panel=OUTPUT
+        ),
     ] = None,
     json: AsJson = False,
     log_format: Logs = LogFormat.TEXT,
@@ -115,3 +118,48 @@ def check(
             print_check(Console(), report, location)
         if report.error:
             print_error(report.error)
+
+
+REPORT_EPILOG = (
+    "Examples:  linq-source report   |   linq-source report -o /srv/www/chats.html   |   "
+    "linq-source report --destination postgres --numbers"
+)
+
+
+def report(
+    destination: Destination = "duckdb",
+    database: Database = DEFAULT_DATABASE,
+    bucket_url: BucketUrl = None,
+    table_format: TableFormat = None,
+    dataset: Dataset = "linq",
+    pipeline_name: PipelineName = "linq_messages",
+    pipelines_dir: PipelinesDir = None,
+    output: Annotated[
+        str,
+        typer.Option(
+            "--output", "-o", help="The file to write.", metavar="FILE", rich_help_panel=OUTPUT
+        ),
+    ] = "report.html",
+    numbers: Annotated[
+        bool,
+        typer.Option(
+            "--numbers",
+            help="Show numbers and addresses in chats' names whole, not their ends.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
+    log_format: Logs = LogFormat.TEXT,
+    debug: Debug = False,
+) -> None:
+    """Write one HTML file of charts that opens offline: traffic, response times, health."""
+    from linq_source.reporting.making import check_output, report_page, write_page
+
+    target = Target(
+        destination, database, dataset, pipeline_name, pipelines_dir, bucket_url, table_format
+    )
+    with observing("report", target) as observed:
+        check_output(output)
+        page = report_page(open_pipeline(target, must_exist=True), numbers=numbers)
+        size_bytes = write_page(page, output)
+        observed.counts = {"bytes": size_bytes}
+        Console().print(f"wrote {output}", highlight=False, soft_wrap=True, markup=False)

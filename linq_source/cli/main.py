@@ -312,6 +312,7 @@ def demo(
 
 app.command(epilog=looking.CHECK_EPILOG)(looking.check)
 app.command(epilog=looking.STATUS_EPILOG)(looking.status)
+app.command(epilog=looking.REPORT_EPILOG)(looking.report)
 app.command(epilog=media.EPILOG)(media.media)
 
 

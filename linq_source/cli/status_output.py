@@ -1,9 +1,7 @@
-"""How old and how complete the data is, in words."""
+"""What `linq-source status` prints."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -14,23 +12,14 @@ from linq_source.cli.output import MAX_LISTED, print_table
 if TYPE_CHECKING:
     from linq_source.operations.status import Status, Trouble
 
-_UNITS = (("days", 86_400), ("hours", 3_600), ("minutes", 60), ("seconds", 1))
-
-
-def in_words(seconds: float) -> str:
-    """A length of time in its largest unit of which there are at least two: `3 days`, `90 minutes`.
-
-    Weeks, months and years are told in days.
-    """
-    for name, size in _UNITS:
-        count = int(seconds // size)
-        if count >= 2:
-            return f"{count:,} {name}"
-    return "a second" if count else "a moment"
+_NAMES = {"gap": "gap", "failed": "failed", "read": "unverified"}
 
 
 def print_status(console: Console, status: Status, location: str) -> None:
     """The facts, one a line, then the troubles, then whether the data can be trusted."""
+    # Here, because it needs dlt, which takes a second to import.
+    from linq_source.operations.status_words import facts, verdict
+
     print_table(console, None, ("", ""), facts(status))
     for trouble in status.troubles[:MAX_LISTED]:
         text = f"chat {trouble.chat_id}: {_told(trouble)}"
@@ -40,67 +29,6 @@ def print_status(console: Console, status: Status, location: str) -> None:
         console.print(f"... and {len(status.troubles) - MAX_LISTED:,} more (see sync_windows)")
     console.print(f"[bold]{verdict(status)}[/bold]", highlight=False, soft_wrap=True)
     console.print(f"as {location} tells", highlight=False, soft_wrap=True, markup=False)
-
-
-_NAMES = {"gap": "gap", "failed": "failed", "read": "unverified"}
-
-
-def facts(status: Status) -> list[tuple[str, str]]:
-    """What a status says, as names and texts."""
-
-    def ago(instant: datetime) -> str:
-        return f"{in_words(max((status.now - instant).total_seconds(), 0))} ago"
-
-    def when(instant: datetime) -> str:
-        return f"{instant:%Y-%m-%d %H:%M} UTC, {ago(instant)}"
-
-    def troubles(found: Sequence[Trouble], text: str) -> str:
-        if not found:
-            return "none"
-        return f"{text}, the newest {ago(max(trouble.newest for trouble in found))}"
-
-    def windows(found: Sequence[Trouble]) -> int:
-        return sum(trouble.windows for trouble in found)
-
-    unverified = status.unverified
-    rejected = sum(found.records for found in status.rejected)
-    oldest = status.oldest_check
-    return [
-        ("last run", when(status.last_run)),
-        ("", f"{status.messages:,} messages loaded, {status.chats:,} chats"),
-        ("lag", f"{in_words(status.lag_s)} (read up to {status.read_until:%Y-%m-%d %H:%M} UTC)"),
-        ("oldest check", "not every chat was checked yet" if oldest is None else when(oldest)),
-        ("gaps", troubles(status.gaps, f"in {len(status.gaps):,} chats")),
-        (
-            "unverified windows",
-            troubles(unverified, f"{windows(unverified):,} of {len(unverified):,} chats"),
-        ),
-        ("failed chats", troubles(status.failed, f"{len(status.failed):,}")),
-        (
-            "rejected records",
-            f"{rejected:,}, the newest {ago(max(found.newest for found in status.rejected))}"
-            if rejected
-            else "none",
-        ),
-    ]
-
-
-def verdict(status: Status) -> str:
-    """Whether to trust the data, in a sentence."""
-    doubts = [
-        text
-        for text, is_so in (
-            (f"older than {status.max_age_hours or 0:g} hours", status.is_too_old),
-            ("messages may be lost (gaps)", bool(status.gaps)),
-            ("chats could not be read", bool(status.failed)),
-            ("windows are unverified", bool(status.unverified)),
-            ("records were rejected", bool(status.rejected)),
-        )
-        if is_so
-    ]
-    if doubts:
-        return f"not complete: {', '.join(doubts)}"
-    return f"complete up to {in_words(status.lag_s)} ago"
 
 
 def _told(trouble: Trouble) -> str:

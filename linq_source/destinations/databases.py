@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
 from secrets import token_hex
-from typing import Any
+from typing import Any, ClassVar
 
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
@@ -19,7 +19,7 @@ from linq_source.destinations.describing import describe
 from linq_source.destinations.duckdb_file import check_dataset_name
 from linq_source.destinations.erasing import Erasure, rows_with, wanted_values
 from linq_source.destinations.quoting import literal
-from linq_source.destinations.reading import Reader, SqlReader
+from linq_source.destinations.reading import BigQueryReader, Reader, SqlReader
 from linq_source.destinations.remote import Remote, connected
 from linq_source.destinations.scratch import check_folder_writable
 from linq_source.destinations.sql import settle_sql
@@ -32,11 +32,13 @@ from linq_source.tables import TABLES, Table
 class Database(Destination):
     """Any database: rows are deleted and changed by statements."""
 
+    reader_class: ClassVar[type[SqlReader]] = SqlReader
+
     @contextmanager
     def reading(self, columns: Mapping[Table, Sequence[str]]) -> Iterator[Reader]:
         """Some columns of the current state, to be asked in SQL."""
         with self.pipeline.sql_client() as client:
-            yield SqlReader(client, self._columns())
+            yield self.reader_class(client, self._columns())
 
     def check_writable(self) -> None:
         """Make a table, and remove it, where a run would; and a dataset, where one is missing."""
@@ -187,6 +189,8 @@ class DuckDB(Database):
 
 class BigQuery(Database):
     """BigQuery, whose merges read no more than the days that they change."""
+
+    reader_class = BigQueryReader
 
     def loading(self) -> AbstractContextManager[None]:
         """Rows are merged day by day."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dlt
-from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
 from linq_source import tables
 from linq_source.destinations.deletion import knows_expiry
@@ -18,7 +18,7 @@ from linq_source.destinations.reading import Reader
 from linq_source.destinations.table_formats import schema_of_messages
 from linq_source.errors import ConfigurationError
 from linq_source.operations.settle import LEDGER_RETENTION_DAYS
-from linq_source.tables import FAILED, GAP, READ, VANISHED
+from linq_source.tables import FAILED, GAP, READ, VANISHED, Table
 
 READ_FOR_STATUS = {
     tables.SYNC_RUNS: (
@@ -142,34 +142,47 @@ def status(
     """
     if max_age_hours is not None and not 0 < max_age_hours <= 876_000:
         raise ConfigurationError(f"max_age is {max_age_hours:g}: use more than 0 hours, such as 3")
-    with plain_errors(pipeline):
-        destination = restored_destination_of(pipeline)
-        if schema_of_messages(pipeline) is not None and not knows_expiry(pipeline):
-            raise ConfigurationError(
-                f"dataset {pipeline.dataset_name} was last loaded by an earlier version: "
-                "run `linq-source run` once, then ask again"
-            )
-        with destination.reading(READ_FOR_STATUS) as reader:
-            found = read_status(reader, now or datetime.now(UTC))
-    if found is None:
+    with (
+        plain_errors(pipeline),
+        reading_for_status(pipeline, READ_FOR_STATUS, now or datetime.now(UTC)) as (_, found),
+    ):
+        return replace(found, max_age_hours=max_age_hours)
+
+
+@contextmanager
+def reading_for_status(
+    pipeline: dlt.Pipeline, columns: Mapping[Table, Sequence[str]], now: datetime
+) -> Iterator[tuple[Reader, Status]]:
+    """A reader of columns, those of `READ_FOR_STATUS` among them, and what they tell at `now`.
+
+    Raises `ConfigurationError` where no run has loaded anything.
+    """
+    destination = restored_destination_of(pipeline)
+    if schema_of_messages(pipeline) is not None and not knows_expiry(pipeline):
         raise ConfigurationError(
-            f"{destination.location}, dataset {pipeline.dataset_name}: no run has loaded anything "
-            "there; check --dataset and where to look, or run `linq-source run` first"
+            f"dataset {pipeline.dataset_name} was last loaded by an earlier version: "
+            "run `linq-source run` once, then ask again"
         )
-    return replace(found, max_age_hours=max_age_hours)
+    with destination.reading(columns) as reader:
+        found = read_status(reader, now)
+        if found is None:
+            raise ConfigurationError(
+                f"{destination.location}, dataset {pipeline.dataset_name}: no run has loaded "
+                "anything there; check --dataset and where to look, or run `linq-source run` first"
+            )
+        yield reader, found
 
 
 def read_status(reader: Reader, now: datetime) -> Status | None:
     """What the tables of `READ_FOR_STATUS` say; None where no run has noted anything."""
-    runs = _rows(
-        reader,
+    runs = reader.ask(
         "SELECT bound, chats, messages, oldest_check, synced_at FROM {sync_runs}"
         " WHERE synced_at = (SELECT MAX(synced_at) FROM {sync_runs})",
     )
     if not runs:
         return None
     bound, chats, messages, oldest_check, last_run = runs[0]
-    ((read_until,),) = _rows(reader, "SELECT MAX(bound) FROM {sync_runs}")
+    ((read_until,),) = reader.ask("SELECT MAX(bound) FROM {sync_runs}")
     return Status(
         now=now,
         # Where a machine's clock was wrong, only the API's tells when that was.
@@ -190,8 +203,7 @@ def _troubles(reader: Reader, since: datetime) -> tuple[Trouble, ...]:
     not changed is not entered in the ledger. So a run of all chats in which none failed takes back
     all failures before it, and one in which all windows were verified all that were not.
     """
-    found = _rows(
-        reader,
+    found = reader.ask(
         "SELECT w.chat_id, w.event, COUNT(*), MAX(w.synced_at), MAX(w.error)"
         " FROM {sync_windows} AS w LEFT JOIN"
         " (SELECT chat_id, MAX(synced_at) AS proved_at FROM {sync_windows}"
@@ -213,8 +225,7 @@ def _troubles(reader: Reader, since: datetime) -> tuple[Trouble, ...]:
 
 def _last_without(reader: Reader, count: str) -> datetime:
     """When a run of all chats last had none of what a column of `sync_runs` counts."""
-    found = _rows(
-        reader,
+    found = reader.ask(
         f"SELECT MAX(synced_at) FROM {{sync_runs}} WHERE {count} = 0 AND chats >= (SELECT COUNT(*)"
         " FROM {chats} WHERE deleted_at IS NULL AND expired_at IS NULL)",
     )
@@ -222,21 +233,11 @@ def _last_without(reader: Reader, count: str) -> datetime:
 
 
 def _rejected(reader: Reader) -> tuple[Rejected, ...]:
-    found = _rows(
-        reader,
+    found = reader.ask(
         "SELECT table_name, COUNT(*), MAX(synced_at) FROM {rejected_records}"
         " GROUP BY table_name ORDER BY COUNT(*) DESC, table_name",
     )
     return tuple(Rejected(name, int(records), _utc(newest)) for name, records, newest in found)
-
-
-def _rows(reader: Reader, sql: str, *values: Any) -> Sequence[tuple[Any, ...]]:
-    """The rows of a statement, in which {} hold tables; none where there is no such table."""
-    try:
-        names = {t.name: reader.name(t) for t in READ_FOR_STATUS if f"{{{t.name}}}" in sql}
-        return reader.rows(sql.format(**names), *values)
-    except DestinationUndefinedEntity:
-        return []
 
 
 def _utc(instant: datetime) -> datetime:

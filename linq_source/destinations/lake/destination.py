@@ -128,8 +128,10 @@ def reading_files(
             fields = {field.name: field for field in table.schema}
             # Of a column that the contract does not know the files tell the type.
             schema = pa.schema([fields.get(name, pa.field(name, pa.null())) for name in names])
-            empty = schema.empty_table()
-            connection.register(f"empty_{table.name}", empty)
+            # A table of DuckDB's: not every filter of a join can be handed to Arrow.
+            connection.register("_empty", schema.empty_table())
+            connection.execute(f"CREATE TABLE empty_{table.name} AS SELECT * FROM _empty")
+            connection.unregister("_empty")
             rows = f"SELECT * FROM empty_{table.name}"
             files = [bucket.address(path) for path in paths.get(table, ())]
             if files:
