@@ -244,6 +244,9 @@ def test_demo_twice_in_one_place_but_never_over_a_foreign_file(
         result = run_cli(tmp_path, "demo", "--database", "demo.duckdb")
         assert result.returncode == 0, result.stderr
         assert "Second load" in result.stdout
+        assert (tmp_path / "demo.html").read_text().startswith("<!doctype html>")
+    # What only reads may look at it under any name.
+    assert run_cli(tmp_path, "status", "--database", "demo.duckdb").returncode == 0
     run_cli(tmp_path, *loading(seeded, "--database", "mine.duckdb"))
     refused = run_cli(tmp_path, "demo", "--database", "mine.duckdb")
     assert refused.returncode == 2

@@ -127,6 +127,14 @@ def test_the_age_is_told_from_the_api_s_clock_and_compared(troubled: Loader) -> 
             status_of(troubled, max_age_hours=wrong)
 
 
+@pytest.mark.parametrize("troubled", kinds(), indirect=True)
+def test_tables_that_somebody_left_out_are_empty(troubled: Loader) -> None:
+    source = troubled.source().with_resources("chat_messages")
+    troubled.pipeline.run(source, **troubled.options)
+    found = status_of(troubled)
+    assert (found.messages, found.troubles, found.rejected) == (12, (), ())
+
+
 @pytest.mark.parametrize("troubled", kinds("duckdb", "parquet", "delta"), indirect=True)
 def test_another_pipeline_or_an_empty_disk_tells_the_same(troubled: Loader) -> None:
     troubled.sync()
@@ -178,7 +186,7 @@ def test_the_table_says_at_a_glance_whether_to_trust_it(
         " failed chats        none",
         " rejected records    none",
         "complete up to 12 minutes ago",
-        "as here tells",
+        "read from here",
     ]
 
 

@@ -31,8 +31,13 @@ class Target:
     table_format: str | None = None
 
 
-def open_pipeline(target: Target, *, must_exist: bool = False) -> dlt.Pipeline:
-    """The pipeline of a target. Raises `ConfigurationError` for one that cannot be."""
+def open_pipeline(
+    target: Target, *, must_exist: bool = False, only_reads: bool = False
+) -> dlt.Pipeline:
+    """The pipeline of a target. Raises `ConfigurationError` for one that cannot be.
+
+    What only reads may look at the demo's messages; its file must exist, too.
+    """
     import dlt
 
     from linq_source.destinations.kinds import destination_of
@@ -51,7 +56,7 @@ def open_pipeline(target: Target, *, must_exist: bool = False) -> dlt.Pipeline:
     destination = destination_of(pipeline)
     destination.check_name()
     if destination.file is not None:
-        _check_file(target, destination.file, must_exist=must_exist)
+        _check_file(target, destination.file, must_exist=must_exist, only_reads=only_reads)
     return pipeline
 
 
@@ -165,9 +170,11 @@ def _duckdb(target: Target, **name: Any) -> Any:
     return dlt.destinations.duckdb(str(path), **name)
 
 
-def _check_file(target: Target, path: Path, *, must_exist: bool) -> None:
-    if must_exist and not path.exists():
+def _check_file(target: Target, path: Path, *, must_exist: bool, only_reads: bool) -> None:
+    if (must_exist or only_reads) and not path.exists():
         raise ConfigurationError(f"--database {path}: there is no such file")
+    if only_reads:
+        return
     if target.pipeline_name != DEMO_PIPELINE and pipelines_in(path) == {DEMO_PIPELINE}:
         raise ConfigurationError(
             f"{path} holds the demo's invented messages: delete it, or name another file "

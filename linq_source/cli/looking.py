@@ -66,7 +66,7 @@ def status(
         destination, database, dataset, pipeline_name, pipelines_dir, bucket_url, table_format
     )
     with observing("status", target) as observed:
-        pipeline = open_pipeline(target, must_exist=True)
+        pipeline = open_pipeline(target, only_reads=True)
         report = look(pipeline, max_age_hours=max_age)
         observed.report = report
         location = location_of(pipeline)
@@ -159,7 +159,7 @@ def report(
     )
     with observing("report", target) as observed:
         check_output(output)
-        page = report_page(open_pipeline(target, must_exist=True), numbers=numbers)
+        page = report_page(open_pipeline(target, only_reads=True), numbers=numbers)
         size_bytes = write_page(page, output)
         observed.counts = {"bytes": size_bytes}
         Console().print(f"wrote {output}", highlight=False, soft_wrap=True, markup=False)

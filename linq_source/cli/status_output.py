@@ -28,7 +28,7 @@ def print_status(console: Console, status: Status, location: str) -> None:
     if len(status.troubles) > MAX_LISTED:
         console.print(f"... and {len(status.troubles) - MAX_LISTED:,} more (see sync_windows)")
     console.print(f"[bold]{verdict(status)}[/bold]", highlight=False, soft_wrap=True)
-    console.print(f"as {location} tells", highlight=False, soft_wrap=True, markup=False)
+    console.print(f"read from {location}", highlight=False, soft_wrap=True, markup=False)
 
 
 def _told(trouble: Trouble) -> str:

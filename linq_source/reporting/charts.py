@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from linq_source.reporting.figures import DAY_S, HOUR_S, WEEK_S, Figures, Responses, Share
+from linq_source.reporting.words import in_short
 
 Spec = dict[str, Any]
 
@@ -21,6 +22,8 @@ DAYS_OF_THE_WEEK = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _SIDES = ("var(--received)", "var(--sent)")
 _HEAT = [f"var(--heat-{step})" for step in range(6)]
 _BAR_HEIGHT = 26
+# So few bars over time would be blocks, were they as wide as there is room.
+_FEW_PERIODS = 10
 # Of response times, from a second to a month, and what the axis calls them.
 _TICKS = {
     1: "1 s", 10: "10 s", 60: "1 min", 600: "10 min", HOUR_S: "1 h", 6 * HOUR_S: "6 h",
@@ -42,7 +45,7 @@ def traffic_chart(figures: Figures, description: str) -> Spec:
         description,
         rows,
         height=220,
-        mark={"type": "bar", "width": {"band": 0.86}},
+        mark={"type": "bar", "width": 24 if len(found) < _FEW_PERIODS else {"band": 0.86}},
         encoding={
             "x": {
                 "field": "start",
@@ -248,15 +251,6 @@ def busy_chart(description: str) -> Spec:
     )
 
 
-def in_short(seconds: float) -> str:
-    """A length of time with two digits or three: `45 s`, `2.5 min`, `3.4 h`, `12 days`."""
-    for size, name in ((DAY_S, "days"), (HOUR_S, "h"), (60, "min")):
-        if seconds >= size:
-            number = seconds / size
-            return f"{number:,.0f} {name}" if number >= 10 else f"{number:.1f} {name}"
-    return f"{seconds:.0f} s"
-
-
 _LEGEND = {
     "title": None,
     "orient": "top",
@@ -266,9 +260,10 @@ _LEGEND = {
 }
 _FEW_LINES = {
     "tickCount": 4,
+    "tickMinStep": 1,
     "domain": False,
     "ticks": False,
-    "labelExpr": "format(datum.value, datum.value < 1000 ? ',' : '~s')",
+    "labelExpr": "datum.value % 1 ? '' : format(datum.value, datum.value < 1000 ? ',' : '~s')",
 }
 
 

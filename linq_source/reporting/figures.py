@@ -127,8 +127,8 @@ class Figures:
     recent: Responses | None = None
     before: Responses | None = None
     # As many as there are `WAITS`: answers of the last days, and turns that nobody answered.
-    answered: tuple[int, ...] = ()
-    unanswered: tuple[int, ...] = ()
+    answered: tuple[int, ...] = (0,) * len(WAITS)
+    unanswered: tuple[int, ...] = (0,) * len(WAITS)
     waiting: tuple[Waiting, ...] = ()
     deliveries: tuple[Delivery, ...] = ()
     reactions: tuple[Share, ...] = ()

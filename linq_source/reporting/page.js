@@ -36,6 +36,8 @@ function showBusyHours(spec) {
     + `${busiest.when}, ${busiest.messages.toLocaleString("en")}.`;
   spec.data.values = cells;
   spec.description = words;
+  // Whole numbers between the steps, however few there are.
+  spec.encoding.color.scale.domain = [0, Math.max(busiest.messages, 6)];
   document.getElementById("busy-words").textContent = words;
   const table = document.getElementById("busy-table");
   table.tHead.rows[0].cells[0].textContent = zone;

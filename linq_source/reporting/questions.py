@@ -58,6 +58,7 @@ def read_figures(
     period = period_of(hours)
     whole = f"FLOOR((t.began_s - {period.origin_s}) / {period.seconds})"
     recent = f"FLOOR(({asking.until_s} - t.began_s) / {RECENT_DAYS * DAY_S})"
+    answered, unanswered = asking.waits()
     compared = {found.period: found for found in asking.responses(recent, 2 * RECENT_DAYS)}
     return Figures(
         dataset=dataset,
@@ -70,8 +71,8 @@ def read_figures(
         responses=tuple(asking.responses(whole, MOST_YEARS * 366)),
         recent=compared.get(0),
         before=compared.get(1),
-        answered=tuple(asking.answered()),
-        unanswered=tuple(asking.unanswered()),
+        answered=tuple(answered),
+        unanswered=tuple(unanswered),
         waiting=tuple(asking.waiting(name_of)),
         deliveries=tuple(asking.deliveries()),
         reactions=asking.reactions(),
@@ -151,27 +152,27 @@ class _Asking:
             for number, turns, median_s, p90_s in found
         ]
 
-    def answered(self) -> list[int]:
-        """Turns of the last days that were answered, by how long that took."""
-        return self._by_wait(
-            "ended_s - began_s",
-            f"ended_s IS NOT NULL AND began_s > {self._ago_s(CHART_DAYS)}",
-        )
+    def waits(self) -> tuple[list[int], list[int]]:
+        """Turns of the last days that were answered, by how long that took, and all that were not.
 
-    def unanswered(self) -> list[int]:
-        """Turns that nobody answered yet, by how long ago they began."""
-        return self._by_wait(f"{self.until_s} - began_s", "ended_s IS NULL")
-
-    def _by_wait(self, wait_s: str, condition: str) -> list[int]:
+        Those by how long ago they began.
+        """
+        wait_s = f"(COALESCE(ended_s, {self.until_s}) - began_s)"
         cases = " ".join(
             f"WHEN {wait_s} < {end_s} THEN {place}" for place, (end_s, _) in enumerate(WAITS[:-1])
         )
-        case = f"CASE {cases} ELSE {len(WAITS) - 1} END"
         found = self._reader.ask(
-            f"{self.turns()} SELECT {case}, COUNT(*) FROM t WHERE {condition} GROUP BY {case}"
+            f"{self.turns()}, waited AS (SELECT CASE {cases} ELSE {len(WAITS) - 1} END AS place,"
+            " CASE WHEN ended_s IS NULL THEN 1 ELSE 0 END AS is_open FROM t"
+            f" WHERE ended_s IS NULL OR began_s > {self._ago_s(CHART_DAYS)})"
+            " SELECT is_open, place, COUNT(*) FROM waited GROUP BY is_open, place"
         )
-        counts = {int(place): int(turns) for place, turns in found}
-        return [counts.get(place, 0) for place in range(len(WAITS))] if counts else []
+        counts = {(bool(is_open), int(place)): int(turns) for is_open, place, turns in found}
+        answered, unanswered = (
+            [counts.get((is_open, place), 0) for place in range(len(WAITS))]
+            for is_open in (False, True)
+        )
+        return answered, unanswered
 
     def waiting(self, name_of: Callable[[int, str | None], str]) -> list[Waiting]:
         """Chats that wait longest, of those that began to within some days."""
