@@ -20,7 +20,8 @@ import pytest
 
 from linq_source.destinations.reading import FilesReader
 from linq_source.errors import ConfigurationError
-from linq_source.operations.status import Status, reading_for_status
+from linq_source.operations.health import Status
+from linq_source.operations.status import reading_for_status
 from linq_source.reporting.figures import (
     BY_DAY,
     BY_WEEK,
@@ -243,7 +244,7 @@ class Written:
 
 
 def status_at(now: datetime) -> Status:
-    return Status(now, now, now, 1, 1, None)
+    return Status(now, now, now, now, 1, 1, None)
 
 
 def times_of(figures: Figures) -> tuple[int, float, float]:

@@ -6,17 +6,20 @@ import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
 import pytest
 from rich.console import Console
 
+from linq_source import sync
 from linq_source.cli.status_output import print_status
 from linq_source.errors import ConfigurationError
-from linq_source.operations.status import Status, status
+from linq_source.operations.health import Status, Trouble, read_until, still_open
+from linq_source.operations.status import status
 from linq_source.operations.status_words import in_words
-from linq_source.sandbox import Fault, World
+from linq_source.sandbox import Exchange, Fault, World
 from linq_source.sandbox.lagging import lagging
 from tests.conftest import HOUR_MS, NOW_MS, Loader
 from tests.destinations import KINDS, kinds
@@ -100,6 +103,70 @@ def test_what_a_run_could_not_do_is_told_until_a_later_one_did_it(troubled: Load
 
 
 @pytest.mark.parametrize("troubled", ["duckdb"], indirect=True)
+def test_a_run_that_did_not_get_through_or_was_about_some_chats_does_not_count(
+    troubled: Loader,
+) -> None:
+    troubled.sync()
+    first = now_of(troubled)
+    troubled.world.advance(HOUR_MS)
+    write_in_all(troubled)
+    asked: list[int] = []
+
+    def breaks(exchange: Exchange) -> Fault | None:
+        asked.append(exchange.count)
+        return None if len(asked) < 4 else Fault(action="close")
+
+    troubled.sandbox.faults.append(breaks)
+    report = troubled.sync(request_deadline_s=0.2, workers=1)
+    assert report.error is not None
+    found = status_of(troubled)
+    assert (found.bound, found.read_until) == (now_of(troubled), first)
+    troubled.sandbox.faults.clear()
+    for some in ({"chat_ids": [1]}, {"end": "2030-01-01"}, {"phone_numbers": ["+15550000001"]}):
+        assert troubled.sync(**some).exit_code == 0
+        assert status_of(troubled).read_until == first
+    troubled.sync()
+    assert status_of(troubled).read_until == now_of(troubled)
+
+
+@pytest.mark.parametrize("troubled", ["duckdb"], indirect=True)
+def test_of_shards_the_one_that_lags_most_counts(troubled: Loader) -> None:
+    troubled.sync_shards(2)
+    first = now_of(troubled)
+    assert status_of(troubled).read_until == first
+    troubled.world.advance(HOUR_MS)
+    with TemporaryDirectory(dir=troubled.folder) as folder:
+        pipeline = troubled.open_shard("0/2", Path(folder))
+        sync(pipeline, **troubled.arguments(shard="0/2"))
+    assert status_of(troubled).read_until == first
+    assert status_of(troubled).bound == now_of(troubled)
+
+
+@pytest.mark.quick
+def test_up_to_where_every_chat_was_read() -> None:
+    day = {number: datetime(2026, 1, number, tzinfo=UTC) for number in range(1, 9)}
+    assert read_until({}) is None
+    assert read_until({"all": day[3]}) == day[3]
+    assert read_until({"0/2": day[8]}) is None
+    assert read_until({"0/2": day[8], "1/2": day[4], "all": day[3]}) == day[4]
+    # Of an earlier division one shard is not run any more.
+    assert read_until({"0/3": day[8], "1/3": day[8], "0/2": day[2], "1/2": day[1]}) == day[1]
+
+
+@pytest.mark.quick
+def test_what_takes_a_trouble_back() -> None:
+    at = datetime(2026, 1, 2, tzinfo=UTC)
+    failed = Trouble(5, "failed", 1, at, "HTTP 403")
+    gap = Trouble(5, "gap", 1, at, None)
+    later = at + timedelta(hours=1)
+    assert still_open([failed], {}) == (failed,)
+    assert still_open([failed, gap], {"failed": {"all": later}}) == (gap,)
+    assert still_open([failed], {"failed": {"all": at}}) == (failed,)
+    assert still_open([failed], {"failed": {"1/2": later}}) == ()
+    assert still_open([failed], {"failed": {"0/2": later}, "read": {"all": later}}) == (failed,)
+
+
+@pytest.mark.parametrize("troubled", ["duckdb"], indirect=True)
 def test_a_run_of_all_chats_without_a_failure_takes_back_those_that_had_not_changed(
     troubled: Loader,
 ) -> None:
@@ -173,7 +240,8 @@ def test_the_table_says_at_a_glance_whether_to_trust_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     now = datetime(2026, 1, 31, 12, tzinfo=UTC)
-    found = Status(now, now - timedelta(minutes=10), now - timedelta(minutes=12), 40, 3_000, None)
+    bound = now - timedelta(minutes=12)
+    found = Status(now, now - timedelta(minutes=10), bound, bound, 40, 3_000, None)
     print_status(Console(width=100), found, "here")
     printed = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
     assert printed == [

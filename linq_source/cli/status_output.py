@@ -10,7 +10,7 @@ from rich.markup import escape
 from linq_source.cli.output import MAX_LISTED, print_table
 
 if TYPE_CHECKING:
-    from linq_source.operations.status import Status, Trouble
+    from linq_source.operations.health import Status, Trouble
 
 _NAMES = {"gap": "gap", "failed": "failed", "read": "unverified"}
 

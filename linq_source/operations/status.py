@@ -4,132 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import dlt
 
 from linq_source import tables
-from linq_source.destinations.deletion import knows_expiry
 from linq_source.destinations.failures import plain_errors
 from linq_source.destinations.kinds import restored_destination_of
 from linq_source.destinations.reading import Reader
 from linq_source.destinations.table_formats import schema_of_messages
 from linq_source.errors import ConfigurationError
+from linq_source.operations.health import Rejected, Status, Trouble, read_until, still_open
 from linq_source.operations.settle import LEDGER_RETENTION_DAYS
 from linq_source.tables import FAILED, GAP, READ, VANISHED, Table
 
 READ_FOR_STATUS = {
     tables.SYNC_RUNS: (
         "bound", "chats", "chats_failed", "windows_unverified", "messages", "oldest_check",
-        "synced_at",
+        "covered", "synced_at",
     ),
     tables.SYNC_WINDOWS: ("chat_id", "event", "verified", "error", "synced_at"),
     tables.REJECTED_RECORDS: ("table_name", "synced_at"),
-    tables.CHATS: ("id", "deleted_at", "expired_at"),
 }  # fmt: skip
-_NEVER = datetime(1, 1, 1, tzinfo=UTC)
-
-
-@dataclass(frozen=True)
-class Trouble:
-    """What the ledger says of a chat, and nothing newer took back.
-
-    `event` is `gap`, `failed` or `read`: windows that were read and stayed unverified. `windows`
-    are the ledger's rows, the newest loaded at `newest`.
-    """
-
-    chat_id: int
-    event: str
-    windows: int
-    newest: datetime
-    error: str | None
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """Records that could not be loaded exactly as they came."""
-
-    table_name: str | None
-    records: int
-    newest: datetime
-
-
-@dataclass(frozen=True)
-class Status:
-    """How far to trust what a destination holds, at the instant `now`.
-
-    `last_run` is when the last run that loaded or looked ended up in the destination, `read_until`
-    the newest instant (the API's clock) up to which chats were read; `chats` and `messages` are
-    those of that run. `oldest_check` is the day of the oldest reading from the beginning of any
-    chat, None where one had none. `troubles` are in the order of events and chats.
-    """
-
-    now: datetime
-    last_run: datetime
-    read_until: datetime
-    chats: int
-    messages: int
-    oldest_check: datetime | None
-    troubles: tuple[Trouble, ...] = ()
-    rejected: tuple[Rejected, ...] = ()
-    max_age_hours: float | None = None
-
-    @property
-    def lag_s(self) -> float:
-        """How long ago what was sent last could have been read."""
-        return max((self.now - self.read_until).total_seconds(), 0.0)
-
-    @property
-    def is_too_old(self) -> bool:
-        """Whether the lag is more than was asked for."""
-        return self.max_age_hours is not None and self.lag_s > self.max_age_hours * 3600
-
-    @property
-    def exit_code(self) -> int:
-        """3 if the data is older than was asked for, else 0."""
-        return 3 if self.is_too_old else 0
-
-    def of(self, event: str) -> tuple[Trouble, ...]:
-        """The troubles of one event."""
-        return tuple(trouble for trouble in self.troubles if trouble.event == event)
-
-    @property
-    def gaps(self) -> tuple[Trouble, ...]:
-        """Chats of which the API may have forgotten messages before they were read."""
-        return self.of(GAP)
-
-    @property
-    def failed(self) -> tuple[Trouble, ...]:
-        """Chats that could not be read."""
-        return self.of(FAILED)
-
-    @property
-    def unverified(self) -> tuple[Trouble, ...]:
-        """Chats with windows that could not be verified."""
-        return self.of(READ)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The outcome as plain values for JSON."""
-        return {
-            "last_run": self.last_run.isoformat(),
-            "read_until": self.read_until.isoformat(),
-            "lag_s": self.lag_s,
-            "max_age_hours": self.max_age_hours,
-            "is_too_old": self.is_too_old,
-            "chats": self.chats,
-            "messages": self.messages,
-            "oldest_check": None if self.oldest_check is None else self.oldest_check.isoformat(),
-            "gaps": [_plain(trouble) for trouble in self.gaps],
-            "chats_failed": [_plain(trouble) for trouble in self.failed],
-            "unverified": [_plain(trouble) for trouble in self.unverified],
-            "rejected": [_plain(found) for found in self.rejected],
-        }
-
-
-def _plain(found: Trouble | Rejected) -> dict[str, Any]:
-    return asdict(found) | {"newest": found.newest.isoformat()}
 
 
 def status(
@@ -158,7 +55,7 @@ def reading_for_status(
     Raises `ConfigurationError` where no run has loaded anything.
     """
     destination = restored_destination_of(pipeline)
-    if schema_of_messages(pipeline) is not None and not knows_expiry(pipeline):
+    if _is_earlier(pipeline):
         raise ConfigurationError(
             f"dataset {pipeline.dataset_name} was last loaded by an earlier version: "
             "run `linq-source run` once, then ask again"
@@ -173,63 +70,74 @@ def reading_for_status(
         yield reader, found
 
 
+def _is_earlier(pipeline: dlt.Pipeline) -> bool:
+    """Whether the tables are known to be of a version whose runs did not say what they covered."""
+    name = schema_of_messages(pipeline)
+    if name is None:
+        return False
+    runs = pipeline.schemas[name].tables.get(tables.SYNC_RUNS.name, {})
+    return "covered" not in runs.get("columns", {})
+
+
 def read_status(reader: Reader, now: datetime) -> Status | None:
     """What the tables of `READ_FOR_STATUS` say; None where no run has noted anything."""
     runs = reader.ask(
         "SELECT bound, chats, messages, oldest_check, synced_at FROM {sync_runs}"
-        " WHERE synced_at = (SELECT MAX(synced_at) FROM {sync_runs})",
+        " WHERE synced_at = (SELECT MAX(synced_at) FROM {sync_runs})"
     )
     if not runs:
         return None
     bound, chats, messages, oldest_check, last_run = runs[0]
-    ((read_until,),) = reader.ask("SELECT MAX(bound) FROM {sync_runs}")
+    clean = {
+        FAILED: _newest(reader, "synced_at", "chats_failed = 0"),
+        READ: _newest(reader, "synced_at", "windows_unverified = 0"),
+    }
     return Status(
         now=now,
         # Where a machine's clock was wrong, only the API's tells when that was.
         last_run=_utc(last_run if last_run <= now + timedelta(hours=1) else bound),
-        read_until=_utc(read_until),
+        bound=_utc(bound),
+        read_until=read_until(_newest(reader, "bound", "chats >= 0")),
         chats=int(chats),
         messages=int(messages),
         oldest_check=None if oldest_check is None else _utc(oldest_check),
-        troubles=_troubles(reader, now - timedelta(days=LEDGER_RETENTION_DAYS)),
+        troubles=still_open(_troubles(reader, now), clean),
         rejected=_rejected(reader),
     )
 
 
-def _troubles(reader: Reader, since: datetime) -> tuple[Trouble, ...]:
-    """Gaps since an instant; failures and unverified windows that nothing newer took back.
+def _newest(reader: Reader, column: str, condition: str) -> dict[str, datetime]:
+    """The newest instant in a column of the runs for which a condition holds, by what they covered.
 
-    A chat that is read completely later, or is no longer there, takes back its own; but what had
-    not changed is not entered in the ledger. So a run of all chats in which none failed takes back
-    all failures before it, and one in which all windows were verified all that were not.
+    Runs that covered nothing whole do not count.
+    """
+    found = reader.ask(
+        f"SELECT covered, MAX({column}) FROM {{sync_runs}}"
+        f" WHERE covered IS NOT NULL AND {condition} GROUP BY covered"
+    )
+    return {covered: _utc(newest) for covered, newest in found}
+
+
+def _troubles(reader: Reader, now: datetime) -> list[Trouble]:
+    """Gaps as long as the ledger is kept; failures and windows never verified since.
+
+    A chat that is read completely later, or is no longer there, takes back its own.
     """
     found = reader.ask(
         "SELECT w.chat_id, w.event, COUNT(*), MAX(w.synced_at), MAX(w.error)"
         " FROM {sync_windows} AS w LEFT JOIN"
         " (SELECT chat_id, MAX(synced_at) AS proved_at FROM {sync_windows}"
         f" WHERE verified OR event = '{VANISHED}' GROUP BY chat_id) AS p ON p.chat_id = w.chat_id"
-        f" WHERE w.event = '{GAP}' AND w.synced_at > %s"
-        " OR NOT w.verified AND (p.proved_at IS NULL OR p.proved_at < w.synced_at)"
-        f" AND (w.event = '{FAILED}' AND w.synced_at > %s"
-        f" OR w.event = '{READ}' AND w.synced_at > %s)"
+        f" WHERE w.synced_at > %s AND (w.event = '{GAP}'"
+        f" OR w.event IN ('{FAILED}', '{READ}') AND NOT w.verified"
+        " AND (p.proved_at IS NULL OR p.proved_at < w.synced_at))"
         " GROUP BY w.chat_id, w.event ORDER BY w.event, w.chat_id",
-        since,
-        _last_without(reader, "chats_failed"),
-        _last_without(reader, "windows_unverified"),
+        now - timedelta(days=LEDGER_RETENTION_DAYS),
     )
-    return tuple(
+    return [
         Trouble(int(chat_id), event, int(windows), _utc(newest), error)
         for chat_id, event, windows, newest, error in found
-    )
-
-
-def _last_without(reader: Reader, count: str) -> datetime:
-    """When a run of all chats last had none of what a column of `sync_runs` counts."""
-    found = reader.ask(
-        f"SELECT MAX(synced_at) FROM {{sync_runs}} WHERE {count} = 0 AND chats >= (SELECT COUNT(*)"
-        " FROM {chats} WHERE deleted_at IS NULL AND expired_at IS NULL)",
-    )
-    return _utc(found[0][0]) if found and found[0][0] is not None else _NEVER
+    ]
 
 
 def _rejected(reader: Reader) -> tuple[Rejected, ...]:

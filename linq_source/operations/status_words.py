@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from linq_source.operations.status import Status, Trouble
+from linq_source.operations.health import Status, Trouble
 
 _UNITS = (("days", 86_400), ("hours", 3_600), ("minutes", 60), ("seconds", 1))
 
@@ -45,7 +45,7 @@ def facts(status: Status) -> list[tuple[str, str]]:
     return [
         ("last run", when(status.last_run)),
         ("", f"{status.messages:,} messages loaded, {status.chats:,} chats"),
-        ("lag", f"{in_words(status.lag_s)} (read up to {status.read_until:%Y-%m-%d %H:%M} UTC)"),
+        ("lag", _lag(status)),
         ("oldest check", "not every chat was checked yet" if oldest is None else when(oldest)),
         ("gaps", troubles(status.gaps, f"in {len(status.gaps):,} chats")),
         (
@@ -68,6 +68,7 @@ def verdict(status: Status) -> str:
         text
         for text, is_so in (
             (f"older than {status.max_age_hours or 0:g} hours", status.is_too_old),
+            ("no run read all chats", status.read_until is None),
             ("messages may be lost (gaps)", bool(status.gaps)),
             ("chats could not be read", bool(status.failed)),
             ("windows are unverified", bool(status.unverified)),
@@ -75,6 +76,12 @@ def verdict(status: Status) -> str:
         )
         if is_so
     ]
-    if doubts:
+    if doubts or status.lag_s is None:
         return f"not complete: {', '.join(doubts)}"
     return f"complete up to {in_words(status.lag_s)} ago"
+
+
+def _lag(status: Status) -> str:
+    if status.lag_s is None or status.read_until is None:
+        return "not known: no run read all chats"
+    return f"{in_words(status.lag_s)} (read up to {status.read_until:%Y-%m-%d %H:%M} UTC)"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from linq_source.operations.status import Status
+from linq_source.operations.health import Status
 
 HOUR_S = 3_600
 DAY_S = 24 * HOUR_S
@@ -114,7 +114,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Figures:
-    """All that a page shows. Instants end at `until`, up to which everything was read."""
+    """All that a page shows. Instants end at `until`, up to which the last run read."""
 
     dataset: str
     status: Status
@@ -137,8 +137,8 @@ class Figures:
 
     @property
     def until(self) -> datetime:
-        """Up to where everything was read."""
-        return self.status.read_until
+        """Up to where the last run read."""
+        return self.status.bound
 
     def traffic(self, days_ago: int, days: int) -> Traffic:
         """Messages of so many days that ended some days before `until`, by whole hours."""

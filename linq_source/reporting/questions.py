@@ -13,7 +13,8 @@ from typing import Any
 
 from linq_source import tables
 from linq_source.destinations.reading import Reader
-from linq_source.operations.status import READ_FOR_STATUS, Status
+from linq_source.operations.health import Status
+from linq_source.operations.status import READ_FOR_STATUS
 from linq_source.reporting.figures import (
     CHART_DAYS,
     DAY_S,
@@ -53,7 +54,7 @@ def read_figures(
     reader: Reader, status: Status, dataset: str, name_of: Callable[[int, str | None], str]
 ) -> Figures:
     """All that a page shows; `name_of` says what a chat of an id and a name is called."""
-    asking = _Asking(reader, status.read_until)
+    asking = _Asking(reader, status.bound)
     hours = asking.hours()
     period = period_of(hours)
     whole = f"FLOOR((t.began_s - {period.origin_s}) / {period.seconds})"
