@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import dlt
 import duckdb
 import pytest
 
@@ -15,11 +17,13 @@ from linq_source.planning.forecast import first_requests
 from linq_source.sandbox import Fault, World, seeded_world
 from tests.conftest import DAY_MS, HOUR_MS, NOW_MS, Loader
 from tests.destinations import KINDS, Lake, kinds
+from tests.postgres import Postgres, postgres_database
 from tests.test_cli import assert_one_line, run_cli
+from tests.truth import Row
 
 
 def checked(loader: Loader, **options: object) -> CheckReport:
-    return check(loader.pipeline, **loader.arguments(**options))
+    return check(loader.pipeline, **loader.options, **loader.arguments(**options))
 
 
 @pytest.fixture(params=kinds())
@@ -162,6 +166,32 @@ def test_a_folder_that_cannot_be_written(small: Loader, made: bool) -> None:
     assert report.exit_code == 1
     assert report.error is not None
     assert report.error.startswith(f"/proc{'/sys' if made else ''} cannot be written (")
+
+
+def test_a_user_who_may_only_read_is_told(small: Loader, tmp_path: Path) -> None:
+    with postgres_database(tmp_path) as place:
+        user = f"reader_of_{place.database}"
+        place.query(f"CREATE ROLE {user} LOGIN; SELECT 1")
+        small.place = OnlyReading(place, user)
+        report = checked(small)
+        place.query(f"DROP ROLE {user}; SELECT 1")
+    assert report.exit_code == 1
+    assert str(report.error).startswith("postgres: reading or writing is not permitted there")
+
+
+class OnlyReading:
+    """A database of Postgres for a user who may make nothing in it."""
+
+    options: Mapping[str, Any] = {}
+
+    def __init__(self, place: Postgres, user: str) -> None:
+        self.place, self.user = place, user
+
+    def destination(self) -> Any:
+        return dlt.destinations.postgres(self.place.url.replace("//postgres:", f"//{self.user}:"))
+
+    def rows(self, table: str) -> list[Row]:
+        return self.place.rows(table)
 
 
 def test_a_database_of_others_is_left_as_it_is(small: Loader) -> None:

@@ -109,7 +109,7 @@ def check(
     with observing("check", target) as observed:
         check_first(options)
         pipeline = open_pipeline(target)
-        report = look(pipeline, **options)
+        report = look(pipeline, table_format=table_format, **options)
         observed.report = report
         location = location_of(pipeline)
         if json:

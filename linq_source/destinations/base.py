@@ -83,10 +83,11 @@ class Destination(ABC):
         """Raise `ConfigurationError` where files could not be found again."""
 
     @abstractmethod
-    def check_writable(self) -> None:
+    def check_writable(self, table_format: str | None) -> None:
         """Write something of its own, and remove it; raises what a run would end with.
 
-        No table of a user's is touched, and nothing that was not there stays.
+        The format is the one that a run is to be given. No table of a user's is touched, and
+        nothing that was not there stays.
         """
 
     def loading(self) -> AbstractContextManager[None]:

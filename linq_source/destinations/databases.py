@@ -40,7 +40,7 @@ class Database(Destination):
         with self.pipeline.sql_client() as client:
             yield self.reader_class(client, self._columns())
 
-    def check_writable(self) -> None:
+    def check_writable(self, table_format: str | None) -> None:
         """Make a table, and remove it, where a run would; and a dataset, where one is missing."""
         with connected(self.pipeline) as remote:
             name = f"linq_source_check_{token_hex(8)}"
@@ -141,10 +141,10 @@ class DuckDB(Database):
         """The file."""
         return Path(self.location)
 
-    def check_writable(self) -> None:
+    def check_writable(self, table_format: str | None) -> None:
         """The same; a file that is not there is not made."""
         if self.file.exists():
-            super().check_writable()
+            super().check_writable(table_format)
         else:
             check_folder_writable(self.file.parent)
 

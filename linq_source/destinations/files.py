@@ -25,12 +25,12 @@ class Files(Destination):
         """Raise `DestinationError` where there is no such bucket."""
         Bucket.of(remote).check_exists()
 
-    def check_writable(self) -> None:
+    def check_writable(self, table_format: str | None) -> None:
         """Make a file, and remove it."""
         with connected(self.pipeline) as remote:
             bucket = Bucket.of(remote)
             self.check_exists(remote)
-            self.check_files(remote, None)
+            self.check_files(remote, table_format)
             if bucket.is_local:
                 check_folder_writable(Path(bucket.root))
             else:

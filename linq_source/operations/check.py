@@ -68,11 +68,17 @@ class CheckReport:
         return asdict(self) | {"seconds": self.seconds, "kept": kept}
 
 
-def check(pipeline: dlt.Pipeline, **options: Unpack[SourceOptions]) -> CheckReport:
+def check(
+    pipeline: dlt.Pipeline,
+    *,
+    table_format: str | None = None,
+    **options: Unpack[SourceOptions],
+) -> CheckReport:
     """Ask the API what a first load would read, and the destination whether it can be written.
 
-    Takes the options of `linq_source`. Loads nothing. Raises what a run would end with where the
-    API cannot be asked: `AuthenticationError`, `ApiUnavailableError`, `ConfigurationError`.
+    Takes the options of `linq_source`, and `sync`'s `table_format`. Loads nothing. Raises what a
+    run would end with where the API cannot be asked: `AuthenticationError`,
+    `ApiUnavailableError`, `ConfigurationError`.
     """
     settings = open_source(**options)[1].settings
     extraction = Extraction(settings, lambda: to_us(datetime.now(UTC)))
@@ -109,7 +115,7 @@ def check(pipeline: dlt.Pipeline, **options: Unpack[SourceOptions]) -> CheckRepo
         extraction.close()
     try:
         with plain_errors(pipeline):
-            restored_destination_of(pipeline).check_writable()
+            restored_destination_of(pipeline).check_writable(table_format)
     except LinqError as error:
         return CheckReport(**{**vars(report), "error": str(error)})
     return report
