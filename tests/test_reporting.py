@@ -418,7 +418,7 @@ def test_troubles_of_the_data_stand_at_the_top() -> None:
     figures = Written().figures()
     assert "Complete up to a moment ago." in page(figures)
     late = replace(figures.status, now=NOW + timedelta(days=3), max_age_hours=5.0)
-    assert "Not complete: older than 5 hours." in page(replace(figures, status=late))
+    assert "In doubt: older than 5 hours." in page(replace(figures, status=late))
 
 
 @pytest.mark.quick

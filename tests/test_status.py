@@ -224,7 +224,7 @@ def test_the_command(seeded: Loader, tmp_path: Path) -> None:
     asked = len(seeded.sandbox.requests_log)
     old = run_cli(tmp_path, "status", "--max-age", "3", token=None)
     assert old.returncode == 3
-    assert "not complete: older than 3 hours" in old.stdout
+    assert "in doubt: older than 3 hours" in old.stdout
     facts = dict(line.strip().split("  ", 1) for line in old.stdout.splitlines()[2:-2])
     assert facts["failed chats"].strip() == "none"
     fresh = run_cli(tmp_path, "status", "--json", token=None)

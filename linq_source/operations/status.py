@@ -65,7 +65,7 @@ def reading_for_status(
         if found is None:
             raise ConfigurationError(
                 f"{destination.location}, dataset {pipeline.dataset_name}: no run has loaded "
-                "anything there; check --dataset and where to look, or run `linq-source run` first"
+                "anything there; check the place and --dataset, or run `linq-source run` first"
             )
         yield reader, found
 

@@ -77,7 +77,7 @@ def verdict(status: Status) -> str:
         if is_so
     ]
     if doubts or status.lag_s is None:
-        return f"not complete: {', '.join(doubts)}"
+        return f"in doubt: {', '.join(doubts)}"
     return f"complete up to {in_words(status.lag_s)} ago"
 
 
