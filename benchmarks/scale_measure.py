@@ -22,14 +22,9 @@ from benchmarks.bench import environment, serving
 from benchmarks.cases import WorldSize
 from benchmarks.measure import run_measured
 from benchmarks.scale_model import Costs, Environment, Work, forecast
-from benchmarks.scale_requests import (
-    Reads,
-    first_reads,
-    later_reads,
-    listing_requests,
-    remembered,
-)
+from benchmarks.scale_requests import later_reads, remembered
 from benchmarks.world import MINUTE_US
+from linq_source.planning.forecast import Reads, first_reads, listing_requests
 
 LIMIT_S = 900.0
 DAY_S = 86_400.0

@@ -1,6 +1,6 @@
 """What a run of an organisation takes, from eight measured costs. Pure.
 
-    requests = listings, by every shard, and what `scale_requests` counts for every chat
+    requests = listings, by every shard, and what `planning.forecast` counts for every chat
     seconds  = start
              + the longest of  requests / rate limit
                                requests * compute
@@ -19,8 +19,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from benchmarks.scale_requests import Reads, first_reads, listing_requests
 from linq_source.instants import DAY_US
+from linq_source.planning.forecast import Reads, evenly, first_reads, listing_requests
 
 YEAR_S = 365.25 * 86_400
 _BOUND_US = 20_500 * DAY_US
@@ -139,7 +139,7 @@ def _work(
     written: float | None = None,
 ) -> Work:
     reads = [
-        (count, first_reads(_even(size, span_us), _BOUND_US))
+        (count, first_reads(evenly(size, _BOUND_US - span_us, _BOUND_US), _BOUND_US))
         for count, size in sizes(chats, messages, organisation.spread)
     ]
     per_number, rest = divmod(organisation.chats, organisation.phone_numbers)
@@ -152,12 +152,6 @@ def _work(
         messages_written=messages if written is None else written,
         longest=reads[-1][1],
     )
-
-
-def _even(size: int, span_us: int) -> range:
-    """Messages at equal distances before the bound."""
-    step_us = max(1, span_us // size)
-    return range(_BOUND_US - span_us, _BOUND_US - span_us + size * step_us, step_us)
 
 
 def forecast(work: Work, environment: Environment, costs: Costs) -> Forecast:

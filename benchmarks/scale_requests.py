@@ -1,50 +1,19 @@
-"""How many requests a reading makes, exactly: the planning of the source as arithmetic.
+"""How many requests a later reading makes, exactly: the planning of the source as arithmetic.
 
-A chat is the ascending instants (microseconds) of its messages; a `range` will do. Not counted is
-what depends on luck: pages that moved while they were read, messages sent during the listing,
-refusals.
+What a first reading makes is `linq_source.planning.forecast`, which says what is not counted.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from linq_source.instants import DAY_US, MILLISECOND_US, floor_day
+from linq_source.instants import DAY_US
 from linq_source.planning.cursors import lookback_start
-from linq_source.planning.listings import MAX_LIST_PAGES
-from linq_source.planning.windows import deepest_page
+from linq_source.planning.forecast import Reads, first_reads, span_reads
 
-PER_PAGE = 100
-MAX_PAGES = deepest_page(PER_PAGE)
 LOOKBACK_US = 7 * DAY_US
-
-
-@dataclass(frozen=True)
-class Reads:
-    """What reading a chat takes.
-
-    `window_pages` are the pages of its windows, read one after the other; within a window all pages
-    but the first are asked for at once. `splits` windows were cut off a longer rest, for two
-    requests more each. `counts` are requests that only count.
-    """
-
-    window_pages: tuple[int, ...] = ()
-    splits: int = 0
-    counts: int = 0
-
-    @property
-    def requests(self) -> int:
-        """All of them."""
-        return sum(self.window_pages) + 2 * self.splits + self.counts
-
-    def __add__(self, other: Reads) -> Reads:
-        return Reads(
-            self.window_pages + other.window_pages,
-            self.splits + other.splits,
-            self.counts + other.counts,
-        )
 
 
 @dataclass(frozen=True)
@@ -53,59 +22,6 @@ class Prior:
 
     newest_us: int | None
     rests: bool
-
-
-def pages_of(messages: int) -> int:
-    """Pages of a list; an empty one is asked for once."""
-    return max(1, -(-messages // PER_PAGE))
-
-
-def listing_requests(chats_per_number: Iterable[int]) -> int:
-    """One for the phone numbers, and the pages of each number's chats."""
-    return 1 + sum(min(pages_of(chats), MAX_LIST_PAGES) for chats in chats_per_number)
-
-
-def span_reads(sent_us: Sequence[int], start_us: int | None, end_us: int) -> Reads:
-    """Reading `[start, end)`, cut into windows of at most `MAX_PAGES` pages.
-
-    Raises `ValueError` where more messages than a window holds were sent at one instant.
-    """
-    windows: list[int] = []
-    while True:
-        low, high = _served(sent_us, start_us, end_us)
-        if pages_of(high - low) <= MAX_PAGES:
-            windows.append(pages_of(high - low))
-            return Reads(tuple(windows), len(windows) - 1)
-        # The rest's first page, its page `MAX_PAGES`, and then the window that ends before it.
-        cut_us = _cut(sent_us[low + (MAX_PAGES - 1) * PER_PAGE], start_us)
-        low, high = _served(sent_us, start_us, cut_us)
-        if pages_of(high - low) > MAX_PAGES:
-            raise ValueError(f"more than {MAX_PAGES} pages at one instant")
-        windows.append(pages_of(high - low))
-        start_us = cut_us
-
-
-def _served(sent_us: Sequence[int], start_us: int | None, end_us: int) -> tuple[int, int]:
-    """What the API counts of a window: it is asked one millisecond wider on both sides."""
-    low = 0 if start_us is None else bisect_left(sent_us, start_us - MILLISECOND_US + 1)
-    return low, bisect_left(sent_us, end_us + MILLISECOND_US)
-
-
-def _cut(earliest_us: int, start_us: int | None) -> int:
-    for cut_us in (floor_day(earliest_us), earliest_us):
-        if start_us is None or cut_us > start_us:
-            return cut_us
-    return earliest_us + 1
-
-
-def first_reads(sent_us: Sequence[int], bound_us: int) -> Reads:
-    """A chat never read before, from its beginning."""
-    return _counted(span_reads(sent_us, None, bound_us))
-
-
-def _counted(reads: Reads) -> Reads:
-    """With the request that counts the chat before the first of several windows is loaded."""
-    return replace(reads, counts=1) if reads.splits else reads
 
 
 def later_reads(
@@ -126,7 +42,7 @@ def later_reads(
     if prior.newest_us is None:
         return first_reads(sent_us, bound_us)
     start_us = lookback_start(prior.newest_us, LOOKBACK_US)
-    reads = _counted(span_reads(sent_us, start_us, bound_us))
+    reads = span_reads(sent_us, start_us, bound_us).counted
     if older_changed:
         reads += Reads(counts=1) + span_reads(sent_us, None, start_us)
     return reads

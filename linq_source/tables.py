@@ -30,6 +30,8 @@ TOMBSTONE = "_tombstone"
 # What a row of the ledger tells: a window that was loaded, a chat that could not be read, one that
 # is no longer there, an interval whose messages the API may have forgotten before they were read.
 READ, FAILED, VANISHED, GAP = "read", "failed", "vanished", "gap"
+# What the runs of all chats say that they covered.
+ALL_CHATS = "all"
 # How versions before 0.2, whose rows have no `event`, told that a chat had vanished.
 VANISHED_TEXT = "the chat is no longer in the complete listing"
 
@@ -408,6 +410,13 @@ SYNC_RUNS = Table(
         Column("requests", "bigint", "Requests sent, repeated ones included."),
         Column("retries", "bigint", "Requests repeated after a failure."),
         Column("seconds", "double", "Duration of reading, seconds."),
+        Column(
+            "covered",
+            "text",
+            "The chats that were all read to the bound, or proved unchanged: `all`, or a shard such"
+            " as `0/4`; null where the run was about some chats or an interval, or did not get"
+            " through, and in rows of earlier versions.",
+        ),
         _SYNCED_AT,
     ),
 )

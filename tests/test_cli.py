@@ -230,7 +230,7 @@ def test_unreachable_host_ends_soon_in_one_line(tmp_path: Path) -> None:
 
 
 def test_help_teaches_by_example(tmp_path: Path) -> None:
-    for command in ("run", "audit", "sandbox"):
+    for command in ("run", "check", "status", "report", "audit", "sandbox"):
         result = run_cli(tmp_path, command, "--help")
         assert result.returncode == 0
         assert f"linq-source {command}" in result.stdout
@@ -244,6 +244,9 @@ def test_demo_twice_in_one_place_but_never_over_a_foreign_file(
         result = run_cli(tmp_path, "demo", "--database", "demo.duckdb")
         assert result.returncode == 0, result.stderr
         assert "Second load" in result.stdout
+        assert (tmp_path / "demo.html").read_text().startswith("<!doctype html>")
+    # What only reads may look at it under any name.
+    assert run_cli(tmp_path, "status", "--database", "demo.duckdb").returncode == 0
     run_cli(tmp_path, *loading(seeded, "--database", "mine.duckdb"))
     refused = run_cli(tmp_path, "demo", "--database", "mine.duckdb")
     assert refused.returncode == 2

@@ -59,7 +59,7 @@ def test_nothing_that_lies_about_is_built_in(unpacked: Path, tmp_path: Path) -> 
     assert [name for name in left if name in names] == []
     package = {
         str(p.relative_to(ROOT))
-        for suffix in ("py", "sql", "yml")
+        for suffix in ("py", "sql", "yml", "css", "js")
         for p in (ROOT / "linq_source").rglob(f"*.{suffix}")
     }
     assert "linq_source/transform/dbt_project.yml" in package

@@ -20,13 +20,8 @@ from benchmarks.scale_model import (
     hourly_work,
     sizes,
 )
-from benchmarks.scale_requests import (
-    Prior,
-    first_reads,
-    later_reads,
-    listing_requests,
-    remembered,
-)
+from benchmarks.scale_requests import Prior, later_reads, remembered
+from linq_source.planning.forecast import first_reads, listing_requests
 from linq_source.sandbox import World
 from tests.conftest import DAY_MS, HOUR_MS, NOW_MS, Loader
 
@@ -99,19 +94,19 @@ def test_many_small_chats_and_runs_with_changes(many: Loader) -> None:
     before = priors(world)
     resting = [chat_id for chat_id, prior in before.items() if prior.rests]
     assert 0 < len(resting) < len(before)
-    assert many.sync().requests == later(world, before)
+    assert many.sync(recheck_share=0.0).requests == later(world, before)
     # Time passes, messages are edited and sent, also to chats that rest.
     world.advance(2 * DAY_MS)
     changed = frozenset([*resting[::7], *list(before)[5::40]])
     for chat_id in changed:
         world.add_message(chat_id, "news", sent_at_ms=world.now_ms - HOUR_MS)
-    assert many.sync().requests == later(world, before, changed)
+    assert many.sync(recheck_share=0.0).requests == later(world, before, changed)
     many.assert_equal_world()
     # All of them fall silent: one last reading, then none.
     before = priors(world)
     world.advance(30 * DAY_MS)
-    assert many.sync().requests == later(world, before)
-    assert many.sync().requests == later(world, priors(world)) == listing(world)
+    assert many.sync(recheck_share=0.0).requests == later(world, before)
+    assert many.sync(recheck_share=0.0).requests == later(world, priors(world)) == listing(world)
 
 
 def test_a_deep_chat_and_a_late_message(small: Loader) -> None:

@@ -43,7 +43,7 @@ PROMISED = {
     "verified error event kept_since",
     "sync_runs": "bound chats chats_skipped chats_failed chats_unlisted windows_read "
     "windows_unchanged windows_unverified messages rejected gaps chats_rechecked oldest_check "
-    "requests retries seconds",
+    "requests retries seconds covered",
     "rejected_records": "chat_id message_id reason payload table_name",
     "attachment_files": "chat_message_id position chat_id attachment_id status sha256 size_bytes "
     "content_type bucket_path fetched_at http_status error attempts url_hash",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 
 import dlt
@@ -16,6 +17,7 @@ from linq_source.cli.questions import QUESTIONS
 from linq_source.errors import ConfigurationError
 from linq_source.operations.report import Report
 from linq_source.operations.sync import sync
+from linq_source.reporting.making import report_page
 from linq_source.sandbox import DEFAULT_TOKEN, Sandbox, grow, seeded_world
 
 
@@ -48,6 +50,7 @@ def run_demo(database: str, console: Console, asked: int = 5) -> None:
         )
         console.print("\n[bold]Second load[/bold]: only what changed", highlight=False)
         _load(pipeline, sandbox, console)
+        page = _report(pipeline, world.now_ms)
         with pipeline.sql_client() as client:
             for question, sql in QUESTIONS[:asked]:
                 with client.execute_query(sql) as cursor:
@@ -56,6 +59,10 @@ def run_demo(database: str, console: Console, asked: int = 5) -> None:
                 console.print(f"\n[bold]{question}[/bold]", highlight=False)
                 print_table(console, None, names, rows)
     console.print(f"\nAll of it is in {path}, dataset linq.", highlight=False)
+    if page is not None:
+        report = path.with_suffix(".html")
+        report.write_text(page, encoding="utf-8")
+        console.print(f"Open {report} in a browser: what the messages show.", highlight=False)
 
 
 def _make_room(path: Path) -> None:
@@ -73,6 +80,13 @@ def _load(pipeline: dlt.Pipeline, sandbox: Sandbox, console: Console) -> Report:
         report = sync(pipeline, listener=listener, api_token=DEFAULT_TOKEN, base_url=sandbox.url)
     print_report(console, report)
     return report
+
+
+def _report(pipeline: dlt.Pipeline, now_ms: int) -> str | None:
+    """The report as of the world's clock, where the extra for it is installed."""
+    if find_spec("vl_convert") is None:
+        return None
+    return report_page(pipeline, now=datetime.fromtimestamp(now_ms / 1000, UTC))
 
 
 def _text(value: object) -> str:

@@ -32,9 +32,12 @@ class Target:
 
 
 def open_pipeline(
-    target: Target, *, must_exist: bool = False, takes_demo: bool = False
+    target: Target, *, must_exist: bool = False, only_reads: bool = False
 ) -> dlt.Pipeline:
-    """The pipeline of a target. Raises `ConfigurationError` for one that cannot be."""
+    """The pipeline of a target. Raises `ConfigurationError` for one that cannot be.
+
+    What only reads may look at the demo's messages; its file must exist, too.
+    """
     import dlt
 
     from linq_source.destinations.kinds import destination_of
@@ -53,7 +56,7 @@ def open_pipeline(
     destination = destination_of(pipeline)
     destination.check_name()
     if destination.file is not None:
-        _check_file(target, destination.file, must_exist=must_exist, takes_demo=takes_demo)
+        _check_file(target, destination.file, must_exist=must_exist, only_reads=only_reads)
     return pipeline
 
 
@@ -167,12 +170,12 @@ def _duckdb(target: Target, **name: Any) -> Any:
     return dlt.destinations.duckdb(str(path), **name)
 
 
-def _check_file(target: Target, path: Path, *, must_exist: bool, takes_demo: bool) -> None:
-    if must_exist and not path.exists():
+def _check_file(target: Target, path: Path, *, must_exist: bool, only_reads: bool) -> None:
+    if (must_exist or only_reads) and not path.exists():
         raise ConfigurationError(f"--database {path}: there is no such file")
-    if takes_demo or target.pipeline_name == DEMO_PIPELINE:
+    if only_reads:
         return
-    if pipelines_in(path) == {DEMO_PIPELINE}:
+    if target.pipeline_name != DEMO_PIPELINE and pipelines_in(path) == {DEMO_PIPELINE}:
         raise ConfigurationError(
             f"{path} holds the demo's invented messages: delete it, or name another file "
             "with --database"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import Annotated, Any, cast
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from linq_source.cli import logs, media, transform
+from linq_source.cli import logs, looking, media, transform
 from linq_source.cli.destinations import (
     DEFAULT_DATABASE,
     DEMO_PIPELINE,
@@ -55,6 +55,8 @@ from linq_source.cli.options import (
     TableFormat,
     Text,
     Workers,
+    check_first,
+    source_options,
 )
 from linq_source.cli.output import (
     log_failures,
@@ -64,12 +66,11 @@ from linq_source.cli.output import (
     print_report,
 )
 from linq_source.errors import ConfigurationError
-from linq_source.settings import SourceOptions
 
 EPILOG = """\
 Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 loaded but something is \
 incomplete (a chat failed, a window stayed unverified, records were rejected, an audit found a \
-difference).
+difference, the data is older than --max-age).
 """
 
 app = typer.Typer(
@@ -146,14 +147,14 @@ def run(
 ) -> None:
     """Load what changed since the last run; the first time, everything."""
     recheck_share = 0.0 if no_recheck else recheck_share
-    options = _source_options(locals())
+    options = source_options(locals())
     from linq_source.operations.sync import sync
 
     target = Target(
         destination, database, dataset, pipeline_name, pipelines_dir, bucket_url, table_format
     )
     with observing("run", target, shard=shard, metrics_file=metrics_file) as observed:
-        _check_first(options)
+        check_first(options)
         observed.pipeline = open_pipeline(target)
         with logs.showing_progress() as listener:
             report = sync(
@@ -200,14 +201,14 @@ def audit(
     debug: Debug = False,
 ) -> None:
     """Compare live rows with the API's own counts, chat by chat."""
-    options = _source_options(locals())
+    options = source_options(locals())
     from linq_source.operations.audit import audit as compare
 
     target = Target(
         destination, database, dataset, pipeline_name, pipelines_dir, bucket_url, table_format
     )
     with observing("audit", target, shard=shard, metrics_file=metrics_file) as observed:
-        _check_first(options)
+        check_first(options)
         report = compare(open_pipeline(target), deep=deep, **options)
         observed.report = report
         if json:
@@ -316,21 +317,11 @@ def demo(
         run_demo(database, Console())
 
 
+app.command(epilog=looking.CHECK_EPILOG)(looking.check)
+app.command(epilog=looking.STATUS_EPILOG)(looking.status)
+app.command(epilog=looking.REPORT_EPILOG)(looking.report)
 app.command(epilog=media.EPILOG)(media.media)
 app.command(epilog=transform.EPILOG)(transform.transform)
-
-
-def _source_options(given: dict[str, Any]) -> SourceOptions:
-    """The source's options that were given; the configuration's defaults stand for the others."""
-    names = (name for name in SourceOptions.__annotations__ if given.get(name) is not None)
-    return cast(SourceOptions, {name: given[name] for name in names})
-
-
-def _check_first(options: SourceOptions) -> None:
-    """Build the source once, so that a wrong setting is reported before anything is opened."""
-    from linq_source.source import linq_source
-
-    linq_source(**options)
 
 
 def print_line(text: str) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 
 from linq_source.cli.logs import VARIABLE
+from linq_source.settings import SourceOptions
 
 SOURCE = "What to read"
 TARGET = "Where to load"
@@ -185,3 +186,16 @@ LakePartition = Annotated[
         rich_help_panel=TARGET,
     ),
 ]
+
+
+def source_options(given: dict[str, Any]) -> SourceOptions:
+    """The source's options that were given; the configuration's defaults stand for the others."""
+    names = (name for name in SourceOptions.__annotations__ if given.get(name) is not None)
+    return cast(SourceOptions, {name: given[name] for name in names})
+
+
+def check_first(options: SourceOptions) -> None:
+    """Build the source once, so that a wrong setting is reported before anything is opened."""
+    from linq_source.source import linq_source
+
+    linq_source(**options)

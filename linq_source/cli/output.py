@@ -60,7 +60,7 @@ def print_report(console: Console, report: Report) -> None:
     for note in report.notes:
         console.print(f"note: {note}", highlight=False, soft_wrap=True)
     if report.expired or report.gaps:
-        _print_kept(console, report.kept)
+        print_kept(console, report.kept)
     for text in report.numbers_failed[:MAX_LISTED]:
         console.print(f"[red]failed[/red]: {text}", highlight=False, soft_wrap=True)
     for failure in report.chats_failed[:MAX_LISTED]:
@@ -77,7 +77,7 @@ def _checked(report: Report) -> str:
     return f"{report.chats_rechecked:,} chats{oldest}"
 
 
-def _print_kept(console: Console, found: Sequence[Kept]) -> None:
+def print_kept(console: Console, found: Sequence[Kept]) -> None:
     """What the API was seen to keep of the lines that keep least."""
     for kept in found[:MAX_LISTED]:
         age = duration(hours=int(kept.age_s // 3600))
@@ -116,7 +116,7 @@ def print_audit(console: Console, report: AuditReport) -> None:
             highlight=False,
         )
     _print_excused(console, report)
-    _print_kept(console, report.kept)
+    print_kept(console, report.kept)
     for gap in report.gaps[:MAX_LISTED]:
         console.print(
             f"[red]gap[/red]: chat {gap.chat_id}: what was sent from {gap.start:%Y-%m-%d %H:%M} to"

@@ -135,7 +135,7 @@ def transform(
 
         # dlt notes down every pipeline; nobody will ask for this one again.
         target = Target(destination, database, dataset, "linq_transform", folder, bucket_url)
-        pipeline = open_pipeline(target, must_exist=True, takes_demo=True)
+        pipeline = open_pipeline(target, only_reads=True)
         profile = profile_of(pipeline, database)
         with _working(json):
             report = _build(profile, given, select or (), full_refresh, Path(folder))

@@ -82,6 +82,14 @@ class Destination(ABC):
     def check_files(self, remote: Remote, table_format: str | None) -> None:  # noqa: B027
         """Raise `ConfigurationError` where files could not be found again."""
 
+    @abstractmethod
+    def check_writable(self, table_format: str | None) -> None:
+        """Write something of its own, and remove it; raises what a run would end with.
+
+        The format is the one that a run is to be given. No table of a user's is touched, and
+        nothing that was not there stays.
+        """
+
     def loading(self) -> AbstractContextManager[None]:
         """Within it, `pipeline.load()` loads as suits the kind best; most need nothing but dlt."""
         return nullcontext()

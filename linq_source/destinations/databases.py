@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from secrets import token_hex
+from typing import Any, ClassVar
 
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
@@ -18,8 +19,9 @@ from linq_source.destinations.describing import describe
 from linq_source.destinations.duckdb_file import check_dataset_name
 from linq_source.destinations.erasing import Erasure, rows_with, wanted_values
 from linq_source.destinations.quoting import literal
-from linq_source.destinations.reading import Reader, SqlReader
-from linq_source.destinations.remote import Remote
+from linq_source.destinations.reading import BigQueryReader, Reader, SqlReader
+from linq_source.destinations.remote import Remote, connected
+from linq_source.destinations.scratch import check_folder_writable
 from linq_source.destinations.sql import settle_sql
 from linq_source.errors import DestinationError
 from linq_source.instants import from_us
@@ -30,11 +32,21 @@ from linq_source.tables import TABLES, Table
 class Database(Destination):
     """Any database: rows are deleted and changed by statements."""
 
+    reader_class: ClassVar[type[SqlReader]] = SqlReader
+
     @contextmanager
     def reading(self, columns: Mapping[Table, Sequence[str]]) -> Iterator[Reader]:
         """Some columns of the current state, to be asked in SQL."""
         with self.pipeline.sql_client() as client:
-            yield SqlReader(client, self._columns())
+            yield self.reader_class(client, self._columns())
+
+    def check_writable(self, table_format: str | None) -> None:
+        """Make a table, and remove it, where a run would; and a dataset, where one is missing."""
+        with connected(self.pipeline) as remote:
+            name = f"linq_source_check_{token_hex(8)}"
+            for staging in (nullcontext(), remote.sql.with_staging_dataset()):
+                with staging:
+                    _check_dataset(remote.sql, name)
 
     def erase(self, erasure: Erasure) -> dict[str, int]:
         """Erase rows, and what is staged."""
@@ -129,6 +141,13 @@ class DuckDB(Database):
         """The file."""
         return Path(self.location)
 
+    def check_writable(self, table_format: str | None) -> None:
+        """The same; a file that is not there is not made."""
+        if self.file.exists():
+            super().check_writable(table_format)
+        else:
+            check_folder_writable(self.file.parent)
+
     def check_name(self) -> None:
         """Raise `ConfigurationError` where DuckDB could not tell the dataset from a database."""
         check_dataset_name(self.pipeline.destination_client())
@@ -171,9 +190,30 @@ class DuckDB(Database):
 class BigQuery(Database):
     """BigQuery, whose merges read no more than the days that they change."""
 
+    reader_class = BigQueryReader
+
     def loading(self) -> AbstractContextManager[None]:
         """Rows are merged day by day."""
         return merging_by_day(self.pipeline)
+
+
+def _check_dataset(client: Any, name: str) -> None:
+    """Make a table in a dataset; in one of its own where there is none, for a run may make it."""
+    if client.has_dataset():
+        _check_table(client, name)
+        return
+    with client.with_alternative_dataset_name(name):
+        client.create_dataset()
+        try:
+            _check_table(client, name)
+        finally:
+            client.drop_dataset()
+
+
+def _check_table(client: Any, name: str) -> None:
+    table = client.make_qualified_table_name(name)
+    client.execute_sql(f"CREATE TABLE {table} (id BIGINT)")
+    client.execute_sql(f"DROP TABLE {table}")
 
 
 def _erase_rows(client: Any, reader: Reader, erasure: Erasure, table: Table) -> int:

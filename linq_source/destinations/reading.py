@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Collection, Sequence
+from typing import Any, ClassVar
 
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
 from linq_source.destinations.quoting import identifier
-from linq_source.tables import Table
+from linq_source.tables import TABLES, Table
 
 
 class Reader(ABC):
     """Tables that can be asked in SQL; `%s` stands for a value."""
+
+    # Seconds from 1970-01-01T00:00:00Z to an instant, with its fraction.
+    EPOCH_S: ClassVar = "EXTRACT(EPOCH FROM {})"
+    FLOAT: ClassVar = "DOUBLE PRECISION"
 
     @abstractmethod
     def has(self, table: Table) -> bool:
@@ -33,6 +37,18 @@ class Reader(ABC):
     @abstractmethod
     def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         """The rows of a statement."""
+
+    def ask(self, sql: str, *values: Any) -> Sequence[tuple[Any, ...]]:
+        """The rows of a statement that has tables in braces; none where one is not there."""
+        try:
+            names = {n: self.name(table) for n, table in TABLES.items() if f"{{{n}}}" in sql}
+            return self.rows(sql.format(**names), *values)
+        except DestinationUndefinedEntity:
+            return []
+
+    def epoch_s(self, column: str) -> str:
+        """The expression for an instant's seconds since 1970, as a floating point number."""
+        return f"CAST({self.EPOCH_S.format(column)} AS {self.FLOAT})"
 
 
 class SqlReader(Reader):
@@ -58,6 +74,13 @@ class SqlReader(Reader):
     def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         """The rows of a statement."""
         return list(self._client.execute_sql(sql, *values) or ())
+
+
+class BigQueryReader(SqlReader):
+    """The tables of a project of BigQuery."""
+
+    EPOCH_S: ClassVar = "UNIX_MICROS({}) / 1000000"
+    FLOAT: ClassVar = "FLOAT64"
 
 
 class FilesReader(Reader):

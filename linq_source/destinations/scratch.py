@@ -12,6 +12,8 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from linq_source.errors import DestinationError
+
 _PREFIX = "linq-source-scratch-"
 _LOCK = ".lock"
 
@@ -40,6 +42,20 @@ class ScratchFolder:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+def check_folder_writable(folder: Path) -> None:
+    """Make a folder in it, or where it would be made. Raises `DestinationError`."""
+    there = folder.absolute()
+    while not there.exists():
+        there = there.parent
+    try:
+        with tempfile.TemporaryDirectory(dir=there, prefix=".linq-source-check-"):
+            pass
+    except OSError as error:
+        raise DestinationError(
+            f"{there} cannot be written ({error.strerror}): grant it, or choose another folder"
+        ) from error
 
 
 def _remove_abandoned(folder: Path) -> None:

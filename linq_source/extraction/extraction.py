@@ -33,7 +33,7 @@ from linq_source.privacy.forgotten import NOTHING, Forgotten
 from linq_source.privacy.treatment import privacy_of
 from linq_source.rows import building
 from linq_source.settings import Settings
-from linq_source.tables import FAILED, VANISHED, VANISHED_TEXT
+from linq_source.tables import ALL_CHATS, FAILED, VANISHED, VANISHED_TEXT
 
 Listener = Callable[["Extraction"], None]
 
@@ -326,6 +326,15 @@ class Extraction:
         day = self.oldest_check_day
         return None if day is None or day < 0 else self.listing.bound_us // DAY_US - day
 
+    @property
+    def _covered(self) -> str | None:
+        """What this run read to its bound, chats that failed aside: all, or a shard."""
+        settings = self.settings
+        is_whole = self.is_complete and not self.counts.numbers_failed
+        if not is_whole or not settings.lists_everything or settings.is_stateless:
+            return None
+        return ALL_CHATS if settings.shard is None else str(settings.shard)
+
     def run_row(self, synced_at_us: int) -> dict[str, pa.Table]:
         """Return the run's row of `sync_runs`."""
         counts = self.counts
@@ -346,5 +355,6 @@ class Extraction:
             "requests": self.client.requests,
             "retries": self.client.retries,
             "seconds": round(time.monotonic() - self.started_s, 3),
+            "covered": self._covered,
         }
         return building.run_row(values, synced_at_us)

@@ -19,7 +19,13 @@ from linq_source.destinations.lake.layout import current_file
 from linq_source.destinations.lake.log import loads_since, rows_since
 from linq_source.destinations.lake.naming import Log
 from linq_source.destinations.lake.settler import connect
-from linq_source.destinations.lake.settling import Marker, current_files, read_marker, settle_lake
+from linq_source.destinations.lake.settling import (
+    Marker,
+    complete_loads,
+    current_files,
+    read_marker,
+    settle_lake,
+)
 from linq_source.destinations.quoting import UNION, identifier, parquet_files
 from linq_source.destinations.reading import FilesReader, Reader
 from linq_source.destinations.remote import Remote, connected
@@ -41,10 +47,14 @@ class Lake(Files):
 
     @contextmanager
     def reading(self, columns: Mapping[Table, Sequence[str]]) -> Iterator[Reader]:
-        """Some columns of the current state, to be asked in SQL."""
+        """Some columns of the current state, to be asked in SQL; of logs, every row."""
         with connected(self.pipeline) as remote:
             bucket = Bucket.of(remote)
-            with reading_files(bucket, columns, _current(bucket)) as reader:
+            paths: dict[Table, Sequence[str]] = {**_current(bucket)}
+            appended = [table for table in columns if table.is_appended]
+            loads = complete_loads(bucket) if appended else []
+            paths |= {table: list(Log(bucket).files_of(table, loads)) for table in appended}
+            with reading_files(bucket, columns, paths) as reader:
                 yield reader
 
     def apply_ledger(
@@ -118,8 +128,10 @@ def reading_files(
             fields = {field.name: field for field in table.schema}
             # Of a column that the contract does not know the files tell the type.
             schema = pa.schema([fields.get(name, pa.field(name, pa.null())) for name in names])
-            empty = schema.empty_table()
-            connection.register(f"empty_{table.name}", empty)
+            # A table of DuckDB's: not every filter of a join can be handed to Arrow.
+            connection.register("_empty", schema.empty_table())
+            connection.execute(f"CREATE TABLE empty_{table.name} AS SELECT * FROM _empty")
+            connection.unregister("_empty")
             rows = f"SELECT * FROM empty_{table.name}"
             files = [bucket.address(path) for path in paths.get(table, ())]
             if files:

@@ -1,0 +1,36 @@
+"""What a first load takes, in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from linq_source.cli.output import MAX_LISTED, print_kept, print_table
+
+if TYPE_CHECKING:
+    from linq_source.operations.check import CheckReport
+
+
+def print_check(console: Console, report: CheckReport, location: str) -> None:
+    """The facts, one a line, then what the API was seen to keep, and what could not be listed."""
+    # Here, because it needs dlt, which takes a second to import.
+    from linq_source.operations.status_words import in_words
+
+    facts = [
+        ("phone numbers", f"{report.lines:,}"),
+        ("chats", f"{report.chats:,}"),
+        ("messages", f"{report.messages:,}, as the API counts them"),
+        ("latency", f"{1000 * report.latency_s:,.0f} ms a request"),
+        (
+            "first load",
+            f"{report.requests:,} requests, {in_words(report.seconds)} at "
+            f"{report.requests_per_second:,.3g} a second, and the time to write",
+        ),
+    ]
+    print_table(console, None, ("", ""), facts)
+    print_kept(console, report.kept)
+    can = "cannot" if report.error else "can"
+    console.print(f"{location}: {can} be written", highlight=False, soft_wrap=True, markup=False)
+    for text in report.failures[:MAX_LISTED]:
+        console.print(f"[red]failed[/red]: {text}", highlight=False, soft_wrap=True)
