@@ -85,7 +85,10 @@ class Expected:
                 m for m in self.messages
                 if self.is_ours(m) and self.world.chats[m.chat_id].service == service
             ]  # fmt: skip
-            failed = sum(m.delivery_status not in ("delivered", "pending") for m in sent)
+            failed = sum(
+                m.delivered_at_ms is None and m.delivery_status not in ("delivered", "pending")
+                for m in sent
+            )
             rows.append((service, len(sent), failed, round(100 * failed / len(sent), 1)))
         return sorted(rows, key=lambda row: (-row[3], row[0]))
 

@@ -166,7 +166,7 @@ class Counted:
         for row in self.lately.values():
             if row["is_sent"]:
                 arrived = row["delivered_at"] or row["delivery_status"] == "delivered"
-                steps = (True, arrived or row["is_read"], row["is_read"])
+                steps = (True, arrived, arrived and row["is_read"])
                 for step, is_reached in enumerate(steps):
                     found[row["delivery_status"]][step] += bool(is_reached)
         return {(status, *counts) for status, counts in found.items()}  # type: ignore[misc]

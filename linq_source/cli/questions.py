@@ -42,7 +42,8 @@ GROUP BY hour ORDER BY received + sent DESC, hour LIMIT 5""",
     (
         "How many of our messages were not delivered, by service?",
         """SELECT c.service, count(*) AS sent,
-       count(*) FILTER (m.delivery_status NOT IN ('delivered', 'pending')) AS failed,
+       count(*) FILTER (m.delivered_at IS NULL
+         AND m.delivery_status NOT IN ('delivered', 'pending')) AS failed,
        round(100 * failed / sent, 1) AS percent
 FROM linq.chat_messages m JOIN linq.phone_numbers p ON p.phone_number = m.sent_from
 JOIN linq.chats c ON c.id = m.chat_id

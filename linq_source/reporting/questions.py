@@ -191,10 +191,10 @@ class _Asking:
     def deliveries(self) -> list[Delivery]:
         """Messages sent in the last days, by their status, the most frequent first."""
         found = self._lately(
-            "SELECT delivery_status, COUNT(*) AS messages,"
-            " SUM(CASE WHEN delivered_at IS NOT NULL OR delivery_status = 'delivered' OR is_read"
-            " THEN 1 ELSE 0 END), SUM(CASE WHEN is_read THEN 1 ELSE 0 END)"
-            " FROM m WHERE is_sent = 1 GROUP BY delivery_status"
+            "SELECT delivery_status, COUNT(*) AS messages, SUM(is_delivered),"
+            " SUM(CASE WHEN is_read THEN is_delivered ELSE 0 END) FROM (SELECT *, CASE WHEN"
+            " delivered_at IS NOT NULL OR delivery_status = 'delivered' THEN 1 ELSE 0 END"
+            " AS is_delivered FROM m) AS n WHERE is_sent = 1 GROUP BY delivery_status"
             " ORDER BY messages DESC, delivery_status"
         )
         return [
