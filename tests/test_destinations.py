@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from linq_source import forget
-from linq_source.destinations import sql
+from linq_source.destinations import sql_ledger
 from linq_source.destinations.lake import Bucket
 from linq_source.destinations.remote import Remote, connected
 from linq_source.sandbox import World, grow, seeded_world
@@ -148,7 +148,7 @@ def test_a_field_of_the_future_becomes_a_column(loader: Loader) -> None:
 
 @pytest.mark.parametrize("loader", kinds(), indirect=True)
 def test_states_of_old_runs_are_pruned(loader: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sql, "STATES_KEPT", 1)
+    monkeypatch.setattr(sql_ledger, "STATES_KEPT", 1)
     monkeypatch.setenv("DESTINATION__FILESYSTEM__MAX_STATE_FILES", "2")
     shard = Loader(loader.sandbox, loader.folder, "another", loader.place)
     shard.sync(shard="0/2")

@@ -2,7 +2,7 @@
 
 The parser is given an explicit schema and refuses a whole block for one value that does not fit.
 Pages of a refused block are tried alone, and the one that is to blame goes record by record
-through `salvage`. Fields the contract does not know are kept: see `unknown_fields`.
+through `salvage`. Fields the contract does not know are kept: see `fields`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.json as pj
 
 from linq_source import tables
-from linq_source.decoding import unknown_fields
+from linq_source.decoding import fields
 from linq_source.decoding.records import (
     POSITION,
     ROW,
@@ -127,12 +127,12 @@ def _is_parsable(body: bytes) -> bool:
 
 
 def _parse_block(bodies: Sequence[bytes], shape: Shape, key: str) -> Decoded:
-    expected = unknown_fields.expected_record(shape)
+    expected = fields.expected_record(shape)
     block = _parse(bodies, key, expected)
     data = _list_column(block, key, len(bodies))
-    if unknown_fields.has_inexact(data.type.value_type, expected, bodies):
+    if fields.has_inexact(data.type.value_type, expected, bodies):
         raise _Refused
-    as_text = unknown_fields.fields_to_read_as_text(data.type.value_type, expected)
+    as_text = fields.fields_to_read_as_text(data.type.value_type, expected)
     if as_text is not None:
         block = _parse(bodies, key, as_text)
         data = _list_column(block, key, len(bodies))
@@ -204,10 +204,8 @@ def _refuse_beyond_range(rows: pa.Table) -> None:
 
 def _flatten(rows: pa.StructArray, shape: Shape, bodies: Sequence[bytes], key: str) -> Records:
     columns = dict(zip((f.name for f in rows.type), rows.flatten(), strict=True))
-    root = unknown_fields.typed_columns(columns, shape.root, skip=set(shape.children))
-    root = unknown_fields.add_nested(
-        root, columns, shape.root, set(shape.children), bodies, key, ""
-    )
+    root = fields.typed_columns(columns, shape.root, skip=set(shape.children))
+    root = fields.add_nested(root, columns, shape.root, set(shape.children), bodies, key, "")
     for name in shape.required:
         _refuse_missing(root[name])
     _refuse_repeats(root, shape.required[:1])
@@ -231,8 +229,8 @@ def _flatten_children(
     _refuse_nulls(items)
     row = pc.list_parent_indices(lists).cast(pa.int64())
     columns = dict(zip((f.name for f in items.type), items.flatten(), strict=True))
-    child = unknown_fields.typed_columns(columns, table, skip=set())
-    child = unknown_fields.add_nested(child, columns, table, set(), bodies, key, field)
+    child = fields.typed_columns(columns, table, skip=set())
+    child = fields.add_nested(child, columns, table, set(), bodies, key, field)
     child = child.add_column(0, POSITION, _positions(row))
     return child.add_column(0, ROW, row)
 

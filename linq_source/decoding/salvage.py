@@ -18,7 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from linq_source.decoding import unknown_fields
+from linq_source.decoding import fields
 from linq_source.decoding.records import (
     POSITION,
     ROW,
@@ -236,7 +236,7 @@ def _typed(
             if column is not None:
                 row[column.name] = _typed_value(value, column, reasons)
             else:
-                column_name = unknown_fields.column_name(_printable(name), table)
+                column_name = fields.column_name(_printable(name), table)
                 row[column_name] = _untyped_value(value, _printable(name), reasons)
         except _Unreadable as error:
             reasons.append(f"{_printable(name)}: {error}")

@@ -22,7 +22,7 @@ from linq_source.destinations.quoting import literal
 from linq_source.destinations.reading import BigQueryReader, Reader, SqlReader
 from linq_source.destinations.remote import Remote, connected
 from linq_source.destinations.scratch import check_folder_writable
-from linq_source.destinations.sql import settle_sql
+from linq_source.destinations.sql_ledger import settle_sql
 from linq_source.errors import DestinationError
 from linq_source.instants import from_us
 from linq_source.settings import Shard

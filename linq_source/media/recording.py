@@ -16,7 +16,7 @@ import dlt
 import pyarrow as pa
 
 from linq_source.destinations.base import Destination
-from linq_source.destinations.dialects import in_the_dialect
+from linq_source.destinations.outgoing import in_the_dialect
 from linq_source.media.choosing import Attachment, Status
 from linq_source.operations.packages import heal_packages
 from linq_source.operations.sync import load_pending

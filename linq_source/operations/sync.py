@@ -18,12 +18,12 @@ from dlt.common.configuration.specs.pluggable_run_context import PluggableRunCon
 from dlt.common.pipeline import LoadInfo
 from pendulum import duration
 
-from linq_source.destinations.columns import find_columns, fit_packages
 from linq_source.destinations.deletion import NOTHING_MARKED, Marked
-from linq_source.destinations.dialects import without_format_warnings
 from linq_source.destinations.failures import plain_errors
 from linq_source.destinations.kinds import destination_of
 from linq_source.destinations.lake.layout import partitioning_of
+from linq_source.destinations.new_columns import find_columns, fit_packages
+from linq_source.destinations.outgoing import without_format_warnings
 from linq_source.destinations.remote import Remote, connected, restore
 from linq_source.destinations.settled import has_settled_before, settled_us
 from linq_source.destinations.table_formats import check_table_format

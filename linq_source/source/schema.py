@@ -12,7 +12,7 @@ from dlt.common.configuration.container import Container
 from dlt.common.destination import DestinationCapabilitiesContext
 from dlt.extract import DltResource
 
-from linq_source.destinations.columns import NewColumns, first_field
+from linq_source.destinations.new_columns import NewColumns, first_field
 from linq_source.errors import ConfigurationError
 from linq_source.rows.column_names import LONGEST_NAME
 from linq_source.rows.column_types import ColumnTypes

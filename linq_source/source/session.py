@@ -14,10 +14,10 @@ from dlt.common.storages.exceptions import CurrentLoadPackageStateNotAvailable
 from dlt.extract import DltResource
 
 from linq_source.decoding.records import Records
-from linq_source.destinations.columns import NO_COLUMNS
-from linq_source.destinations.dialects import in_the_dialect
-from linq_source.destinations.gone import gone_rows
 from linq_source.destinations.kinds import destination_of
+from linq_source.destinations.new_columns import NO_COLUMNS
+from linq_source.destinations.outgoing import in_the_dialect
+from linq_source.destinations.unlisted import unlisted_rows
 from linq_source.errors import ConfigurationError
 from linq_source.extraction import Extraction, Listener
 from linq_source.extraction.organisation import check_chats, check_lines
@@ -242,7 +242,7 @@ class Session:
             if "data_type" in column and not name.startswith("_dlt")
         }
         ids = {*listed.root["id"].to_pylist(), *(lost.id for lost in listed.rejected)}
-        rows = gone_rows(dlt.current.pipeline(), table, columns, ids)
+        rows = unlisted_rows(dlt.current.pipeline(), table, columns, ids)
         if rows.num_rows:
             self._remember_package()
             rows = building.marked_rows(rows, self._synced_at_us)

@@ -13,7 +13,7 @@ from linq_source.destinations.kinds import destination_of
 from linq_source.tables import ARROW_TYPES, Table
 
 
-def gone_rows(
+def unlisted_rows(
     pipeline: dlt.Pipeline,
     table: Table,
     columns: Mapping[str, Any],

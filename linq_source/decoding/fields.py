@@ -1,4 +1,4 @@
-"""Fields the contract does not know yet: typed by what they hold, nested ones kept as JSON text.
+"""Fields as typed columns; those that the contract does not know are typed by what they hold.
 
 A scalar becomes a column of its inferred type. A string that merely looks like a date stays text
 (an inferred timestamp would not give the text back). Objects and lists become JSON text through
