@@ -195,11 +195,16 @@ def questions_page() -> str:
         "In DuckDB's SQL, with the answers of `make demo`'s database, whose world is invented.",
         "A line is one of the organisation's numbers; now is the API's clock when it was last",
         "read. Made from `linq_source/cli/questions.py` by `make docs`.",
+        "",
+        "[The marts](marts.md) answer in less. Those below were made by",
+        "`linq-source transform --vars '{linq_timezone: America/New_York}'`.",
     ]
-    for question, sql in QUESTIONS:
+    for question, sql, marts_sql in QUESTIONS:
         answer = re.split(r"\n\s*\n", printed.split(question)[1])[0].strip("\n")
         trimmed = "\n".join(line.rstrip() for line in answer.splitlines())
         parts += ["", f"## {question}", "", f"```sql\n{sql}\n```\n```\n{trimmed}\n```"]
+        if marts_sql is not None:
+            parts += ["With the marts:", f"```sql\n{marts_sql}\n```"]
     return "\n".join(parts) + "\n"
 
 

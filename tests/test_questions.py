@@ -15,11 +15,11 @@ import pytest
 from linq_source.cli.questions import QUESTIONS
 from linq_source.sandbox import Message, World, grow, seeded_world
 from tests.conftest import DAY_MS, HOUR_MS, Loader
+from tests.dbt import transform
 from tests.sandboxed import EPOCH
 
 Answer = list[tuple[Any, ...]]
-
-pytestmark = pytest.mark.quick
+NEW_YORK = ZoneInfo("America/New_York")
 
 
 def utc(at_ms: int) -> datetime:
@@ -71,9 +71,8 @@ class Expected:
         ]
 
     def busiest_hours(self) -> Answer:
-        zone = ZoneInfo("America/New_York")
         counts = Counter(
-            (utc(m.sent_at_ms).astimezone(zone).hour, self.is_ours(m)) for m in self.messages
+            (utc(m.sent_at_ms).astimezone(NEW_YORK).hour, self.is_ours(m)) for m in self.messages
         )
         rows = [(hour, counts[hour, False], counts[hour, True]) for hour in range(24)]
         return sorted(rows, key=lambda row: (-row[1] - row[2], row[0]))[:5]
@@ -121,7 +120,7 @@ class Expected:
         first: dict[str, datetime] = {}
         for message in self.messages:
             if not self.is_ours(message):
-                at = utc(message.sent_at_ms)
+                at = utc(message.sent_at_ms).astimezone(NEW_YORK)
                 first[message.sent_from] = min(at, first.get(message.sent_from, at))
         weeks = Counter(at.date() - timedelta(days=at.weekday()) for at in first.values())
         return sorted(weeks.items(), reverse=True)[:5]
@@ -164,9 +163,9 @@ class Expected:
         return sorted(rows, key=lambda row: (-row[1], row[0]))
 
 
-def test_each_question_is_answered_as_the_world_answers_it(
-    serve: Callable[[World], Loader],
-) -> None:
+@pytest.fixture
+def asked(serve: Callable[[World], Loader]) -> tuple[Loader, list[Answer]]:
+    """A loader of a world that was read over some days, and what the world answers."""
     loader = serve(seeded_world())
     loader.world.advance(-3 * DAY_MS)
     loader.sync()
@@ -177,12 +176,31 @@ def test_each_question_is_answered_as_the_world_answers_it(
     changes = grow(loader.world)
     loader.sync()
     expected = Expected(loader.world, before_ms, changes.deleted_messages)
-    answers = [
+    return loader, [
         expected.first_responses(), expected.unanswered(), expected.busiest_hours(),
         expected.delivery_failures(), expected.changes(), expected.reactions(),
         expected.new_people(), expected.groups(), expected.people(), expected.files(),
     ]  # fmt: skip
-    for (question, sql), answer in zip(QUESTIONS, answers, strict=True):
+
+
+@pytest.mark.quick
+def test_each_question_is_answered_as_the_world_answers_it(
+    asked: tuple[Loader, list[Answer]],
+) -> None:
+    loader, answers = asked
+    for (question, sql, _), answer in zip(QUESTIONS, answers, strict=True):
         assert answer, question
         assert len(sql.splitlines()) <= 10, question
         assert loader.query(sql) == answer, question
+
+
+@pytest.mark.long
+def test_the_marts_answer_the_same_in_less(asked: tuple[Loader, list[Answer]]) -> None:
+    """All columns, or the first of them."""
+    loader, answers = asked
+    transform(loader, "--database", str(loader.database))
+    for (question, sql, marts_sql), answer in zip(QUESTIONS, answers, strict=True):
+        if marts_sql is not None:
+            assert len(marts_sql) < len(sql), question
+            found = loader.query(marts_sql)
+            assert found == [row[: len(found[0])] for row in answer], question

@@ -52,7 +52,7 @@ def run_demo(database: str, console: Console, asked: int = 5) -> None:
         _load(pipeline, sandbox, console)
         page = _report(pipeline, world.now_ms)
         with pipeline.sql_client() as client:
-            for question, sql in QUESTIONS[:asked]:
+            for question, sql, _ in QUESTIONS[:asked]:
                 with client.execute_query(sql) as cursor:
                     names = [column[0] for column in cursor.description]
                     rows = [[_text(value) for value in row] for row in cursor.fetchall()]
