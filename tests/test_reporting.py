@@ -18,6 +18,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 
+from linq_source import reporting
 from linq_source.destinations.reading import FilesReader
 from linq_source.errors import ConfigurationError
 from linq_source.operations.health import Status
@@ -443,6 +444,38 @@ def test_every_chart_is_one_that_vega_understands() -> None:
     for spec in found.values():
         assert spec["description"]
         assert vl_convert.vegalite_to_vega(spec)["marks"]
+
+
+def contrast(one: str, other: str) -> float:
+    """As WCAG 2.2 defines it, of two colours such as #1f6fb5."""
+
+    def luminance(color: str) -> float:
+        parts = [int(color[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return sum(
+            weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True)
+        )
+
+    low, high = sorted(map(luminance, (one, other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.quick
+def test_colours_can_be_told_apart_on_screen_at_night_and_on_paper() -> None:
+    style = (Path(reporting.__file__).parent / "page.css").read_text()
+    themes = [
+        dict(re.findall(r"--([a-z0-9-]+): (#[0-9a-f]{6})", theme))
+        for theme in re.findall(r":root \{(.*?)\}", style, re.DOTALL)
+    ]
+    assert len(themes) == 3
+    for colors in themes:
+        for ground in ("paper", "panel"):
+            for text in ("ink", "muted", "good", "bad"):
+                assert contrast(colors[text], colors[ground]) >= 4.5, (text, ground)
+            for bar in ("received", "sent"):
+                assert contrast(colors[bar], colors[ground]) >= 3, (bar, ground)
+        heat = [contrast(colors[f"heat-{step}"], colors["panel"]) for step in range(6)]
+        assert heat == sorted(heat)
 
 
 # The command.

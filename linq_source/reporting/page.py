@@ -119,4 +119,6 @@ def _facts(figures: Figures) -> str:
     for name, text in facts(figures.status):
         last = name or last
         found.setdefault(last, []).append(text)
-    return Table(("", ""), [(name, "; ".join(texts)) for name, texts in found.items()]).html
+    return Table(("", ""), [(name, "; ".join(texts)) for name, texts in found.items()]).html(
+        "Status"
+    )

@@ -21,9 +21,8 @@ class Table:
     rows: Sequence[Sequence[str]]
     id: str = ""
 
-    @property
-    def html(self) -> str:
-        """As HTML."""
+    def html(self, label: str) -> str:
+        """As HTML; the label says what it is to those who hear it."""
         head = "".join(f'<th scope="col">{escape(name)}</th>' for name in self.head)
         body = "".join(
             f'<tr><th scope="row">{escape(row[0])}</th>'
@@ -33,8 +32,8 @@ class Table:
         )
         name = f' id="{self.id}"' if self.id else ""
         return (
-            f'<div class="scroll" tabindex="0" role="region" aria-label="Table"><table{name}>'
-            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+            f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(label)}">'
+            f"<table{name}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
         )
 
 
@@ -59,11 +58,11 @@ class Panel:
         begin = f'<section class="chart{" wide" if self.wide else ""}">{title}'
         begin += f'<p class="words" id="{self.id}-words">{escape(self.words)}</p>'
         if self.spec is None or self.table is None:
-            return f"{begin}{self.table.html if self.table else ''}</section>"
+            return f"{begin}{self.table.html(self.title) if self.table else ''}</section>"
         return (
             f"{begin}"
             f'<div class="plot" id="{self.id}"></div>'
-            f"<details><summary>Numbers</summary>{self.table.html}</details></section>"
+            f"<details><summary>Numbers</summary>{self.table.html(self.title)}</details></section>"
         )
 
 
