@@ -15,12 +15,22 @@ from fsspec.implementations.local import LocalFileSystem
 
 from linq_source import sync
 from linq_source.destinations.lake import Bucket, check_lake, rebuild_lake
+from linq_source.destinations.remote import connected
 from linq_source.errors import ConfigurationError
 from linq_source.media import media
 from linq_source.sandbox import World, grow, seeded_world
 from tests.attaching import attach
 from tests.conftest import Loader
-from tests.destinations import DuckDB, Lake, LakeOnS3, OpenFormat, Place, parquet_lake_on_s3
+from tests.destinations import (
+    KINDS,
+    DuckDB,
+    Lake,
+    LakeOnS3,
+    OpenFormat,
+    Place,
+    kinds,
+    parquet_lake_on_s3,
+)
 from tests.files import FileHost
 from tests.test_cli import assert_one_line, run_cli
 
@@ -88,6 +98,19 @@ def test_a_folder_that_a_format_cannot_take_is_refused_before_reading(
         loader.sync()
     assert name in str(raised.value)
     assert loader.sandbox.requests_log == []
+
+
+@pytest.mark.parametrize("kind", kinds("parquet", "delta", "iceberg"))
+def test_a_folder_that_a_killed_run_made_is_loaded_into(
+    serve: Callable[[World], Loader], kind: str
+) -> None:
+    """It made the dataset's folder, and was killed before dlt marked it; or another shard was."""
+    loader = serve(seeded_world(chats=3, messages=60))
+    with KINDS[kind](loader.folder) as place:
+        loader.place = place
+        with connected(loader.pipeline) as remote:
+            Path(remote.client.dataset_path).mkdir(parents=True)
+        assert_loads_what_changed_and_no_more(loader)
 
 
 def test_a_duckdb_file_in_a_folder_with_an_odd_name(serve: Callable[[World], Loader]) -> None:

@@ -74,7 +74,7 @@ def connected(pipeline: dlt.Pipeline) -> Iterator[Remote]:
     A DuckDB file is opened and closed with the last connection to it, which takes time at every
     step of a load; but while it is open nobody else can open it, so never while messages are read.
     """
-    _list_literally(pipeline)
+    _adapt_files(pipeline)
     with ExitStack() as stack:
         yield Remote(pipeline.pipeline_name, _open(pipeline, stack))
 
@@ -108,20 +108,25 @@ def _plain_layout_errors() -> Iterator[None]:
         raise ConfigurationError(f"the filesystem destination's {text}") from error
 
 
-def _list_literally(pipeline: dlt.Pipeline) -> None:
-    """Let the pipeline find its files in a folder whose name has brackets, too.
+def _adapt_files(pipeline: dlt.Pipeline) -> None:
+    """Let the pipeline load into a folder that is there, and find its files whatever its name.
 
-    dlt lists by a pattern made of the folder's path: where that has a meaning of its own, no
-    state and no schema is found, and every run would begin from nothing.
+    dlt makes the folder of a dataset that it has not marked as its own, and fails where it exists:
+    of a run that was killed before it was marked, or of another shard that begins now. It lists by
+    a pattern made of the folder's path: where that has a meaning of its own (brackets), no state
+    and no schema is found, and every run would begin from nothing.
     """
     destination: Any = pipeline.destination
-    if not is_filesystem(pipeline) or hasattr(destination.client_class, "lists_literally"):
+    if not is_filesystem(pipeline) or hasattr(destination.client_class, "is_adapted"):
         return
 
-    def literal_client(client_class: Any) -> Any:
+    def adapted_client(client_class: Any) -> Any:
         @overriding
-        class LiteralClient(client_class):  # type: ignore[misc]
-            lists_literally = True
+        class AdaptedClient(client_class):  # type: ignore[misc]
+            is_adapted = True
+
+            def create_dataset(self) -> None:
+                self.fs_client.makedirs(self.dataset_path, exist_ok=True)
 
             def list_files_with_prefixes(self, table_dir: str, prefixes: list[str]) -> list[str]:
                 pattern = glob.escape(table_dir)
@@ -135,14 +140,15 @@ def _list_literally(pipeline: dlt.Pipeline) -> None:
                     if entry["type"] == "file" and path.startswith(tuple(prefixes))
                 ]
 
-        return LiteralClient
+        return AdaptedClient
 
-    replace_client(pipeline, literal_client, "a folder whose name has brackets is not read")
+    effect = "a folder that is there, or whose name has brackets, is refused or not read"
+    replace_client(pipeline, adapted_client, effect)
 
 
 def restore(pipeline: dlt.Pipeline) -> None:
     """Take over the schema and the state that the destination holds."""
-    _list_literally(pipeline)
+    _adapt_files(pipeline)
     with _plain_layout_errors():
         pipeline.sync_destination()
 
