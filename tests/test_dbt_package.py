@@ -89,7 +89,7 @@ def test_plain_dbt_builds_it_as_a_package_of_another_project(seeded: Loader) -> 
     done = dbt.start(project, "dbt", "build")
     assert done.returncode == 0, done.stdout
     assert re.search(r"PASS=\d+ WARN=0 ERROR=0 SKIP=0", done.stdout)
-    assert re.search(r"\d+ data tests, 7 unit tests, 14 view models", done.stdout)
+    assert re.search(r"\d+ data tests, 8 unit tests, 14 view models", done.stdout)
     with duckdb.connect(str(seeded.database), read_only=True) as connection:
         found = connection.execute(
             "SELECT table_name || '.' || column_name, data_type FROM information_schema.columns"

@@ -9,10 +9,12 @@ from typing import Any
 
 import duckdb
 import pytest
+import yaml
 
 from linq_source.sandbox import grow
+from tests.bigquery.server import PROJECT, TOKEN
 from tests.conftest import DAY_MS, Loader
-from tests.dbt import ZONE, transform
+from tests.dbt import PACKAGE, ZONE, start, transform
 from tests.destinations import BigQuery, Lake, bigquery_project, parquet_lake_on_s3
 from tests.marts import Marts, Seen
 from tests.postgres import postgres_database
@@ -93,6 +95,12 @@ def test_every_mart_equals_the_world_after_every_change(seeded: Loader, seen: Se
         assert_marts(rows_of(seeded.database), seen.marts())
     transform(seeded, "--database", str(seeded.database), "--full-refresh")
     assert_marts(rows_of(seeded.database), seen.marts())
+    (quality,) = rows_of(seeded.database)("data_quality")
+    counted = quality["expired_message_count"], quality["deleted_message_count"]
+    assert counted == (len(seen.expired), len(seen.deleted))
+    live = seen.messages.keys() - seen.expired - seen.deleted
+    assert quality["live_message_count"] == quality["api_message_count"] == len(live)
+    assert quality["coverage_percent"] == 100.0
 
 
 def test_a_lake_s_current_state_is_read_where_it_is(seeded: Loader, seen: Seen) -> None:
@@ -108,6 +116,28 @@ def test_a_lake_s_current_state_is_read_where_it_is(seeded: Loader, seen: Seen) 
     with duckdb.connect(str(database), read_only=True) as connection:
         schemas = connection.execute("SELECT DISTINCT schema_name FROM duckdb_tables()").fetchall()
     assert schemas == [("linq_marts",)]
+
+
+@pytest.mark.parametrize("phones", ["hash", "drop"])
+def test_directions_and_turns_do_not_need_anybody_s_number(
+    seeded: Loader, seen: Seen, phones: str
+) -> None:
+    seeded.sync(phones=phones, text=phones, privacy_key="a key of sixteen characters")
+    seen.look(seeded.world)
+    transform(seeded, "--database", str(seeded.database))
+    expected = seen.marts()
+    for table, columns in (
+        ("fct_messages", ("message_id", "direction", "conversation_id", "has_attachment")),
+        ("fct_responses", ("turn_id", "answer_message_id", "message_count", "response_time_s")),
+    ):
+        found = rows_of(seeded.database)(table)
+        assert sorted(tuple(map(str, map(row.get, columns))) for row in found) == sorted(
+            tuple(map(str, map(row.get, columns))) for row in expected[table]
+        )
+    numbers = {row["contact_number"] for row in rows_of(seeded.database)("dim_contacts")}
+    known = {row["contact_number"] for row in expected["dim_contacts"]}
+    assert not numbers & known
+    assert len(numbers) == (len(known) if phones == "hash" else 0)
 
 
 def test_a_lake_in_an_object_store(seeded: Loader, seen: Seen) -> None:
@@ -154,8 +184,25 @@ def test_bigquery_s_double_takes_every_statement(
     assert 0 < merged < len(seen.messages) / 2
     transform(seeded, "--destination", "bigquery", "--full-refresh", **credentials)
     assert_marts(lambda name: project.double.warehouse.rows("linq_marts", name), seen.marts())
+    run_unit_tests(seeded.folder, project.double.url)
     parted = project.double.warehouse.catalog.table("linq_marts", "fct_messages")
     assert (parted.partition_by, parted.cluster_by) == ("sent_at", ("chat_id",))
+
+
+def run_unit_tests(folder: Path, url: str) -> None:
+    """The logic of turns and conversations in BigQuery's SQL, by plain dbt."""
+    output = {
+        "type": "bigquery", "method": "oauth-secrets", "token": TOKEN, "project": PROJECT,
+        "dataset": "linq_marts", "api_endpoint": url, "threads": 4,
+    }  # fmt: skip
+    profile = {"linq_source": {"target": "double", "outputs": {"double": output}}}
+    (folder / "profiles.yml").write_text(yaml.safe_dump(profile))
+    done = start(
+        folder, "dbt", "test", "--select", "test_type:unit", "--project-dir", str(PACKAGE),
+        "--profiles-dir", str(folder), "--target-path", str(folder / "target"),
+        "--log-path", str(folder / "logs"),
+    )  # fmt: skip
+    assert "PASS=8 WARN=0 ERROR=0 SKIP=0" in done.stdout, done.stdout
 
 
 def test_postgres(seeded: Loader, seen: Seen) -> None:

@@ -104,7 +104,7 @@ def test_the_outcome_is_told_and_nothing_but_the_marts_is_left_behind(
         loader.folder, *arguments, "--log-format", "json", "--vars", "{linq_timezone: X}"
     )
     assert done.returncode == 1
-    last = json.loads(done.stderr.splitlines()[-1])
+    *_, last = map(json.loads, done.stderr.splitlines())
     assert (last["message"], last["exit_code"], last["command"]) == ("finished", 1, "transform")
     assert "Unknown TimeZone 'X'" in done.stdout
 
@@ -175,6 +175,13 @@ def test_data_quality_is_what_the_runs_reported(seeded: Loader) -> None:
     seeded.world.messages[16].extra["sent_at"] = "no instant"
     seeded.world.advance(60_000)
     report = seeded.sync(lookback_days=400)
+    with duckdb.connect(str(seeded.database)) as connection:
+        for event, verified in (("gap", "NULL"), ("failed", "false"), (None, "false")):
+            connection.execute(
+                "INSERT INTO linq.sync_windows (chat_id, event, verified, synced_at)"
+                f" SELECT 1, ?, {verified}, '2026-01-01 00:00:00+00'",
+                [event],
+            )
     transform(seeded, "--database", str(seeded.database))
     (quality,) = rows_of(seeded.database)("data_quality")
     ((last_run_at, bound),) = seeded.query(
@@ -185,7 +192,10 @@ def test_data_quality_is_what_the_runs_reported(seeded: Loader) -> None:
     built_at = quality.pop("built_at")
     assert quality.pop("lag_s") == pytest.approx((built_at - last_run_at).total_seconds(), abs=1)
     quality.pop("oldest_check")
-    windows = seeded.query("SELECT count(*), count(*) FILTER (NOT verified) FROM linq.sync_windows")
+    ((windows,),) = seeded.query("SELECT count(*) FROM linq.sync_windows")
+    ((unverified,),) = seeded.query(
+        "SELECT count(*) FROM linq.sync_windows WHERE event = 'read' AND NOT verified"
+    )
     assert report.rejected > 0
     assert quality == {
         "last_run_failed_chat_count": 0,
@@ -197,10 +207,10 @@ def test_data_quality_is_what_the_runs_reported(seeded: Loader) -> None:
         "coverage_percent": 100.0,
         "expired_message_count": 0,
         "deleted_message_count": 0,
-        "window_count": windows[0][0],
-        "unverified_window_count": windows[0][1],
-        "failed_window_count": 0,
-        "gap_count": 0,
+        "window_count": windows,
+        "unverified_window_count": unverified + 1,
+        "failed_window_count": 1,
+        "gap_count": 1,
         "rejected_record_count": report.rejected,
     }
 

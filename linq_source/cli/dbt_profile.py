@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from linq_source.destinations.remote import Remote
 
 # dbt takes what such variables hold out of everything it prints.
-_SECRET = "DBT_ENV_SECRET_LINQ_"  # noqa: S105
+_PREFIX = "DBT_ENV_SECRET_LINQ_"
 # For a DuckDB file that another program has open: waits of 1, 2, 4, ... seconds, four minutes.
 _ATTEMPTS = 8
 
@@ -124,8 +124,8 @@ def _file_system(fs: Any) -> tuple[dict[str, Any], dict[str, str]]:
                 "own and the variable linq_lake"
             )
         if isinstance(value, str) and re.search("key|secret|token|password|string", name):
-            secrets[f"{_SECRET}{name.upper()}"] = value
-            value = f"{{{{ env_var('{_SECRET}{name.upper()}') }}}}"
+            secrets[f"{_PREFIX}{name.upper()}"] = value
+            value = f"{{{{ env_var('{_PREFIX}{name.upper()}') }}}}"
         options[name] = value
     return options, secrets
 
@@ -136,12 +136,12 @@ def _postgres(credentials: Any, schema: str, variables: dict[str, str]) -> Profi
         "host": credentials.host,
         "port": credentials.port,
         "user": credentials.username,
-        "password": f"{{{{ env_var('{_SECRET}PASSWORD') }}}}",
+        "password": f"{{{{ env_var('{_PREFIX}PASSWORD') }}}}",
         "dbname": credentials.database,
         "schema": schema,
         "threads": 4,
     }
-    return Profile(output, variables, {f"{_SECRET}PASSWORD": credentials.password or ""})
+    return Profile(output, variables, {f"{_PREFIX}PASSWORD": credentials.password or ""})
 
 
 def _bigquery(config: Any, dataset: str, variables: dict[str, str]) -> Profile:
@@ -162,16 +162,16 @@ def _bigquery(config: Any, dataset: str, variables: dict[str, str]) -> Profile:
             "project_id": credentials.project_id,
             "client_email": credentials.client_email,
             "token_uri": credentials.token_uri,
-            "private_key": f"{{{{ env_var('{_SECRET}PRIVATE_KEY') }}}}",
+            "private_key": f"{{{{ env_var('{_PREFIX}PRIVATE_KEY') }}}}",
         }
-        return Profile(output, variables, {f"{_SECRET}PRIVATE_KEY": private_key})
+        return Profile(output, variables, {f"{_PREFIX}PRIVATE_KEY": private_key})
     if refresh_token:
         output["method"] = "oauth-secrets"
         output["client_id"] = credentials.client_id
         output["token_uri"] = credentials.token_uri
-        output["client_secret"] = f"{{{{ env_var('{_SECRET}CLIENT_SECRET') }}}}"
-        output["refresh_token"] = f"{{{{ env_var('{_SECRET}REFRESH_TOKEN') }}}}"
+        output["client_secret"] = f"{{{{ env_var('{_PREFIX}CLIENT_SECRET') }}}}"
+        output["refresh_token"] = f"{{{{ env_var('{_PREFIX}REFRESH_TOKEN') }}}}"
         secrets = {"CLIENT_SECRET": credentials.client_secret, "REFRESH_TOKEN": refresh_token}
-        return Profile(output, variables, {f"{_SECRET}{k}": v for k, v in secrets.items()})
+        return Profile(output, variables, {f"{_PREFIX}{k}": v for k, v in secrets.items()})
     output["method"] = "oauth"  # as Google's libraries find them
     return Profile(output, variables)

@@ -70,7 +70,7 @@ from linq_source.errors import ConfigurationError
 EPILOG = """\
 Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 loaded but something is \
 incomplete (a chat failed, a window stayed unverified, records were rejected, an audit found a \
-difference, the data is older than --max-age).
+difference, a mart failed a test, the data is older than --max-age).
 """
 
 app = typer.Typer(

@@ -46,7 +46,7 @@ _OURS = ("linq_dataset", "linq_database", "linq_lake")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a model or a test; `status` is dbt's word, `failures` counts rows."""
+    """What became of a model or a test; `status` is dbt's word."""
 
     name: str
     kind: str
@@ -202,6 +202,8 @@ def _build(
         arguments.append("--full-refresh")
     started_s = time.monotonic()
     done = dbtRunner().invoke(arguments)
+    if isinstance(done.exception, KeyboardInterrupt):
+        raise done.exception
     if done.exception is not None:
         # What our models refuse to be compiled with are variables of the user's.
         is_refused = isinstance(done.exception, CompilationError)
