@@ -13,7 +13,7 @@ from linq_source.reporting.making import report_page, write_page
 from linq_source.sandbox import grow
 from tests import chromium
 from tests.conftest import HOUR_MS, NOW_MS, Loader
-from tests.test_reporting import data_of
+from tests.test_report_page import data_of
 
 pytestmark = [
     pytest.mark.long,
