@@ -26,7 +26,7 @@ pytestmark = pytest.mark.long
 
 FORMATS = ("delta", "iceberg")
 CLASSES = {"delta": DeltaTables, "iceberg": IcebergTables}
-DATA = tuple(name for name in TABLES if name not in ("sync_runs", "attachment_files"))
+DATA = tuple(name for name in TABLES if name not in ("sync_runs", "contacts", "attachment_files"))
 
 
 @pytest.fixture(params=FORMATS)
