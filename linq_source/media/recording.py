@@ -18,8 +18,8 @@ import pyarrow as pa
 from linq_source.destinations.base import Destination
 from linq_source.destinations.outgoing import in_the_dialect
 from linq_source.media.choosing import Attachment, Status
+from linq_source.operations.loading import load_pending
 from linq_source.operations.packages import heal_packages
-from linq_source.operations.sync import load_pending
 from linq_source.rows.hints import Merging, table_hints
 from linq_source.tables import ATTACHMENT_FILES
 
