@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +18,11 @@ import psycopg2.errors
 import pytest
 import requests
 
+from linq_source import audit
 from linq_source.destinations import failures, remote
 from linq_source.destinations.failures import plain_errors
-from linq_source.errors import ConfigurationError, DestinationError
+from linq_source.errors import ConfigurationError, DestinationError, LinqError
+from linq_source.operations.check import check
 from linq_source.sandbox import grow
 from tests import processes
 from tests.conftest import Loader
@@ -169,10 +173,21 @@ def test_a_full_disk_is_one_line_and_the_next_run_goes_on(
 @pytest.mark.parametrize("size_bytes", [0, 4096, 8192, 12287])
 def test_a_file_that_a_kill_left_half_made_is_made_again(small: Loader, size_bytes: int) -> None:
     small.world.add_message(1, "hello", sent_at_ms=small.world.now_ms - 60_000)
-    duckdb.connect(str(small.database)).close()
-    os.truncate(small.database, size_bytes)
+    file = small.folder / "elsewhere.duckdb"
+    duckdb.connect(str(file)).close()
+    os.truncate(file, size_bytes)
+    file.chmod(0o600)
+    small.database.symlink_to(file)
+    before = file.read_bytes()
+    # Who only looks changes nothing.
+    with suppress(LinqError):
+        audit(small.pipeline, **small.arguments())
+    checked = check(small.pipeline, **small.arguments())
+    assert (checked.exit_code, file.read_bytes()) == (0, before)
     small.sync()
     small.assert_equal_world()
+    assert small.database.is_symlink()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
 def test_no_other_small_file_is_removed(small: Loader) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import stat
 from typing import Any
 
 import pytest
@@ -111,6 +112,17 @@ def test_nothing_of_the_person_is_left_on_disk(people: Loader) -> None:
     assert ANN not in kept
     assert people.query("SELECT display_name FROM chats WHERE id = 5") == [("Bob and (withheld)",)]
     assert ANN.encode() not in people.database.read_bytes()
+
+
+def test_the_file_keeps_its_rights_and_its_link(small: Loader) -> None:
+    small.sync()
+    file = small.database.rename(small.folder / "elsewhere.duckdb")
+    file.chmod(0o600)
+    small.database.symlink_to(file)
+    forget(small.pipeline, chat_ids=[1])
+    assert small.database.is_symlink()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert small.query("SELECT count(*) FROM chats") == [(0,)]
 
 
 def test_a_hashed_person_is_found_by_the_key(people: Loader) -> None:

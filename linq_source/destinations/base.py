@@ -76,6 +76,9 @@ class Destination(ABC):
     def check_name(self) -> None:  # noqa: B027 - for the kinds that refuse some
         """Raise `ConfigurationError` for a dataset name that the destination cannot have."""
 
+    def heal(self) -> None:  # noqa: B027
+        """Make whole what a killed run left half made, before anything is written."""
+
     def check_exists(self, remote: Remote) -> None:  # noqa: B027
         """Raise `DestinationError` where the place to load to does not exist."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
@@ -16,7 +17,7 @@ from linq_source.destinations.base import Destination, Rows, Wanted
 from linq_source.destinations.bigquery import merging_by_day
 from linq_source.destinations.deletion import Marked
 from linq_source.destinations.describing import describe
-from linq_source.destinations.duckdb_file import check_dataset_name
+from linq_source.destinations.duckdb_file import check_dataset_name, complete, is_half_made
 from linq_source.destinations.erasing import Erasure, rows_with, wanted_values
 from linq_source.destinations.quoting import literal
 from linq_source.destinations.reading import BigQueryReader, Reader, SqlReader
@@ -142,11 +143,15 @@ class DuckDB(Database):
         return Path(self.location)
 
     def check_writable(self, table_format: str | None) -> None:
-        """The same; a file that is not there is not made."""
-        if self.file.exists():
+        """The same; a file that is not there, or half made, is not made."""
+        if self.file.exists() and not is_half_made(self.file):
             super().check_writable(table_format)
         else:
             check_folder_writable(self.file.parent)
+
+    def heal(self) -> None:
+        """Make an empty database of a file that is half made."""
+        complete(self.file)
 
     def check_name(self) -> None:
         """Raise `ConfigurationError` where DuckDB could not tell the dataset from a database."""
@@ -164,7 +169,7 @@ class DuckDB(Database):
 
         with self.pipeline.destination_client() as destination_client:
             credentials: Any = destination_client.config.credentials
-        path = Path(credentials._conn_str())
+        path = Path(credentials._conn_str()).resolve()
         fresh = path.with_name(path.name + ".forgetting")
         fresh.unlink(missing_ok=True)
         try:
@@ -177,6 +182,7 @@ class DuckDB(Database):
                 connection.execute("DETACH old")
             if path.with_name(path.name + ".wal").exists():
                 raise OSError("another program is writing")
+            shutil.copymode(path, fresh)
             os.replace(fresh, path)
         except (duckdb.Error, OSError) as error:
             fresh.unlink(missing_ok=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -49,28 +49,37 @@ def check_dataset_name(client: Any) -> None:
             )
 
 
-def remove_half_made(client: Any) -> None:
-    """Remove a file that ends within its headers: no row was ever in it, and DuckDB refuses it.
+def is_half_made(path: Path) -> bool:
+    """Whether a file ends within its headers: no row was ever in it, and DuckDB refuses it.
 
-    A disk that was full, or a kill, left it so. One that is being made now is locked.
+    A disk that was full, or a kill, left it so.
     """
-    if not _is_duckdb(client):
-        return
-    path = Path(client.config.credentials.database)
     place, text = _SAYS_SO
-    with suppress(OSError, ImportError):
-        # To open and close a file gives up every lock of this process on it.
-        if path.stat().st_size >= _HEADERS_BYTES:
-            return
+    with suppress(OSError):
+        # To open and close a file gives up every lock of this process on it: not of a real one.
+        if path.stat().st_size < _HEADERS_BYTES:
+            content = path.read_bytes()
+            return not content or content[place] == text
+    return False
+
+
+def complete(path: Path) -> None:
+    """Make an empty database of a file that is half made; where it lies, with its rights.
+
+    One that another process makes just now is locked, and left to it.
+    """
+    if not is_half_made(path):
+        return
+    import duckdb
+
+    with tempfile.TemporaryDirectory() as folder, suppress(OSError, ImportError):
         import fcntl  # not on Windows
 
+        fresh = Path(folder, "fresh.duckdb")
+        duckdb.connect(str(fresh)).close()
         with path.open("r+b") as file:
-            content = file.read()
-            if not content or content[place] == text:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                path.unlink()
-                # Who opened it before that and locks it late is refused, and opens it again.
-                time.sleep(0.1)
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file.write(fresh.read_bytes())
 
 
 def _is_duckdb(client: Any) -> bool:

@@ -17,7 +17,7 @@ from dlt.common.destination.exceptions import DestinationUndefinedEntity
 from dlt.destinations.exceptions import CantExtractTablePrefix, InvalidFilesystemLayout
 from dlt.pipeline.state_sync import load_pipeline_state_from_destination
 
-from linq_source.destinations.duckdb_file import check_dataset_name, remove_half_made
+from linq_source.destinations.duckdb_file import check_dataset_name
 from linq_source.destinations.failures import is_locked
 from linq_source.destinations.overriding import overriding, replace_client
 from linq_source.destinations.table_formats import is_filesystem
@@ -87,7 +87,6 @@ def _open(pipeline: dlt.Pipeline, stack: ExitStack) -> Any:
         with _plain_layout_errors():
             client: Any = pipeline.destination_client()
         check_dataset_name(client)
-        remove_half_made(client)
         try:
             return stack.enter_context(client)
         except Exception as error:

@@ -79,6 +79,7 @@ def sync(
     try:
         with exclusive(pipeline), plain_errors(pipeline):
             heal_packages(pipeline)
+            destination_of(pipeline).heal()
             with connected(pipeline) as remote:
                 destination_of(pipeline).check_exists(remote)
                 if pipeline.has_pending_data:
