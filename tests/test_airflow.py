@@ -132,7 +132,8 @@ def test_dags_test_loads_every_shard(serve: Serve, database: Path) -> None:
     with duckdb.connect(str(place.database)) as connection:
         connection.execute(
             "INSERT INTO linq.sync_windows BY NAME SELECT * REPLACE ('gap' AS event,"
-            " false AS verified) FROM linq.sync_windows LIMIT 1"
+            " false AS verified, TIMESTAMPTZ '2026-01-01 00:00:00Z' AS window_start)"
+            " FROM linq.sync_windows LIMIT 1"
         )
     assert airflow.run("dags", "test", "linq_messages", "2026-03-03") != 0
     assert airflow.states()["audit", -1] == "failed"

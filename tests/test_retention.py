@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -103,6 +104,9 @@ def test_nothing_is_lost_when_the_api_forgets(forgetful: Loader) -> None:
         assert (report.exit_code, report.gaps) == (0, 0)
     assert_nothing_is_lost(forgetful, history)
     assert forgetful.audit().exit_code == 0
+    # Nor does a machine that never loaded anything count what expired.
+    shutil.rmtree(forgetful.folder / "pipelines")
+    assert forgetful.audit().exit_code == 0
     assert not [row for row in rows_of(forgetful, "sync_windows") if row["event"] == "gap"]
 
 
@@ -154,6 +158,8 @@ def test_a_gap_is_repeated_for_a_week(
         history.pass_hours(30)
         loader.sync()
     assert loader.sync().exit_code == 0
+    assert (len(loader.audit().gaps), loader.audit().exit_code) == (4, 3)
+    shutil.rmtree(loader.folder / "pipelines")
     assert (len(loader.audit().gaps), loader.audit().exit_code) == (4, 3)
     monkeypatch.setattr("linq_source.operations.audit.GAPS_REPEATED", timedelta(0))
     assert (loader.audit().gaps, loader.audit().exit_code) == ((), 0)

@@ -85,7 +85,8 @@ def open_tables(
     if table_format is None:
         yield None
         return
-    with pipeline.destination_client(schema_name) as opened:
+    of_schema = {} if schema_name is None else {"schema_name": schema_name}
+    with pipeline.destination_client(**of_schema) as opened:
         client: Any = opened
         client.schema = schema or client.schema
         _make_known(client, tables.ATTACHMENT_FILES, table_format)
