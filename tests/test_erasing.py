@@ -21,6 +21,7 @@ from linq_source.sandbox import World
 from linq_source.state import FORGOTTEN, source_state
 from tests.conftest import DAY_MS, NOW_MS, Loader
 from tests.destinations import KINDS, Lake, LakeOnS3, OpenFormat, kinds
+from tests.ducklake import DuckLake
 from tests.test_forgetting import ANN, BOB, OWN, without
 from tests.truth import LIVE_TABLES
 
@@ -58,7 +59,7 @@ def people(
 
 every_kind = pytest.mark.parametrize("people", kinds(), indirect=True)
 in_files = pytest.mark.parametrize(
-    "people", kinds("parquet", "parquet on s3", "delta", "iceberg"), indirect=True
+    "people", kinds("parquet", "parquet on s3", "delta", "iceberg", "ducklake"), indirect=True
 )
 
 
@@ -83,6 +84,8 @@ def left_of(loader: Loader, *words: str) -> list[str]:
     if isinstance(place, LakeOnS3):
         root = f"{place.bucket}/{place.folder}/linq"
         bucket = Bucket(place.file_system(), root)
+    elif isinstance(place, DuckLake):
+        bucket = Bucket(LocalFileSystem(), str(Path(place.data).parent))
     else:
         assert isinstance(place, Lake | OpenFormat)
         bucket = Bucket(LocalFileSystem(), f"{place.bucket}/linq")
@@ -153,6 +156,7 @@ CRASHES = {
     "parquet": "linq_source.destinations.lake.bucket.Bucket.publish",
     "delta": "linq_source.destinations.open_tables.delta.DeltaTables.replace",
     "iceberg": "linq_source.destinations.open_tables.iceberg.IcebergTables.drop_history",
+    "ducklake": "linq_source.destinations.ducklake.DuckLake._call",
 }
 
 
