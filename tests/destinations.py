@@ -254,7 +254,9 @@ def bigquery_project(folder: Path) -> Iterator[BigQuery]:
 def ducklake_on_postgres_and_s3(folder: Path) -> Iterator[DuckLake]:
     """A DuckLake with its catalog in a server and its files in an object store."""
     with parquet_lake_on_s3(folder) as store, postgres_database(folder) as database:
-        with catalog_in_postgres(database, store.address, store.bucket) as place:
+        with catalog_in_postgres(
+            database, store.file_system(), store.address, store.bucket
+        ) as place:
             yield place
 
 

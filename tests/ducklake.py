@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -19,6 +19,8 @@ import pytest
 from dlt.common.configuration.specs import AwsCredentials
 from dlt.common.storages import FilesystemConfiguration
 from dlt.destinations.impl.ducklake.configuration import DuckLakeCredentials
+from fsspec.implementations.local import LocalFileSystem
+from s3fs import S3FileSystem
 
 from tests.postgres import Postgres
 from tests.truth import Row
@@ -68,6 +70,11 @@ class DuckLake:
         self._attach = attach
         self._prepare = prepare
         self._keys = keys
+        # All its files, and the folder or bucket that they are in.
+        self.files: Any = LocalFileSystem()
+        self.root = str(Path(data).parent)
+        # Every row of a catalog that is not a file.
+        self.catalog_rows: Callable[[], list[Row]] = list
 
     @property
     def environment(self) -> dict[str, str]:
@@ -113,7 +120,9 @@ def catalog_in_a_file(folder: Path) -> Iterator[DuckLake]:
 
 
 @contextmanager
-def catalog_in_postgres(database: Postgres, s3: str, bucket: str) -> Iterator[DuckLake]:
+def catalog_in_postgres(
+    database: Postgres, files: S3FileSystem, s3: str, bucket: str
+) -> Iterator[DuckLake]:
     """A catalog in a Postgres database, the data in a bucket of an S3 server."""
     attach = f"'ducklake:postgres:{database.url}' AS lake (READ_ONLY, METADATA_SCHEMA 'ducklake')"
     secret = (
@@ -127,5 +136,16 @@ def catalog_in_postgres(database: Postgres, s3: str, bucket: str) -> Iterator[Du
         "region_name": "us-east-1",
         "s3_url_style": "path",
     }
+
+    def catalog_rows() -> list[Row]:
+        tables = database.query("SELECT tablename FROM pg_tables WHERE schemaname = 'ducklake'")
+        return [
+            row
+            for table in tables
+            for row in database.query(f"TABLE ducklake.{table['tablename']}")
+        ]
+
     with extensions():
-        yield DuckLake(database.url, f"s3://{bucket}/deep", attach, secret, keys)
+        place = DuckLake(database.url, f"s3://{bucket}/deep", attach, secret, keys)
+        place.files, place.root, place.catalog_rows = files, bucket, catalog_rows
+        yield place

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from linq_source import ConfigurationError, forget, plan_shards
+from linq_source import ConfigurationError, DestinationError, forget, plan_shards
 from linq_source.sandbox import DEFAULT_TOKEN, grow
 from tests import processes
 from tests.conftest import Loader
@@ -96,6 +96,54 @@ def test_a_file_that_is_not_the_lake_s_is_named_and_nothing_is_erased(
     seeded.assert_equal_world()
     stray.unlink()
     assert forget(seeded.pipeline, chat_ids=[chat_id]).chats == (chat_id,)
+
+
+def test_what_is_left_is_found_after_forgetting(seeded: Loader, lake: DuckLake) -> None:
+    """The catalog's least and greatest texts, by which DuckDB leaves out files, are changed."""
+    seeded.place = lake
+    seeded.sync()
+    forget(seeded.pipeline, chat_ids=[min(seeded.world.chats)])
+    for _ in range(2):
+        texts = [row["text"] for row in lake.rows("chat_messages") if row["text"] is not None]
+        (found,) = lake.query("SELECT min(text) AS a, max(text) AS z FROM lake.linq.chat_messages")
+        assert found == {"a": min(texts), "z": max(texts)}
+        for text in {*found.values(), texts[0]}:
+            value = text.replace("'", "''")
+            sql = f"SELECT count(*) AS n FROM lake.linq.chat_messages WHERE text = '{value}'"
+            assert lake.query(sql) == [{"n": texts.count(text)}]
+        grow(seeded.world)
+        seeded.sync()
+
+
+def test_an_address_that_does_not_answer_is_told_without_its_password(
+    seeded: Loader, lake: DuckLake, tmp_path: Path
+) -> None:
+    with extensions() as found:
+        environment = {
+            **os.environ,
+            **found,
+            "SOURCES__LINQ__API_TOKEN": DEFAULT_TOKEN,
+            "DLT_DATA_DIR": str(tmp_path / "dlt"),
+            "DESTINATION__DUCKLAKE__CREDENTIALS__CATALOG": "postgresql://me:se%40cret@127.0.0.1:9/x",
+        }
+    arguments = [
+        "run", "--base-url", seeded.sandbox.url, "--debug", "--destination", "ducklake",
+        "--bucket-url", lake.data,
+    ]  # fmt: skip
+    result = processes.run(arguments, tmp_path, environment)
+    assert result.returncode == 1
+    assert "error: ducklake: check its address, credentials and rights" in result.stderr
+    assert "cret" not in result.stderr.replace("secrets", "") + result.stdout
+
+
+def test_an_extension_that_cannot_be_had_is_told(
+    seeded: Loader, lake: DuckLake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeded.place = lake
+    settings = f'{{"extension_directory": "{tmp_path}", "autoinstall_known_extensions": false}}'
+    monkeypatch.setenv("DESTINATION__DUCKLAKE__CREDENTIALS__GLOBAL_CONFIG", settings)
+    with pytest.raises(DestinationError, match=r"cannot fetch an extension .* name a folder"):
+        seeded.sync()
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,11 @@ def people(
 
 every_kind = pytest.mark.parametrize("people", kinds(), indirect=True)
 in_files = pytest.mark.parametrize(
-    "people", kinds("parquet", "parquet on s3", "delta", "iceberg", "ducklake"), indirect=True
+    "people",
+    kinds(
+        "parquet", "parquet on s3", "delta", "iceberg", "ducklake", "ducklake on postgres and s3"
+    ),
+    indirect=True,
 )
 
 
@@ -85,11 +89,14 @@ def left_of(loader: Loader, *words: str) -> list[str]:
         root = f"{place.bucket}/{place.folder}/linq"
         bucket = Bucket(place.file_system(), root)
     elif isinstance(place, DuckLake):
-        bucket = Bucket(LocalFileSystem(), str(Path(place.data).parent))
+        bucket = Bucket(place.files, place.root)
     else:
         assert isinstance(place, Lake | OpenFormat)
         bucket = Bucket(LocalFileSystem(), f"{place.bucket}/linq")
     found = []
+    if isinstance(place, DuckLake):
+        catalog = str(place.catalog_rows())
+        found += [f"{word} in the catalog" for word in words if word in catalog]
     for path in bucket.list(""):
         content = bucket.fs.cat_file(f"{bucket.root}/{path}")
         if path.endswith(".parquet"):
@@ -150,6 +157,7 @@ def test_nothing_readable_is_left_in_any_file(people: Loader) -> None:
     people.sync()
     assert left_of(people, *words) == []
     assert tables_of(people) == expected(people.world, {1})
+    assert forget(people.pipeline, chat_ids=[3]).erased["chat_messages"] == 4
 
 
 CRASHES = {

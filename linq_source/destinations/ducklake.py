@@ -18,6 +18,9 @@ from linq_source.destinations.scratch import check_folder_writable
 from linq_source.errors import ConfigurationError
 from linq_source.tables import Table
 
+_ALL = "cleanup_all => true"
+# No text is greater, but for those that begin with it.
+_LAST = "\U0010ffff"
 _ITS_FILE = re.compile(r"ducklake-[0-9a-f-]+\.parquet")
 
 
@@ -102,9 +105,10 @@ class DuckLake(Database):
         return client.execute_sql(f"CALL ducklake_{function}({', '.join((lake, *options))})") or ()
 
     def _forget_extremes(self, client: Any, tables: Sequence[Table]) -> None:
-        """Take least and greatest texts from the catalog, which they outlive.
+        """Take the least and the greatest text of each column from the catalog.
 
-        They are of whole tables, and only grow: files have their own, by which they are skipped.
+        They outlive their rows: those of whole tables are only ever widened. So they are here, as
+        far as can be: null would say that no row has a value, and DuckDB would look for none.
         """
         credentials = self._credentials
         schema = "main"
@@ -114,10 +118,10 @@ class DuckLake(Database):
         there = f"{identifier(catalog)}.{identifier(schema)}"
         names = ", ".join(literal(table.name) for table in tables)
         client.execute_sql(
-            f"UPDATE {there}.ducklake_table_column_stats SET min_value = NULL, max_value = NULL"
-            f" WHERE table_id IN (SELECT table_id FROM {there}.ducklake_table"
-            f" WHERE table_name IN ({names}))"
+            f"UPDATE {there}.ducklake_table_column_stats"
+            f" SET min_value = '', max_value = {literal(_LAST)} WHERE min_value IS NOT NULL"
+            f" AND (table_id, column_id) IN (SELECT (c.table_id, c.column_id)"
+            f" FROM {there}.ducklake_column AS c JOIN {there}.ducklake_table AS t"
+            f" ON t.table_id = c.table_id WHERE t.table_name IN ({names})"
+            " AND c.column_type IN ('varchar', 'json'))"
         )
-
-
-_ALL = "cleanup_all => true"

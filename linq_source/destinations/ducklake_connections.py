@@ -9,11 +9,14 @@ from __future__ import annotations
 import threading
 from contextlib import suppress
 from typing import Any
+from urllib.parse import quote
 from weakref import WeakValueDictionary
 
 import dlt
+from dlt.destinations.exceptions import DestinationConnectionError
 
 from linq_source.destinations.overriding import overriding, replace_client
+from linq_source.errors import DestinationError
 
 # By catalog and folder; a pool opens its connection for the first who borrows, and closes it when
 # the last has given back.
@@ -39,7 +42,11 @@ def _sharing_client(client_class: Any) -> Any:
     def open_connection(self: Any) -> Any:
         # Two who attach the catalog at once would be in each other's way.
         with _lock:
-            return sql_class.open_connection(self)
+            try:
+                return sql_class.open_connection(self)
+            except DestinationConnectionError as error:
+                failure = _telling(error, self.credentials.catalog.password)
+        raise failure
 
     def close_connection(self: Any) -> None:
         # The catalog stays attached for the others; it is closed with the last connection.
@@ -62,6 +69,28 @@ def _sharing_client(client_class: Any) -> Any:
     found = _derived(client_class, __init__)
     found.is_sharing = True
     return found
+
+
+def _telling(error: DestinationConnectionError, password: str | None) -> Exception:
+    """The error without the catalog's password, which DuckDB quotes with the address.
+
+    It must be raised where the other is not handled any more, or that would go with it.
+    """
+    inner = error.inner_exc
+    text = str(inner)
+    if "extension" in text and ("download" in text or "not found" in text):
+        return DestinationError(
+            "ducklake: DuckDB cannot fetch an extension that it needs: let it reach the network, "
+            f"or name a folder that has it (docs/lake.md): {' '.join(text.split())[:60]}"
+        )
+    for found in filter(None, {password, quote(password or "", safe=""), quote(password or "")}):
+        text = text.replace(found, "***")
+    if text == str(inner):
+        return error
+    plain = DestinationConnectionError("DuckLakeSqlClient", error.dataset_name, text, inner)
+    plain.inner_exc = type(inner)(text)
+    plain.__cause__ = plain.inner_exc
+    return plain
 
 
 def _derived(base: Any, *methods: Any) -> Any:
