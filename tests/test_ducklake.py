@@ -83,7 +83,7 @@ def test_shards_at_the_same_time(seeded: Loader, lake: DuckLake, tmp_path: Path)
         grow(seeded.world)
 
 
-def test_a_file_that_is_not_the_lake_s_is_named_and_nothing_is_erased(
+def test_a_file_that_is_not_the_lake_s_is_named_and_one_of_a_killed_run_is_erased(
     seeded: Loader, lake: DuckLake
 ) -> None:
     seeded.place = lake
@@ -95,7 +95,12 @@ def test_a_file_that_is_not_the_lake_s_is_named_and_nothing_is_erased(
         forget(seeded.pipeline, chat_ids=[chat_id])
     seeded.assert_equal_world()
     stray.unlink()
+    # And a file that a killed run wrote, and no snapshot knows.
+    whole = next(Path(lake.data).glob("linq/chat_messages/*.parquet"))
+    lost = whole.with_name("ducklake-00000000-0000-7000-8000-000000000000.parquet")
+    lost.write_bytes(whole.read_bytes())
     assert forget(seeded.pipeline, chat_ids=[chat_id]).chats == (chat_id,)
+    assert not lost.exists()
 
 
 def test_what_is_left_is_found_after_forgetting(seeded: Loader, lake: DuckLake) -> None:

@@ -28,8 +28,8 @@ class DuckLake(Database):
     """A DuckLake. What is erased leaves its old versions and the catalog, too."""
 
     beyond_reach = (
-        "backups of the catalog and the files, blocks that the catalog's database has freed, and "
-        "versions of objects that a bucket keeps by itself are not touched"
+        "backups, versions of objects that a bucket keeps by itself, blocks that the catalog's "
+        "database has freed, and files that a run killed within the last day left are not touched"
     )
 
     def __init__(self, pipeline: dlt.Pipeline) -> None:
