@@ -28,6 +28,7 @@ from s3fs import S3FileSystem
 
 from tests.bigquery import BigQueryDouble
 from tests.bigquery.server import PROJECT, TOKEN
+from tests.ducklake import DuckLake, catalog_in_a_file, catalog_in_postgres
 from tests.postgres import postgres_database
 from tests.truth import Row, rows_of_duckdb
 
@@ -249,6 +250,16 @@ def bigquery_project(folder: Path) -> Iterator[BigQuery]:
         assert double.failures == []
 
 
+@contextmanager
+def ducklake_on_postgres_and_s3(folder: Path) -> Iterator[DuckLake]:
+    """A DuckLake with its catalog in a server and its files in an object store."""
+    with parquet_lake_on_s3(folder) as store, postgres_database(folder) as database:
+        with catalog_in_postgres(
+            database, store.file_system(), store.address, store.bucket
+        ) as place:
+            yield place
+
+
 KINDS: Mapping[str, Kind] = {
     "duckdb": duckdb_file,
     "bigquery": bigquery_project,
@@ -257,6 +268,8 @@ KINDS: Mapping[str, Kind] = {
     "postgres": postgres_database,
     "delta": delta_tables,
     "iceberg": iceberg_tables,
+    "ducklake": catalog_in_a_file,
+    "ducklake on postgres and s3": ducklake_on_postgres_and_s3,
 }
 # Those that `make test` loads into; the others are for `make test-all`.
 FAST = ("duckdb", "parquet")

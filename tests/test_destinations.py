@@ -21,7 +21,7 @@ from tests.files import Answer, FileHost, content
 from tests.truth import LIVE_TABLES, Row
 
 # An object store holds the same lake as a folder: two long scenarios prove its storage.
-STORES = ("parquet on s3",)
+STORES = ("parquet on s3", "ducklake on postgres and s3")
 
 
 @pytest.fixture(params=kinds(*(kind for kind in KINDS if kind not in STORES)))

@@ -43,7 +43,7 @@ def test_make_test_holds_what_is_not_said_of_another_destination(page: str) -> N
     for line in (ROOT / "docs" / page).read_text().splitlines():
         named = re.findall(r"`(test_\w+\.py)::(\w+)`", line)
         if named and not re.search(
-            "BigQuery|Delta|Iceberg|Postgres|S3", line.partition("`test")[0]
+            "BigQuery|Delta|DuckLake|Iceberg|Postgres|S3", line.partition("`test")[0]
         ):
             assert not all(is_long(file, test) for file, test in named), line
 

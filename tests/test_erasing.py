@@ -21,6 +21,7 @@ from linq_source.sandbox import World
 from linq_source.state import FORGOTTEN, source_state
 from tests.conftest import DAY_MS, NOW_MS, Loader
 from tests.destinations import KINDS, Lake, LakeOnS3, OpenFormat, kinds
+from tests.ducklake import DuckLake
 from tests.test_forgetting import ANN, BOB, OWN, without
 from tests.truth import LIVE_TABLES
 
@@ -58,7 +59,11 @@ def people(
 
 every_kind = pytest.mark.parametrize("people", kinds(), indirect=True)
 in_files = pytest.mark.parametrize(
-    "people", kinds("parquet", "parquet on s3", "delta", "iceberg"), indirect=True
+    "people",
+    kinds(
+        "parquet", "parquet on s3", "delta", "iceberg", "ducklake", "ducklake on postgres and s3"
+    ),
+    indirect=True,
 )
 
 
@@ -83,10 +88,15 @@ def left_of(loader: Loader, *words: str) -> list[str]:
     if isinstance(place, LakeOnS3):
         root = f"{place.bucket}/{place.folder}/linq"
         bucket = Bucket(place.file_system(), root)
+    elif isinstance(place, DuckLake):
+        bucket = Bucket(place.files, place.root)
     else:
         assert isinstance(place, Lake | OpenFormat)
         bucket = Bucket(LocalFileSystem(), f"{place.bucket}/linq")
     found = []
+    if isinstance(place, DuckLake):
+        catalog = str(place.catalog_rows())
+        found += [f"{word} in the catalog" for word in words if word in catalog]
     for path in bucket.list(""):
         content = bucket.fs.cat_file(f"{bucket.root}/{path}")
         if path.endswith(".parquet"):
@@ -147,12 +157,14 @@ def test_nothing_readable_is_left_in_any_file(people: Loader) -> None:
     people.sync()
     assert left_of(people, *words) == []
     assert tables_of(people) == expected(people.world, {1})
+    assert forget(people.pipeline, chat_ids=[3]).erased["chat_messages"] == 4
 
 
 CRASHES = {
     "parquet": "linq_source.destinations.lake.bucket.Bucket.publish",
     "delta": "linq_source.destinations.open_tables.delta.DeltaTables.replace",
     "iceberg": "linq_source.destinations.open_tables.iceberg.IcebergTables.drop_history",
+    "ducklake": "linq_source.destinations.ducklake.DuckLake._call",
 }
 
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 DEFAULT_DATABASE = "linq_messages.duckdb"
 DEMO_PIPELINE = "linq_demo"
-_IN_A_BUCKET = ("parquet", "filesystem")
+DEFAULT_CATALOG = "linq_messages.ducklake"
+_IN_A_BUCKET = ("parquet", "filesystem", "ducklake")
 
 
 @dataclass(frozen=True)
@@ -89,10 +90,10 @@ def _destination(target: Target) -> Any:
     from linq_source.operations.shards import PIPELINE_NAME, stage_separately
 
     kind = _kind_of(target.destination)
-    if target.bucket_url is not None and kind != "filesystem":
+    if target.bucket_url is not None and kind not in _IN_A_BUCKET:
         raise ConfigurationError(
             f"--bucket-url: the destination {target.destination} is not in a bucket; "
-            f"it is for --destination {' and '.join(_IN_A_BUCKET)}"
+            f"it is for --destination {', '.join(_IN_A_BUCKET)}"
         )
     name = (
         {} if target.destination in ("parquet", kind) else {"destination_name": target.destination}
@@ -102,6 +103,8 @@ def _destination(target: Target) -> Any:
     if kind == "filesystem":
         return _filesystem(target, **name)
     try:
+        if kind == "ducklake":
+            name["credentials"] = _ducklake(target)
         if kind == "bigquery":
             # dlt would only miss it when it connects.
             import google.cloud.bigquery  # noqa: F401
@@ -159,6 +162,11 @@ def _duckdb(target: Target, **name: Any) -> Any:
             f"{told} {database}: name a file; what is in memory would be lost at the "
             "end, and MotherDuck is the destination motherduck (--destination motherduck)"
         )
+    # dlt would take a relative path from where the pipeline once ran first.
+    return dlt.destinations.duckdb(str(_file_of(database, told)), **name)
+
+
+def _file_of(database: str, told: str) -> Path:
     path = Path(database).absolute()
     if "?" in str(path):
         raise ConfigurationError(
@@ -166,8 +174,37 @@ def _duckdb(target: Target, **name: Any) -> Any:
         )
     if not path.parent.is_dir():
         raise ConfigurationError(f"{told} {database}: the folder {path.parent} does not exist")
-    # dlt would take a relative path from where the pipeline once ran first.
-    return dlt.destinations.duckdb(str(path), **name)
+    return path
+
+
+def _ducklake(target: Target) -> Any:
+    """The catalog in the file of --database, unless one is configured; the files in a bucket."""
+    import dlt
+    from dlt.common.configuration.specs import ConnectionStringCredentials
+    from dlt.destinations.impl.ducklake.configuration import DuckLakeCredentials
+
+    key = f"destination.{target.destination}.credentials"
+
+    def is_configured(name: str, part: str) -> bool:
+        return any(dlt.secrets.get(f"{key}.{found}") for found in (name, f"{name}.{part}"))
+
+    catalog: Any = None
+    storage: Any = None
+    is_named = target.database != DEFAULT_DATABASE
+    if is_named or not is_configured("catalog", "database"):
+        file = str(_file_of(target.database if is_named else DEFAULT_CATALOG, "--database"))
+        catalog = ConnectionStringCredentials({"drivername": "duckdb", "database": file})
+        _check_quotable("--database", file)
+    if target.bucket_url is not None or not is_configured("storage", "bucket_url"):
+        storage = _bucket_url(target)
+        _check_quotable("--bucket-url", storage)
+    return DuckLakeCredentials(catalog=catalog, storage=storage)
+
+
+def _check_quotable(told: str, place: str) -> None:
+    """Raise `ConfigurationError` for what dlt, which puts it between apostrophes, cannot say."""
+    if "'" in place:
+        raise ConfigurationError(f"{told} {place}: a DuckLake takes no ' in it: choose another")
 
 
 def _check_file(target: Target, path: Path, *, must_exist: bool, only_reads: bool) -> None:

@@ -16,10 +16,18 @@ PRIVACY = "Privacy (the key of hash: SOURCES__LINQ__PRIVACY_KEY)"
 OUTPUT = "Output"
 
 Destination = Annotated[
-    str, typer.Option(help="duckdb, bigquery, postgres, filesystem, ...", rich_help_panel=TARGET)
+    str,
+    typer.Option(
+        help="duckdb, bigquery, postgres, ducklake, filesystem, ...", rich_help_panel=TARGET
+    ),
 ]
 Database = Annotated[
-    str, typer.Option(help="The DuckDB file.", metavar="FILE", rich_help_panel=TARGET)
+    str,
+    typer.Option(
+        help="The DuckDB file, or that of a DuckLake's catalog.",
+        metavar="FILE",
+        rich_help_panel=TARGET,
+    ),
 ]
 BucketUrl = Annotated[
     str | None,

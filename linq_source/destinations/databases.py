@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
@@ -17,14 +15,17 @@ from linq_source.destinations.base import Destination, Rows, Wanted
 from linq_source.destinations.bigquery import merging_by_day
 from linq_source.destinations.deletion import Marked
 from linq_source.destinations.describing import describe
-from linq_source.destinations.duckdb_file import check_dataset_name, complete, is_half_made
+from linq_source.destinations.duckdb_file import (
+    check_dataset_name,
+    complete,
+    is_half_made,
+    rewrite_file,
+)
 from linq_source.destinations.erasing import Erasure, rows_with, wanted_values
-from linq_source.destinations.quoting import literal
 from linq_source.destinations.reading import BigQueryReader, Reader, SqlReader
 from linq_source.destinations.remote import Remote, connected
 from linq_source.destinations.scratch import check_folder_writable
 from linq_source.destinations.sql_ledger import settle_sql
-from linq_source.errors import DestinationError
 from linq_source.instants import from_us
 from linq_source.settings import Shard
 from linq_source.tables import TABLES, Table
@@ -161,36 +162,10 @@ class DuckDB(Database):
         """Erase rows, what is staged, and the bytes in free blocks."""
         erased = super().erase(erasure)
         if not erasure.files_of:
-            self._rewrite_file()
+            with self.pipeline.destination_client() as destination_client:
+                credentials: Any = destination_client.config.credentials
+            rewrite_file(Path(credentials._conn_str()))
         return erased
-
-    def _rewrite_file(self) -> None:
-        import duckdb
-
-        with self.pipeline.destination_client() as destination_client:
-            credentials: Any = destination_client.config.credentials
-        path = Path(credentials._conn_str()).resolve()
-        fresh = path.with_name(path.name + ".forgetting")
-        fresh.unlink(missing_ok=True)
-        try:
-            with duckdb.connect() as connection:
-                connection.execute(f"ATTACH {literal(str(path))} AS old")
-                connection.execute(f"ATTACH {literal(str(fresh))} AS fresh")
-                connection.execute("CHECKPOINT old")
-                connection.execute("COPY FROM DATABASE old TO fresh")
-                connection.execute("DETACH fresh")
-                connection.execute("DETACH old")
-            if path.with_name(path.name + ".wal").exists():
-                raise OSError("another program is writing")
-            shutil.copymode(path, fresh)
-            os.replace(fresh, path)
-        except (duckdb.Error, OSError) as error:
-            fresh.unlink(missing_ok=True)
-            raise DestinationError(
-                f"{path}: the rows are deleted, but the file could not be rewritten to free "
-                f"their blocks ({type(error).__name__}); make room or close other programs, then "
-                "run again"
-            ) from error
 
 
 class BigQuery(Database):

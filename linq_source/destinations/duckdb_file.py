@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from linq_source.errors import ConfigurationError
+from linq_source.destinations.quoting import literal
+from linq_source.errors import ConfigurationError, DestinationError
 
 # Catalogs and schemas that every DuckDB database has.
 _TAKEN = ("system", "temp", "information_schema", "pg_catalog")
@@ -80,6 +83,34 @@ def complete(path: Path) -> None:
         with path.open("r+b") as file:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             file.write(fresh.read_bytes())
+
+
+def rewrite_file(path: Path) -> None:
+    """Write a file again, which nobody has open: blocks that rows were deleted from keep them."""
+    import duckdb
+
+    path = path.resolve()
+    fresh = path.with_name(path.name + ".forgetting")
+    fresh.unlink(missing_ok=True)
+    try:
+        with duckdb.connect() as connection:
+            connection.execute(f"ATTACH {literal(str(path))} AS old")
+            connection.execute(f"ATTACH {literal(str(fresh))} AS fresh")
+            connection.execute("CHECKPOINT old")
+            connection.execute("COPY FROM DATABASE old TO fresh")
+            connection.execute("DETACH fresh")
+            connection.execute("DETACH old")
+        if path.with_name(path.name + ".wal").exists():
+            raise OSError("another program is writing")
+        shutil.copymode(path, fresh)
+        os.replace(fresh, path)
+    except (duckdb.Error, OSError) as error:
+        fresh.unlink(missing_ok=True)
+        raise DestinationError(
+            f"{path}: the rows are deleted, but the file could not be rewritten to free "
+            f"their blocks ({type(error).__name__}); make room or close other programs, then "
+            "run again"
+        ) from error
 
 
 def _is_duckdb(client: Any) -> bool:

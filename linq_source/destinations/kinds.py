@@ -8,11 +8,12 @@ import dlt
 
 from linq_source.destinations.base import Destination
 from linq_source.destinations.databases import BigQuery, Database, DuckDB
+from linq_source.destinations.ducklake import DuckLake
 from linq_source.destinations.remote import restore, stored_schema
 from linq_source.destinations.table_formats import format_in, format_of, schema_of_messages
 from linq_source.errors import ConfigurationError
 
-_DATABASES = {"duckdb": DuckDB, "bigquery": BigQuery}
+_DATABASES = {"duckdb": DuckDB, "bigquery": BigQuery, "ducklake": DuckLake}
 _FILES = "filesystem"
 
 

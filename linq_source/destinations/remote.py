@@ -19,6 +19,7 @@ from dlt.destinations.exceptions import CantExtractTablePrefix, InvalidFilesyste
 from dlt.pipeline.state_sync import load_pipeline_state_from_destination
 
 from linq_source.destinations.duckdb_file import check_dataset_name
+from linq_source.destinations.ducklake_connections import share_connections
 from linq_source.destinations.failures import is_locked
 from linq_source.destinations.overriding import overriding, replace_client
 from linq_source.destinations.table_formats import is_filesystem
@@ -77,6 +78,7 @@ def connected(pipeline: dlt.Pipeline) -> Iterator[Remote]:
     step of a load; but while it is open nobody else can open it, so never while messages are read.
     """
     _adapt_files(pipeline)
+    share_connections(pipeline)
     with ExitStack() as stack:
         yield Remote(pipeline.pipeline_name, _open(pipeline, stack))
 
@@ -150,6 +152,7 @@ def _adapt_files(pipeline: dlt.Pipeline) -> None:
 def restore(pipeline: dlt.Pipeline) -> None:
     """Take over the schema and the state that the destination holds."""
     _adapt_files(pipeline)
+    share_connections(pipeline)
     with _plain_layout_errors():
         pipeline.sync_destination()
 
