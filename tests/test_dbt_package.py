@@ -11,7 +11,8 @@ import duckdb
 import pytest
 import yaml
 
-from linq_source.cli.transform import _variables
+from linq_source.cli.transform import _defaults
+from linq_source.cli.transform_vars import variables_of
 from linq_source.errors import ConfigurationError
 from linq_source.tables import TABLES
 from tests import dbt
@@ -69,12 +70,40 @@ def test_every_variable_is_read_and_every_one_read_is_declared() -> None:
         ("{linq_dataset: other}", "--vars linq_dataset: is not a variable"),
         ("UTC", "--vars UTC: must be a mapping"),
         ("{a", "--vars {a: is not YAML"),
+        ("{linq_timezone: Europe/Berln}", "--vars linq_timezone: 'Europe/Berln' is not a time zone "
+         "of the IANA database, say Europe/Berlin"),
+        ("{linq_timezone: [UTC]}", "--vars linq_timezone: ['UTC'] is not a time zone"),
+        ("{linq_business_days: []}", "--vars linq_business_days: [] is not a list of numbers"),
+        ("{linq_business_days: [0]}", "--vars linq_business_days: ['0'] is not a list of numbers"),
+        ("{linq_business_days: 1}", "--vars linq_business_days: '1' is not a list of numbers"),
+        ("{linq_business_start: noon}", "--vars linq_business_start: 'noon' is not a time from 00"),
+        ("{linq_business_start: 600}", "--vars linq_business_start: '600' is not a time from 00"),
+        ("{linq_business_end: 24:30}", "--vars linq_business_end: '24:30' is not a time from 00"),
+        ("{linq_business_end: 9:00}", "--vars linq_business_end: 9:00 must be later than linq_bus"),
+        ("{linq_session_silence_minutes: 0}", "--vars linq_session_silence_minutes: '0' is not a"),
+        ("{linq_session_silence_minutes: 1.5}", "--vars linq_session_silence_minutes: '1.5' is"),
     ],
-)
-def test_variables_that_no_model_reads_are_refused(given: str, told: str) -> None:
+)  # fmt: skip
+def test_variables_that_no_model_could_use_are_refused(given: str, told: str) -> None:
     with pytest.raises(ConfigurationError) as error:
-        _variables(given)
+        variables_of(given, _defaults())
     assert str(error.value).startswith(told)
+
+
+@pytest.mark.quick
+def test_variables_mean_what_is_written() -> None:
+    given = (
+        "{linq_timezone: Europe/Berlin, linq_business_days: [7, '1'], linq_business_start: 10:00,"
+        ' linq_business_end: "24:00", linq_session_silence_minutes: 90}'
+    )
+    assert variables_of(given, _defaults()) == {
+        "linq_timezone": "Europe/Berlin",
+        "linq_business_days": [7, 1],
+        "linq_business_start": "10:00",
+        "linq_business_end": "24:00",
+        "linq_session_silence_minutes": 90,
+    }
+    assert variables_of("{}", _defaults()) == {}
 
 
 @pytest.mark.long
@@ -89,7 +118,17 @@ def test_plain_dbt_builds_it_as_a_package_of_another_project(seeded: Loader) -> 
     done = dbt.start(project, "dbt", "build")
     assert done.returncode == 0, done.stdout
     assert re.search(r"PASS=\d+ WARN=0 ERROR=0 SKIP=0", done.stdout)
-    assert re.search(r"\d+ data tests, 8 unit tests, 14 view models", done.stdout)
+    assert re.search(r"\d+ data tests, 9 unit tests, 14 view models", done.stdout)
+    built = project / "target" / "compiled" / "linq_source" / "models" / "marts"
+    # Monday at ten o'clock, of which YAML made 600.
+    assert "* 604800.0 - 36000.0" in (built / "fct_responses.sql").read_text()
+    for variable, told in (
+        ("linq_timezone: it's", "linq_timezone must be a name of the IANA database such as"),
+        ("linq_business_end: '24:30'", "linq_business_end must be a time from 00:00 to 24:00 such"),
+        ("linq_session_silence_minutes: 1 or 2", "linq_session_silence_minutes must be a whole"),
+    ):
+        done = dbt.start(project, "dbt", "parse", "--vars", f"{{{variable}}}")
+        assert (done.returncode, told in done.stdout) == (2, True), done.stdout
     with duckdb.connect(str(seeded.database), read_only=True) as connection:
         found = connection.execute(
             "SELECT table_name || '.' || column_name, data_type FROM information_schema.columns"
@@ -114,7 +153,12 @@ def test_plain_dbt_builds_it_as_a_package_of_another_project(seeded: Loader) -> 
 def write_project(folder: Path, database: Path) -> None:
     """A project that has nothing but the package, and a profile in its folder."""
     files: dict[str, Any] = {
-        "dbt_project.yml": {"name": "analytics", "profile": "ours", "version": "1.0"},
+        "dbt_project.yml": {
+            "name": "analytics",
+            "profile": "ours",
+            "version": "1.0",
+            "vars": {"linq_business_start": 600},
+        },
         "packages.yml": {"packages": [{"local": str(PACKAGE)}]},
         "profiles.yml": {
             "ours": {

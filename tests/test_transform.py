@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 from pathlib import Path
@@ -14,7 +15,7 @@ import yaml
 from linq_source.sandbox import grow
 from tests.bigquery.server import PROJECT, TOKEN
 from tests.conftest import DAY_MS, Loader
-from tests.dbt import PACKAGE, ZONE, start, transform
+from tests.dbt import PACKAGE, ZONE, run, start, transform
 from tests.destinations import BigQuery, Lake, bigquery_project, parquet_lake_on_s3
 from tests.marts import Marts, Seen
 from tests.postgres import postgres_database
@@ -104,7 +105,7 @@ def test_every_mart_equals_the_world_after_every_change(seeded: Loader, seen: Se
 
 
 def test_a_lake_s_current_state_is_read_where_it_is(seeded: Loader, seen: Seen) -> None:
-    lake = Lake(seeded.folder)
+    lake = Lake(seeded.folder, "it's [a] lake?")
     seeded.place = lake
     database = seeded.folder / "marts.duckdb"
     for _ in run_history(seeded, seen):
@@ -116,6 +117,36 @@ def test_a_lake_s_current_state_is_read_where_it_is(seeded: Loader, seen: Seen) 
     with duckdb.connect(str(database), read_only=True) as connection:
         schemas = connection.execute("SELECT DISTINCT schema_name FROM duckdb_tables()").fetchall()
     assert schemas == [("linq_marts",)]
+    assert_no_other_marts_replace_them(seeded.folder, lake.bucket, database)
+
+
+def assert_no_other_marts_replace_them(folder: Path, bucket: Path, database: Path) -> None:
+    """Not those of another lake, and not those of a dataset in the same file, nor the other way."""
+    copy = shutil.copytree(bucket, folder / "another")
+    in_lake = ["--destination", "parquet", "--bucket-url"]
+    half = folder / "half.duckdb"
+    half.write_bytes(database.read_bytes()[:9000])
+    there = f"--database {database}: the file "
+    refuse(folder, half, [*in_lake, str(bucket)], f"--database {half}: is not a DuckDB file (IO Er")
+    told = f"{there}has the schema linq_marts made from another place, and these marts would be"
+    refuse(folder, database, [*in_lake, str(copy)], told)
+    with duckdb.connect(str(database)) as connection:
+        connection.execute("CREATE SCHEMA linq; CREATE TABLE linq.chat_messages (id BIGINT)")
+    told = f"{there}holds the dataset linq, whose marts would be replaced by those of the lake's "
+    refuse(folder, database, [*in_lake, str(bucket)], told)
+    refuse(
+        folder, database, [], f"{there}has the schema linq_marts made from a lake's dataset linq"
+    )
+
+
+def refuse(folder: Path, database: Path, arguments: list[str], told: str) -> None:
+    before = database.read_bytes()
+    done = run(folder, "--database", str(database), *arguments)
+    assert (done.returncode, done.stdout) == (2, ""), done.stdout
+    assert done.stderr.startswith(f"error: {told}"), done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "--database other.duckdb" in done.stderr or "name another one" in done.stderr
+    assert database.read_bytes() == before
 
 
 @pytest.mark.parametrize("phones", ["hash", "drop"])
@@ -153,10 +184,11 @@ def test_a_lake_in_an_object_store(seeded: Loader, seen: Seen) -> None:
         }
         seeded.sync(contacts=True)
         seen.look(seeded.world)
-        transform(
-            seeded, "--destination", "parquet", "--bucket-url", url, "--database", str(database),
-            **credentials,
-        )  # fmt: skip
+        there = ["--destination", "parquet", "--bucket-url", url, "--database", str(database)]
+        transform(seeded, *there, **credentials)
+        # The same lake may build its marts again, had it a model of that name.
+        again = run(seeded.folder, *there, "--select", "nothing", **credentials)
+    assert again.stderr == "error: --select nothing: there is no such model\n"
     assert_marts(rows_of(database), seen.marts())
 
 
@@ -202,7 +234,7 @@ def run_unit_tests(folder: Path, url: str) -> None:
         "--profiles-dir", str(folder), "--target-path", str(folder / "target"),
         "--log-path", str(folder / "logs"),
     )  # fmt: skip
-    assert "PASS=8 WARN=0 ERROR=0 SKIP=0" in done.stdout, done.stdout
+    assert "PASS=9 WARN=0 ERROR=0 SKIP=0" in done.stdout, done.stdout
 
 
 def test_postgres(seeded: Loader, seen: Seen) -> None:

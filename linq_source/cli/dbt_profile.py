@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from linq_source.cli.marts_file import ATTEMPTS, check_file_for_lake, check_file_of_dataset
 from linq_source.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
 # dbt takes what such variables hold out of everything it prints.
 _PREFIX = "DBT_ENV_SECRET_LINQ_"
-# For a DuckDB file that another program has open: waits of 1, 2, 4, ... seconds, four minutes.
-_ATTEMPTS = 8
 
 
 @dataclass(frozen=True)
@@ -54,11 +53,13 @@ def profile_of(pipeline: dlt.Pipeline, database: str) -> Profile:
         variables = {"linq_dataset": dataset}
         marts = f"{dataset}_marts"
         if kind == "duckdb":
+            path = str(config.credentials.database)
+            check_file_of_dataset(remote, path, dataset)
             output = {
                 "type": "duckdb",
-                "path": str(config.credentials.database),
+                "path": path,
                 "schema": marts,
-                "retries": {"connect_attempts": _ATTEMPTS},
+                "retries": {"connect_attempts": ATTEMPTS},
             }
             return Profile(output, variables)
         if kind == "postgres":
@@ -92,6 +93,7 @@ def _nothing_in(place: str) -> ConfigurationError:
 
 def _lake(remote: Remote, database: str) -> Profile:
     from linq_source.destinations.lake.bucket import Bucket
+    from linq_source.destinations.quoting import escaped
 
     bucket = Bucket.of(remote)
     if not bucket.list("current/chat_messages"):
@@ -104,7 +106,9 @@ def _lake(remote: Remote, database: str) -> Profile:
         )
     dataset = Path(bucket.root).name
     output = {"type": "duckdb", "path": str(path), "schema": f"{dataset}_marts"}
-    variables = {"linq_lake": bucket.address("").rstrip("/"), "linq_dataset": dataset}
+    lake = bucket.address("").rstrip("/")
+    check_file_for_lake(path, dataset, f"{escaped(lake)}/current/chat_messages/**/*.parquet")
+    variables = {"linq_lake": lake, "linq_dataset": dataset}
     if bucket.is_local:
         return Profile(output, variables)
     options, secrets = _file_system(bucket.fs)

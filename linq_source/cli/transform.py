@@ -30,6 +30,7 @@ from linq_source.cli.options import (
     Logs,
 )
 from linq_source.cli.output import MAX_LISTED, print_json, print_table
+from linq_source.cli.transform_vars import variables_of
 from linq_source.errors import ConfigurationError, DestinationError
 
 if TYPE_CHECKING:
@@ -129,7 +130,8 @@ def transform(
         observing("transform", target) as observed,
         tempfile.TemporaryDirectory(prefix="linq-transform-") as folder,
     ):
-        given = _variables(variables)
+        given = variables_of(variables, _defaults())
+        _forget_flags()
         _check_installed("dbt.cli.main", "dbt")
         from linq_source.cli.dbt_profile import profile_of
 
@@ -146,21 +148,16 @@ def transform(
             _print(Console(), report)
 
 
-def _variables(text: str) -> dict[str, Any]:
-    """The variables given; a name that no model knows is refused, as dbt would not tell."""
-    try:
-        given = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"--vars {text}: is not YAML") from error
-    if not isinstance(given, dict):
-        raise ConfigurationError(f"--vars {text}: must be a mapping, say '{{linq_timezone: UTC}}'")
-    known = yaml.safe_load((PROJECT / "dbt_project.yml").read_text())["vars"].keys() - {*_OURS}
-    for name in given:
-        if name not in known:
-            raise ConfigurationError(
-                f"--vars {name}: is not a variable; use one of {', '.join(sorted(known))}"
-            )
-    return given
+def _defaults() -> dict[str, Any]:
+    """The variables that a user may give, with their values where nobody does."""
+    project = yaml.safe_load((PROJECT / "dbt_project.yml").read_text())
+    return {name: value for name, value in project["vars"].items() if name not in _OURS}
+
+
+def _forget_flags() -> None:
+    """Leave out what the environment tells dbt about other projects: target, profile, flags."""
+    for name in [name for name in os.environ if name.startswith("DBT_")]:
+        del os.environ[name]
 
 
 def _check_installed(module: str, extra: str) -> None:
@@ -194,6 +191,8 @@ def _build(
         "--log-level", "none", "--log-level-file", "none", "--no-send-anonymous-usage-stats",
         "--no-use-colors", "--no-partial-parse", "--no-write-json",
         "--exclude-resource-type", "unit_test",
+        # A test between what is built and what is not would compare the new with the old.
+        "--indirect-selection", "cautious",
         "--vars", json_text.dumps({**given, **profile.variables}),
     ]  # fmt: skip
     for selector in select:

@@ -23,7 +23,7 @@ def identifier(name: str) -> str:
 
 def parquet_columns(paths: Sequence[str]) -> str:
     """A query for each file's columns: the file, the column, and what Parquet calls its type."""
-    files = ", ".join(literal(_escaped(path)) for path in paths)
+    files = ", ".join(literal(escaped(path)) for path in paths)
     return (
         f"SELECT file_name, name, type FROM parquet_schema([{files}])"
         " WHERE type IS NOT NULL AND COALESCE(num_children, 0) = 0"
@@ -35,7 +35,7 @@ def parquet_files(paths: Sequence[str], *options: str) -> str:
 
     What their folders are called is no column (`sent_month=...`), unless an option says so.
     """
-    files = ", ".join(literal(_escaped(path)) for path in paths)
+    files = ", ".join(literal(escaped(path)) for path in paths)
     return f"read_parquet({', '.join((f'[{files}]', 'hive_partitioning = false', *options))})"
 
 
@@ -45,5 +45,6 @@ def local_path(url: str) -> str:
     return unquote(url.removeprefix(scheme)) if url.startswith(scheme) else url
 
 
-def _escaped(path: str) -> str:
+def escaped(path: str) -> str:
+    """A path in a pattern of DuckDB's that means just that path."""
     return "".join(f"[{letter}]" if letter in _PATTERNS else letter for letter in path)

@@ -11,6 +11,9 @@
   {%- if length_s <= 0 -%}
     {{ exceptions.raise_compiler_error("linq_business_end must be later than linq_business_start, within one day") }}
   {%- endif -%}
+  {%- if not days -%}
+    {{ exceptions.raise_compiler_error("linq_business_days must have a day, a number from 1 (Monday) to 7") }}
+  {%- endif -%}
   {%- set week = "floor(" ~ local_s ~ " / 604800.0)" -%}
   ({{ week }} * {{ (days | length) * length_s }}.0
   {%- for day in days %}
@@ -20,13 +23,3 @@
     + least(greatest({{ local_s }} - {{ week }} * 604800.0 - {{ (day - 1) * 86400 + begin_s }}.0, 0.0), {{ length_s }}.0)
   {%- endfor %})
 {%- endmacro %}
-
-
-{# The second of the day that a variable gives as HH:MM. #}
-{% macro linq_second_of_day(name) %}
-  {%- set parts = modules.re.match("^([01]?[0-9]|2[0-4]):([0-5][0-9])$", var(name) | string) -%}
-  {%- if not parts -%}
-    {{ exceptions.raise_compiler_error(name ~ " must be a time such as 09:00, not " ~ var(name)) }}
-  {%- endif -%}
-  {{- return(parts.group(1) | int * 3600 + parts.group(2) | int * 60) -}}
-{% endmacro %}

@@ -43,11 +43,11 @@
 {% endmacro %}
 
 {% macro default__linq_local(instant) -%}
-  ({{ instant }} at time zone '{{ var("linq_timezone") }}')
+  ({{ instant }} at time zone {{ linq_source.linq_timezone() }})
 {%- endmacro %}
 
 {% macro bigquery__linq_local(instant) -%}
-  datetime({{ instant }}, '{{ var("linq_timezone") }}')
+  datetime({{ instant }}, {{ linq_source.linq_timezone() }})
 {%- endmacro %}
 
 

@@ -45,13 +45,11 @@
 {# What there is of a source: what to select from, and the names of its columns. #}
 {% macro linq_found(name, relation) %}
   {%- if var('linq_lake') -%}
-    {%- set folder = var('linq_lake').rstrip('/') -%}
-    {%- set is_log = name in ['sync_windows', 'sync_runs', 'rejected_records'] -%}
-    {%- set files = folder ~ ('/' if is_log else '/current/') ~ name ~ '/**/*.parquet' -%}
-    {%- if run_query("select count(*) from glob('" ~ files ~ "')").columns[0].values()[0] == 0 -%}
+    {%- set files = linq_source.linq_lake_files(name) -%}
+    {%- if run_query("select count(*) from glob(" ~ files ~ ")").columns[0].values()[0] == 0 -%}
       {{- return({'relation': none, 'columns': []}) -}}
     {%- endif -%}
-    {%- set rows = "read_parquet('" ~ files ~ "', union_by_name = true, hive_partitioning = false)" -%}
+    {%- set rows = "read_parquet(" ~ files ~ ", union_by_name = true, hive_partitioning = false)" -%}
     {{- return({'relation': rows, 'columns': run_query('describe select * from ' ~ rows).columns[0].values() | list}) -}}
   {%- endif -%}
   {%- set there = load_relation(relation) -%}
@@ -62,11 +60,20 @@
 {% endmacro %}
 
 
+{# The pattern of a source's files in the lake, as a literal: whatever characters its path has. #}
+{% macro linq_lake_files(name) %}
+  {%- set folder = modules.re.sub('([*?[])', '[\\1]', var('linq_lake').rstrip('/')) -%}
+  {%- set is_log = name in ['sync_windows', 'sync_runs', 'rejected_records'] -%}
+  {%- set files = folder ~ ('/' if is_log else '/current/') ~ name ~ '/**/*.parquet' -%}
+  {{- return("'" ~ files | replace("'", "''") ~ "'") -}}
+{% endmacro %}
+
+
 {# The instant of the newest run in the ledger; `relation` is any source of the same dataset. #}
 {% macro linq_newest_run(relation) -%}
   select max(synced_at) from
   {% if var('linq_lake') -%}
-    read_parquet('{{ var("linq_lake").rstrip("/") }}/sync_runs/**/*.parquet', union_by_name = true)
+    read_parquet({{ linq_source.linq_lake_files('sync_runs') }}, union_by_name = true)
   {%- else -%}
     {{ relation.incorporate(path={'identifier': 'sync_runs'}) }}
   {%- endif %}

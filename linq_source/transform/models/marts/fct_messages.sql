@@ -16,7 +16,7 @@ openings as (
         case
             when previous_sent_at is null then message_id
             when {{ linq_source.linq_seconds_between('previous_sent_at', 'sent_at') }}
-                > {{ var('linq_session_silence_minutes') }} * 60 then message_id
+                > {{ linq_source.linq_silence_minutes() }} * 60 then message_id
         end as opening_id
     from messages
 ),

@@ -60,6 +60,7 @@ clocked as (
         answers.message_id as answer_message_id,
         answers.sent_at as answered_at,
         coalesce(answers.line_number, firsts.line_number) as line_number,
+        {{ linq_source.linq_seconds_between('firsts.sent_at', 'answers.sent_at') }} as response_time_s,
         {{ linq_source.linq_local_seconds('firsts.sent_at') }} as first_local_s,
         {{ linq_source.linq_local_seconds('answers.sent_at') }} as answered_local_s
     from turns
@@ -89,13 +90,17 @@ select
     answer_message_id is not null as is_answered,
     answer_message_id,
     answered_at,
-    {{ linq_source.linq_seconds_between('first_sent_at', 'answered_at') }} as response_time_s,
+    response_time_s,
     {{ linq_source.linq_seconds_between('last_sent_at', 'answered_at') }} as response_time_from_last_s,
-    round(
-        1000 * (
-            {{ linq_source.linq_business_seconds('answered_local_s') }}
-            - {{ linq_source.linq_business_seconds('first_local_s') }}
-        )
-    ) / 1000 as business_response_time_s,
+    case
+        when answer_message_id is not null then
+            -- Where clocks change in between, their difference is no time that has passed.
+            greatest(0.0, least(response_time_s, round(
+                1000 * (
+                    {{ linq_source.linq_business_seconds('answered_local_s') }}
+                    - {{ linq_source.linq_business_seconds('first_local_s') }}
+                )
+            ) / 1000))
+    end as business_response_time_s,
     case when answer_message_id is null then first_sent_at end as open_since
 from clocked
