@@ -231,7 +231,10 @@ class Written:
 
     def figures(self) -> Figures:
         return read_figures(
-            FilesReader(self.connection, list(READ_FOR_REPORT)), status_at(NOW), "linq", masked_name
+            FilesReader(self.connection, {table: table.name for table in READ_FOR_REPORT}),
+            status_at(NOW),
+            "linq",
+            masked_name,
         )
 
 

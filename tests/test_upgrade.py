@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from linq_source import Report
+from linq_source import ConfigurationError, Report
 from linq_source.destinations.remote import connected
+from linq_source.operations.status import status
 from linq_source.sandbox import World
 from tests.conftest import DAY_MS, Loader
 from tests.destinations import DuckDB, Lake, Place
@@ -91,6 +92,13 @@ def test_what_was_loaded_is_known(upgraded: Loader) -> None:
     assert (report.messages, report.windows, report.deleted, report.exit_code) == (0, 0, 0, 0)
     assert messages_of(upgraded) == before
     assert_equal_world(upgraded)
+
+
+@pytest.mark.parametrize("name", ["test_linq", "another"])
+def test_what_an_earlier_version_loaded_is_told(upgraded: Loader, name: str) -> None:
+    upgraded.name = name
+    with pytest.raises(ConfigurationError, match="was last loaded by an earlier version"):
+        status(upgraded.pipeline)
 
 
 def test_changes_after_the_upgrade_arrive(upgraded: Loader) -> None:

@@ -8,8 +8,8 @@ import dlt
 
 from linq_source.destinations.base import Destination
 from linq_source.destinations.databases import BigQuery, Database, DuckDB
-from linq_source.destinations.remote import restore
-from linq_source.destinations.table_formats import format_of, schema_of_messages
+from linq_source.destinations.remote import restore, stored_schema
+from linq_source.destinations.table_formats import format_in, format_of, schema_of_messages
 from linq_source.errors import ConfigurationError
 
 _DATABASES = {"duckdb": DuckDB, "bigquery": BigQuery}
@@ -43,10 +43,18 @@ def destination_of(pipeline: dlt.Pipeline, lake_partition: str | None = None) ->
 
 
 def restored_destination_of(pipeline: dlt.Pipeline) -> Destination:
-    """The same; the schema is asked for first where the pipeline does not know it."""
+    """The same; the schema is asked for first where the pipeline does not know it.
+
+    Where it loaded nothing there itself, any pipeline's tells the format.
+    """
     is_unknown = pipeline.destination is not None and schema_of_messages(pipeline) is None
     if is_unknown and kind_of(pipeline.destination) == _FILES:
         restore(pipeline)
+        schema = stored_schema(pipeline) if schema_of_messages(pipeline) is None else None
+        if schema is not None and format_in(schema) is not None:
+            from linq_source.destinations.open_tables.destination import OpenFormat
+
+            return OpenFormat(pipeline, schema)
     return destination_of(pipeline)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
@@ -22,6 +22,13 @@ class Reader(ABC):
     @abstractmethod
     def has(self, table: Table) -> bool:
         """Whether there is such a table."""
+
+    @abstractmethod
+    def columns(self, table: Table) -> set[str]:
+        """The columns that a table has: an earlier version may have made it.
+
+        For one that is not there it raises `DestinationUndefinedEntity`.
+        """
 
     @abstractmethod
     def name(self, table: Table) -> str:
@@ -63,6 +70,11 @@ class SqlReader(Reader):
         """Whether there is such a table."""
         return table.name in self._there
 
+    def columns(self, table: Table) -> set[str]:
+        """The columns that a table has."""
+        with self._client.execute_query(f"SELECT * FROM {self.name(table)} WHERE 1 = 0") as cursor:
+            return {name for name, *_ in cursor.description}
+
     def name(self, table: Table) -> str:
         """What a statement calls a table."""
         return str(self._client.make_qualified_table_name(table.name))
@@ -86,14 +98,21 @@ class BigQueryReader(SqlReader):
 class FilesReader(Reader):
     """Tables in files, as views or tables of a DuckDB connection under their own names."""
 
-    def __init__(self, connection: Any, there: Collection[Table]) -> None:
-        """`there` are the tables that there are."""
+    def __init__(self, connection: Any, there: Mapping[Table, str]) -> None:
+        """`there` are the tables that there are, each with a relation of all its columns."""
         self._connection = connection
         self._there = there
 
     def has(self, table: Table) -> bool:
         """Whether there is such a table."""
         return table in self._there
+
+    def columns(self, table: Table) -> set[str]:
+        """The columns that a table has."""
+        if table not in self._there:
+            raise DestinationUndefinedEntity(table.name)
+        found = self._connection.execute(f"DESCRIBE SELECT * FROM {self._there[table]}").fetchall()
+        return {name for name, *_ in found}
 
     def name(self, table: Table) -> str:
         """What a statement calls a table."""

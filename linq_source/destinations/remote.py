@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import json
 import logging
 import time
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from linq_source.destinations.table_formats import is_filesystem
 from linq_source.errors import ConfigurationError
 from linq_source.privacy.forgotten import Forgotten, forgotten_from
 from linq_source.state import FORGOTTEN, source_state
+from linq_source.tables import SYNC_WINDOWS
 
 # As long as a settler waits for another's lock of a lake.
 PATIENCE_S = 240.0
@@ -151,6 +153,21 @@ def restore(pipeline: dlt.Pipeline) -> None:
     _adapt_files(pipeline)
     with _plain_layout_errors():
         pipeline.sync_destination()
+
+
+def stored_schema(pipeline: dlt.Pipeline) -> dlt.Schema | None:
+    """The newest schema with our tables that any pipeline stored in a dataset of files."""
+    with connected(pipeline) as remote:
+        try:
+            names = {parts[0] for _, parts in remote.client._iter_stored_schema_files()}
+        except DestinationUndefinedEntity:
+            return None
+        infos = filter(None, map(remote.client.get_stored_schema, sorted(names)))
+        for info in sorted(infos, key=lambda info: info.inserted_at, reverse=True):
+            schema = dlt.Schema.from_stored_schema(json.loads(info.schema))
+            if SYNC_WINDOWS.name in schema.tables:
+                return schema
+    return None
 
 
 def forgotten_in(pipeline: dlt.Pipeline) -> Forgotten:

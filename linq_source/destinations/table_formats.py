@@ -77,6 +77,9 @@ def schema_of_messages(pipeline: dlt.Pipeline) -> str | None:
 def format_of(pipeline: dlt.Pipeline) -> str | None:
     """The table format that the pipeline's messages are kept in; none: the destination's own."""
     name = schema_of_messages(pipeline) if is_filesystem(pipeline) else None
-    if name is None:
-        return None
-    return pipeline.schemas[name].tables[tables.SYNC_WINDOWS.name].get("table_format")
+    return None if name is None else format_in(pipeline.schemas[name])
+
+
+def format_in(schema: dlt.Schema) -> str | None:
+    """The table format that a schema with our tables tells; none: the destination's own."""
+    return schema.tables[tables.SYNC_WINDOWS.name].get("table_format")

@@ -8,12 +8,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import dlt
+from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
 from linq_source import tables
 from linq_source.destinations.failures import plain_errors
 from linq_source.destinations.kinds import restored_destination_of
 from linq_source.destinations.reading import Reader
-from linq_source.destinations.table_formats import schema_of_messages
 from linq_source.errors import ConfigurationError
 from linq_source.operations.health import Rejected, Status, Trouble, read_until, still_open
 from linq_source.operations.settle import LEDGER_RETENTION_DAYS
@@ -55,12 +55,12 @@ def reading_for_status(
     Raises `ConfigurationError` where no run has loaded anything.
     """
     destination = restored_destination_of(pipeline)
-    if _is_earlier(pipeline):
-        raise ConfigurationError(
-            f"dataset {pipeline.dataset_name} was last loaded by an earlier version: "
-            "run `linq-source run` once, then ask again"
-        )
     with destination.reading(columns) as reader:
+        if _is_earlier(reader):
+            raise ConfigurationError(
+                f"dataset {pipeline.dataset_name} was last loaded by an earlier version: "
+                "run `linq-source run` once, then ask again"
+            )
         found = read_status(reader, now)
         if found is None:
             raise ConfigurationError(
@@ -70,13 +70,12 @@ def reading_for_status(
         yield reader, found
 
 
-def _is_earlier(pipeline: dlt.Pipeline) -> bool:
-    """Whether the tables are known to be of a version whose runs did not say what they covered."""
-    name = schema_of_messages(pipeline)
-    if name is None:
+def _is_earlier(reader: Reader) -> bool:
+    """Whether the tables are of a version whose runs did not say what they covered."""
+    try:
+        return not reader.columns(tables.SYNC_RUNS).issuperset(READ_FOR_STATUS[tables.SYNC_RUNS])
+    except DestinationUndefinedEntity:
         return False
-    runs = pipeline.schemas[name].tables.get(tables.SYNC_RUNS.name, {})
-    return "covered" not in runs.get("columns", {})
 
 
 def read_status(reader: Reader, now: datetime) -> Status | None:

@@ -140,4 +140,9 @@ def reading_files(
             sql = f"SELECT {', '.join(map(identifier, names))} FROM ({rows})"
             with told(f"{bucket.root}/{table.name}"):
                 connection.execute(f"CREATE VIEW {identifier(table.name)} AS {sql}")
-        yield FilesReader(connection, [table for table in columns if paths.get(table)])
+        there = {
+            table: parquet_files([bucket.address(path) for path in paths[table]], UNION)
+            for table in columns
+            if paths.get(table)
+        }
+        yield FilesReader(connection, there)

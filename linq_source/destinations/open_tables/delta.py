@@ -24,12 +24,17 @@ class DeltaTables:
     def scan(
         self, table: Table, columns: Sequence[str], conditions: Sequence[Condition]
     ) -> pa.RecordBatchReader | None:
-        """Stream the rows that meet all conditions; None if there is no table."""
+        """Stream the rows that meet all conditions, with those of the columns that there are.
+
+        None if there is no table.
+        """
         delta = self._open(table)
         if delta is None:
             return None
         predicate = " AND ".join(map(_sql, conditions)) or None
-        return pa.RecordBatchReader.from_stream(delta.scan(list(columns), predicate))
+        stored = {field.name for field in delta.schema().fields}
+        wanted = [name for name in columns if name in stored]
+        return pa.RecordBatchReader.from_stream(delta.scan(wanted, predicate))
 
     def every_column(self, table: Table) -> pa.RecordBatchReader | None:
         """Stream all rows as they are stored; None if there is no table."""

@@ -23,7 +23,7 @@ from linq_source.destinations.open_tables.ledger import (
 from linq_source.destinations.quoting import identifier
 from linq_source.destinations.reading import FilesReader, Reader
 from linq_source.destinations.remote import Remote, connected
-from linq_source.destinations.table_formats import format_of
+from linq_source.destinations.table_formats import format_in, format_of
 from linq_source.errors import ConfigurationError
 from linq_source.instants import from_us
 from linq_source.settings import Shard
@@ -35,9 +35,11 @@ class OpenFormat(Files):
 
     merging = "by key"
 
-    def __init__(self, pipeline: dlt.Pipeline) -> None:
+    def __init__(self, pipeline: dlt.Pipeline, schema: dlt.Schema | None = None) -> None:
+        """The schema is another pipeline's, where this one knows none of the dataset."""
         super().__init__(pipeline)
-        self.table_format = format_of(pipeline)
+        self._schema = schema
+        self.table_format = format_of(pipeline) if schema is None else format_in(schema)
 
     def loading(self) -> AbstractContextManager[None]:
         """Iceberg tables change in one transaction each, as Delta tables do by themselves."""
@@ -52,18 +54,23 @@ class OpenFormat(Files):
     def reading(self, columns: Mapping[Table, Sequence[str]]) -> Iterator[Reader]:
         """Some columns of the current state, to be asked in SQL."""
         with self._tables() as store, database() as connection:
-            there = []
+            there = {}
             for table, names in columns.items():
                 found = store.scan(table, names, ())
                 if found is None:
                     continue
-                there.append(table)
+                stored = found.schema.names
+                there[table] = identifier(f"stored_{table.name}")
                 connection.register("_reader", found)
-                columns_sql = ", ".join(map(identifier, names))
-                connection.execute(
-                    f"CREATE TABLE {identifier(table.name)} AS SELECT {columns_sql} FROM _reader"
-                )
+                connection.execute(f"CREATE TABLE {there[table]} AS SELECT * FROM _reader")
                 connection.unregister("_reader")
+                columns_sql = ", ".join(
+                    f"{'' if name in stored else 'NULL AS '}{identifier(name)}" for name in names
+                )
+                connection.execute(
+                    f"CREATE VIEW {identifier(table.name)} AS"
+                    f" SELECT {columns_sql} FROM {there[table]}"
+                )
             yield FilesReader(connection, there)
 
     def check_erasable(self, tables: Sequence[Table]) -> None:
@@ -95,7 +102,7 @@ class OpenFormat(Files):
 
     @contextmanager
     def _tables(self) -> Iterator[OpenTables]:
-        with open_tables(self.pipeline) as store:
+        with open_tables(self.pipeline, self._schema) as store:
             if store is None:
                 raise ConfigurationError("the dataset has no tables yet: load into it first")
             yield store

@@ -27,11 +27,16 @@ class IcebergTables:
     def scan(
         self, table: Table, columns: Sequence[str], conditions: Sequence[Condition]
     ) -> pa.RecordBatchReader | None:
-        """Stream the rows that meet all conditions; None if there is no table."""
+        """Stream the rows that meet all conditions, with those of the columns that there are.
+
+        None if there is no table.
+        """
         iceberg = self._open(table)
         if iceberg is None:
             return None
-        scan = iceberg.scan(row_filter=_expression(conditions), selected_fields=tuple(columns))
+        stored = set(iceberg.schema().column_names)
+        wanted = tuple(name for name in columns if name in stored)
+        scan = iceberg.scan(row_filter=_expression(conditions), selected_fields=wanted)
         return scan.to_arrow_batch_reader()
 
     def every_column(self, table: Table) -> pa.RecordBatchReader | None:

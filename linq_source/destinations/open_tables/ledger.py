@@ -36,7 +36,7 @@ from linq_source.destinations.open_tables.iceberg import IcebergTables
 from linq_source.destinations.quoting import literal
 from linq_source.destinations.scratch import ScratchFolder
 from linq_source.destinations.settled import remember_settled, settled_us
-from linq_source.destinations.table_formats import format_of, schema_of_messages
+from linq_source.destinations.table_formats import format_in, format_of, schema_of_messages
 from linq_source.instants import from_us
 from linq_source.settings import Shard
 from linq_source.tables import TABLES, Table
@@ -76,14 +76,18 @@ class OpenTables(Protocol):
 
 
 @contextmanager
-def open_tables(pipeline: dlt.Pipeline) -> Iterator[OpenTables | None]:
-    """The pipeline's tables; none where they are in no open format."""
-    table_format, schema_name = format_of(pipeline), schema_of_messages(pipeline)
-    if table_format is None or schema_name is None:
+def open_tables(
+    pipeline: dlt.Pipeline, schema: dlt.Schema | None = None
+) -> Iterator[OpenTables | None]:
+    """The pipeline's tables, or those of a schema; none where they are in no open format."""
+    schema_name = schema_of_messages(pipeline) if schema is None else None
+    table_format = format_of(pipeline) if schema is None else format_in(schema)
+    if table_format is None:
         yield None
         return
     with pipeline.destination_client(schema_name) as opened:
         client: Any = opened
+        client.schema = schema or client.schema
         _make_known(client, tables.ATTACHMENT_FILES, table_format)
         yield DeltaTables(client) if table_format == "delta" else IcebergTables(client)
 
