@@ -85,7 +85,10 @@ def open_tables(
     if table_format is None:
         yield None
         return
-    with pipeline.destination_client(schema_name) as opened:
+    made = (
+        pipeline.destination_client(schema_name) if schema_name else pipeline.destination_client()
+    )
+    with made as opened:
         client: Any = opened
         client.schema = schema or client.schema
         _make_known(client, tables.ATTACHMENT_FILES, table_format)
