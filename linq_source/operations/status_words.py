@@ -63,9 +63,9 @@ def facts(status: Status) -> list[tuple[str, str]]:
     ]
 
 
-def verdict(status: Status) -> str:
-    """Whether to trust the data, in a sentence."""
-    doubts = [
+def doubts_of(status: Status) -> list[str]:
+    """What speaks against trusting the data."""
+    return [
         text
         for text, is_so in (
             (_older(status.max_age_hours or 0), status.is_too_old),
@@ -78,6 +78,11 @@ def verdict(status: Status) -> str:
         )
         if is_so
     ]
+
+
+def verdict(status: Status) -> str:
+    """Whether to trust the data, in a sentence."""
+    doubts = doubts_of(status)
     if doubts or status.lag_s is None:
         return f"in doubt: {', '.join(doubts)}"
     return f"complete up to {in_words(status.lag_s)} ago"
