@@ -310,6 +310,15 @@ def test_the_table_says_at_a_glance_whether_to_trust_it(
 
 
 @pytest.mark.quick
+@pytest.mark.parametrize(("hours", "words"), [(1, "1 hour"), (1.5, "1.5 hours"), (3, "3 hours")])
+def test_what_is_too_old_is_told_in_hours(hours: float, words: str) -> None:
+    now = datetime(2026, 1, 31, 12, tzinfo=UTC)
+    bound = now - timedelta(hours=4)
+    found = Status(now, bound, bound, bound, 1, 1, None, max_age_hours=hours)
+    assert verdict(found) == f"in doubt: older than {words}"
+
+
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [(0.4, "a moment"), (1, "a second"), (119, "119 seconds"), (120, "2 minutes"),

@@ -25,7 +25,7 @@ def print_check(console: Console, report: CheckReport, location: str) -> None:
         (
             "first load",
             f"{report.requests:,} requests, {in_words(report.seconds)} at "
-            f"{_rate(report.requests_per_second)} a second, and the time to write",
+            f"{rate(report.requests_per_second)} a second, and the time to write",
         ),
     ]
     print_table(console, None, ("", ""), facts)
@@ -36,6 +36,6 @@ def print_check(console: Console, report: CheckReport, location: str) -> None:
         console.print(f"[red]failed[/red]: {text}", highlight=False, soft_wrap=True)
 
 
-def _rate(a_second: float) -> str:
+def rate(a_second: float) -> str:
     """Three digits, of large numbers all: `0.125`, `12.5`, `1,350`."""
     return f"{a_second:,.0f}" if a_second >= 100 else f"{a_second:.3g}"
