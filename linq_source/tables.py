@@ -405,7 +405,8 @@ SYNC_RUNS = Table(
         Column(
             "oldest_check",
             "timestamp",
-            "The day of the oldest reading from the beginning of any chat; null: one had none.",
+            "The day of the oldest reading from the beginning of any chat, when the run ended;"
+            " null: one had none, or the run was about an interval.",
         ),
         Column("requests", "bigint", "Requests sent, repeated ones included."),
         Column("retries", "bigint", "Requests repeated after a failure."),

@@ -12,6 +12,7 @@ import dlt
 import duckdb
 import pytest
 
+from linq_source.cli.check_output import rate
 from linq_source.operations.check import CheckReport, check
 from linq_source.planning.forecast import first_requests
 from linq_source.sandbox import Fault, World, seeded_world
@@ -206,3 +207,10 @@ def test_a_database_of_others_is_left_as_it_is(small: Loader) -> None:
             "SELECT schema_name FROM information_schema.schemata WHERE schema_name LIKE '%check%'"
         ).fetchall()
     assert (found, schemas) == ([("linq", "chats")], [])
+
+
+@pytest.mark.quick
+def test_a_rate_is_told_without_an_exponent() -> None:
+    assert [rate(a_second) for a_second in (0.125, 9.5, 99.4, 1_350, 12_345)] == [
+        "0.125", "9.5", "99.4", "1,350", "12,345",
+    ]  # fmt: skip

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from linq_source.reporting.making import report_page, write_page
+from linq_source.reporting.words import isolated
 from linq_source.sandbox import grow
 from tests import chromium
 from tests.conftest import HOUR_MS, NOW_MS, Loader
@@ -123,5 +124,7 @@ def test_a_hostile_name_is_text(small: Loader, tab: chromium.Tab) -> None:
     small.sync()
     tab.show(written(small))
     assert tab.evaluate("document.title") == "Chat messages: linq"
-    assert tab.evaluate("document.querySelector('#busiest-words').textContent").startswith(name)
+    assert tab.evaluate("document.querySelector('#busiest-words').textContent").startswith(
+        isolated(name)
+    )
     assert tab.evaluate("document.querySelectorAll('main img, main b').length") == 0

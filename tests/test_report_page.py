@@ -17,9 +17,9 @@ from linq_source.errors import ConfigurationError
 from linq_source.reporting.figures import (
     Figures,
 )
-from linq_source.reporting.making import report_page
+from linq_source.reporting.making import report_page, write_page
 from linq_source.reporting.page import page_of
-from linq_source.reporting.words import in_short
+from linq_source.reporting.words import in_short, isolated
 from tests.conftest import Loader
 from tests.test_cli import assert_one_line, run_cli
 from tests.test_reporting import ANN, NOW, OURS, Written
@@ -75,13 +75,47 @@ def test_names_are_text_in_the_page_whatever_they_are() -> None:
     assert "<script>alert" not in html
     assert "<img" not in html
     values = data_of(html)["charts"]["busiest"]["data"]["values"]
-    assert {value["name"] for value in values} == {hostile}
+    assert {value["name"] for value in values} == {isolated(hostile)}
+
+
+@pytest.mark.quick
+def test_two_chats_of_one_name_are_two_bars() -> None:
+    import vl_convert
+
+    written = Written()
+    written.connection.execute("INSERT INTO chats (id, display_name) VALUES (1, 'A'), (2, 'A')")
+    for chat_id, who in ((1, ANN), (1, OURS), (2, ANN)):
+        written.message(chat_id, who, 5)
+    spec = data_of(page(written.figures()))["charts"]["busiest"]
+    found = [(v["row"], v["name"], v["count"]) for v in spec["data"]["values"]]
+    name = isolated("A")
+    assert found == [
+        (f"0000 {name}", name, 1), (f"0000 {name}", name, 1),
+        (f"0001 {name}", name, 1), (f"0001 {name}", name, 0),
+    ]  # fmt: skip
+    assert spec["encoding"]["y"]["field"] == "row"
+    drawn = vl_convert.vegalite_to_svg(spec | {"width": 300})
+    assert drawn.count(f">{name}</text>") == 2
+
+
+@pytest.mark.quick
+def test_a_name_turns_nothing_around_it() -> None:
+    assert isolated("a\u2069\u202eb") == "\u2068ab\u2069"
 
 
 @pytest.mark.quick
 def test_troubles_of_the_data_stand_at_the_top() -> None:
     figures = Written().figures()
     assert "Complete up to a moment ago." in page(figures)
+    assert 'class="health well"' in page(figures)
+    for doubt in (
+        {"read_until": None},
+        {"unlisted": 1},
+        {"max_age_hours": 1.0, "now": NOW + timedelta(hours=2)},
+    ):
+        html = page(replace(figures, status=replace(figures.status, **doubt)))
+        assert 'class="health unwell"' in html
+        assert "In doubt: " in html
     late = replace(figures.status, now=NOW + timedelta(days=3), max_age_hours=5.0)
     assert "In doubt: older than 5 hours." in page(replace(figures, status=late))
 
@@ -151,6 +185,18 @@ def test_the_command_writes_one_file(small: Loader, tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert result.stdout == "wrote chats.html\n"
     assert (tmp_path / "chats.html").read_text().startswith("<!doctype html>")
+
+
+@pytest.mark.quick
+def test_a_page_takes_the_place_of_the_last_one_whole(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text("the last one")
+    path.chmod(0o640)
+    assert write_page("new", path) == 3
+    assert (path.read_text(), path.stat().st_mode & 0o777) == ("new", 0o640)
+    with pytest.raises(ConfigurationError, match=r"--output .*cannot be written \(.*\); name"):
+        write_page("new", Path("/proc/report.html"))
+    assert [found.name for found in tmp_path.iterdir()] == ["report.html"]
 
 
 def test_no_text_and_no_number_is_in_the_page(seeded: Loader) -> None:

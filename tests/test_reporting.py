@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from math import ceil
 from pathlib import Path
@@ -229,10 +230,10 @@ class Written:
         )
         return id_
 
-    def figures(self) -> Figures:
+    def figures(self, status: Status | None = None) -> Figures:
         return read_figures(
             FilesReader(self.connection, {table: table.name for table in READ_FOR_REPORT}),
-            status_at(NOW),
+            status or status_at(NOW),
             "linq",
             masked_name,
         )
@@ -317,6 +318,23 @@ def test_numbers_in_names_are_shown_by_their_ends() -> None:
     names = [share.name for share in written.figures().busiest]
     assert names == ["Ann ...0001", "....com", "Chat 3"]
     assert whole_name(1, f"Ann {ANN}") == f"Ann {ANN}"
+    assert whole_name(1, "a" * 80) == "a" * 80
+    assert whole_name(1, "a" * 81) == f"{'a' * 77}..."
+    assert masked_name(1, f"{'a' * 70} {ANN}") == f"{'a' * 70} ...0001"
+
+
+@pytest.mark.quick
+def test_a_newer_run_of_some_chats_does_not_move_the_end() -> None:
+    written = Written()
+    written.message(1, ANN, 30)
+    written.message(2, ANN, 10)
+    written.message(2, ANN, -60)
+    status = replace(status_at(NOW), bound=NOW + timedelta(days=60))
+    figures = written.figures(status)
+    assert figures.until == NOW
+    assert figures.traffic(0, 30).received == 2
+    assert sum(figures.unanswered) == len(figures.waiting) == 2
+    assert written.figures(replace(status, read_until=None)).until == status.bound
 
 
 @pytest.mark.quick

@@ -18,11 +18,11 @@ from linq_source.cli.status_output import print_status
 from linq_source.errors import ConfigurationError
 from linq_source.operations.health import Status, Trouble, read_until, still_open
 from linq_source.operations.status import status
-from linq_source.operations.status_words import in_words
+from linq_source.operations.status_words import facts, in_words, verdict
 from linq_source.sandbox import Exchange, Fault, World
 from linq_source.sandbox.lagging import lagging
 from tests.conftest import HOUR_MS, NOW_MS, Loader
-from tests.destinations import KINDS, kinds
+from tests.destinations import KINDS, DuckDB, kinds
 from tests.test_cli import assert_one_line, run_cli
 
 FAILS, LAGS, BREAKS = 2, 3, 4
@@ -74,7 +74,8 @@ def test_what_a_run_could_not_do_is_told_until_a_later_one_did_it(troubled: Load
     first_bound = now_of(troubled)
     found = status_of(troubled)
     assert (found.chats, found.messages, found.read_until) == (4, 12, first_bound)
-    assert (found.troubles, found.rejected, found.oldest_check) == ((), (), None)
+    today = first_bound.replace(hour=0, minute=0, second=0, microsecond=0)
+    assert (found.troubles, found.rejected, found.oldest_check) == ((), (), today)
     before = datetime.now(UTC)
     troubled.world.advance(30 * HOUR_MS)
     write_in_all(troubled)
@@ -122,9 +123,12 @@ def test_a_run_that_did_not_get_through_or_was_about_some_chats_does_not_count(
     found = status_of(troubled)
     assert (found.bound, found.read_until) == (now_of(troubled), first)
     troubled.sandbox.faults.clear()
+    checked = status_of(troubled).oldest_check
     for some in ({"chat_ids": [1]}, {"end": "2030-01-01"}, {"phone_numbers": ["+15550000001"]}):
         assert troubled.sync(**some).exit_code == 0
-        assert status_of(troubled).read_until == first
+        found = status_of(troubled)
+        assert (found.read_until, found.oldest_check) == (first, checked)
+    assert checked is not None
     troubled.sync()
     assert status_of(troubled).read_until == now_of(troubled)
 
@@ -140,6 +144,51 @@ def test_of_shards_the_one_that_lags_most_counts(troubled: Loader) -> None:
         sync(pipeline, **troubled.arguments(shard="0/2"))
     assert status_of(troubled).read_until == first
     assert status_of(troubled).bound == now_of(troubled)
+
+
+@pytest.mark.parametrize("troubled", ["duckdb"], indirect=True)
+def test_chats_that_were_not_listed_are_a_doubt_until_a_run_of_all_lists_them(
+    troubled: Loader,
+) -> None:
+    troubled.sync()
+    change(troubled, "chats_unlisted = NULL")
+    assert status_of(troubled).unlisted == 0
+    change(troubled, "chats_unlisted = 2")
+    assert troubled.sync(chat_ids=[1]).exit_code == 0
+    found = status_of(troubled)
+    assert (found.unlisted, found.to_dict()["chats_unlisted"]) == (2, 2)
+    assert dict(facts(found))["unlisted chats"] == "2"
+    assert verdict(found) == "in doubt: known chats were not listed"
+    troubled.sync()
+    assert status_of(troubled).unlisted == 0
+
+
+@pytest.mark.parametrize("troubled", ["duckdb"], indirect=True)
+def test_of_shards_each_counts_those_that_were_not_listed(troubled: Loader) -> None:
+    troubled.sync()
+    change(troubled, "chats_unlisted = 8")
+    troubled.sync_shards(2)
+    change(troubled, "chats_unlisted = 1, oldest_check = TIMESTAMPTZ '2026-01-02 00:00:00Z'"
+           " WHERE covered = '0/2'")  # fmt: skip
+    found = status_of(troubled)
+    assert (found.unlisted, found.oldest_check) == (1, datetime(2026, 1, 2, tzinfo=UTC))
+
+
+@pytest.mark.parametrize("troubled", ["duckdb"], indirect=True)
+def test_a_bound_in_the_future_counts_as_when_its_rows_arrived(troubled: Loader) -> None:
+    troubled.sync()
+    change(troubled, "bound = TIMESTAMPTZ '2127-03-01 00:00:00Z'")
+    found = status_of(troubled)
+    assert found.read_until == found.bound == found.last_run
+    later = found.last_run + timedelta(hours=4)
+    assert status_of(troubled, now=later, max_age_hours=3).exit_code == 3
+
+
+def change(loader: Loader, values: str) -> None:
+    """Have other values in `sync_runs`."""
+    assert isinstance(loader.place, DuckDB)
+    with duckdb.connect(str(loader.place.database)) as connection:
+        connection.execute(f"UPDATE linq.sync_runs SET {values}")
 
 
 @pytest.mark.quick
@@ -253,10 +302,20 @@ def test_the_table_says_at_a_glance_whether_to_trust_it(
         " gaps                none",
         " unverified windows  none",
         " failed chats        none",
+        " unlisted chats      none",
         " rejected records    none",
         "complete up to 12 minutes ago",
         "read from here",
     ]
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(("hours", "words"), [(1, "1 hour"), (1.5, "1.5 hours"), (3, "3 hours")])
+def test_what_is_too_old_is_told_in_hours(hours: float, words: str) -> None:
+    now = datetime(2026, 1, 31, 12, tzinfo=UTC)
+    bound = now - timedelta(hours=4)
+    found = Status(now, bound, bound, bound, 1, 1, None, max_age_hours=hours)
+    assert verdict(found) == f"in doubt: older than {words}"
 
 
 @pytest.mark.quick

@@ -197,7 +197,7 @@ def test_data_quality_is_what_the_runs_reported(seeded: Loader) -> None:
     assert quality.pop("last_bound") == bound
     built_at = quality.pop("built_at")
     assert quality.pop("lag_s") == pytest.approx((built_at - last_run_at).total_seconds(), abs=1)
-    quality.pop("oldest_check")
+    assert quality.pop("oldest_check") == bound.replace(hour=0, minute=0, second=0, microsecond=0)
     ((windows,),) = seeded.query("SELECT count(*) FROM linq.sync_windows")
     ((unverified,),) = seeded.query(
         "SELECT count(*) FROM linq.sync_windows WHERE event = 'read' AND NOT verified"

@@ -25,7 +25,7 @@ def print_check(console: Console, report: CheckReport, location: str) -> None:
         (
             "first load",
             f"{report.requests:,} requests, {in_words(report.seconds)} at "
-            f"{report.requests_per_second:,.3g} a second, and the time to write",
+            f"{rate(report.requests_per_second)} a second, and the time to write",
         ),
     ]
     print_table(console, None, ("", ""), facts)
@@ -34,3 +34,8 @@ def print_check(console: Console, report: CheckReport, location: str) -> None:
     console.print(f"{location}: {can} be written", highlight=False, soft_wrap=True, markup=False)
     for text in report.failures[:MAX_LISTED]:
         console.print(f"[red]failed[/red]: {text}", highlight=False, soft_wrap=True)
+
+
+def rate(a_second: float) -> str:
+    """Three digits, of large numbers all: `0.125`, `12.5`, `1,350`."""
+    return f"{a_second:,.0f}" if a_second >= 100 else f"{a_second:.3g}"

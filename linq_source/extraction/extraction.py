@@ -74,8 +74,8 @@ class Extraction:
         # Chats that are read again from their beginning.
         self._rechecks: set[int] = set()
         self._checks: list[Check] = []
-        # The day of the oldest check of any chat; -1: one was never checked.
-        self.oldest_check_day: int | None = None
+        # The day of the last check of every chat that may need one; -1: never.
+        self._checked_days: dict[int, int] = {}
         self.chats_never_checked = 0
         self._stuck: set[int] = set()
         self.vanished: list[int] = []
@@ -198,6 +198,9 @@ class Extraction:
         self._todo.pop(item.key, None)
         self.counts.chats_done += 1
         if not isinstance(item, Failed):
+            cursor = item.value.cursor
+            if cursor is not None and cursor.reconciled is not Reconciled.NO:
+                self._checked_days[item.key] = _checked_day(cursor)
             self.asker.failing.discard(str(item.key))
 
     def _is_checked(self, cursor: Cursor | None) -> bool:
@@ -231,7 +234,7 @@ class Extraction:
     def _choose_rechecks(self, counts: Mapping[int, int | None]) -> None:
         """Add chats that are to be read again from their beginning."""
         checks, self._checks = self._checks, []
-        self.oldest_check_day = min((check.checked_day for check in checks), default=None)
+        self._checked_days = {check.chat_id: check.checked_day for check in checks}
         if self.settings.recheck_share and self._todo is not None:
             requests = self.client.requests + len(self._todo)
             pages = int(requests * self.settings.recheck_share)
@@ -255,9 +258,8 @@ class Extraction:
         if message_count != 0:
             self.retention.remember(chat_id, cursor)
             pages = cursor.count_before_lookback // settings.page_size + 2
-            day = -1 if cursor.checked_day is None else cursor.checked_day
             if cursor.reconciled is not Reconciled.NO:
-                self._checks.append(Check(day, chat_id, pages))
+                self._checks.append(Check(_checked_day(cursor), chat_id, pages))
         return is_unchanged(
             cursor, message_count, self.listing.bound_us, settings.lookback_us, settings.start_us
         )
@@ -315,6 +317,12 @@ class Extraction:
         return self.retention.prove_vanished(row, newest_us, self.listing.all_lines)
 
     @property
+    def oldest_check_day(self) -> int | None:
+        """The day of the oldest check of any chat; -1: one was never checked."""
+        is_known = not self.settings.is_stateless
+        return min(self._checked_days.values(), default=None) if is_known else None
+
+    @property
     def oldest_check(self) -> datetime | None:
         """The day of the oldest check of any chat; None where one was never checked."""
         day = self.oldest_check_day
@@ -358,3 +366,7 @@ class Extraction:
             "covered": self._covered,
         }
         return building.run_row(values, synced_at_us)
+
+
+def _checked_day(cursor: Cursor) -> int:
+    return -1 if cursor.checked_day is None else cursor.checked_day

@@ -43,7 +43,8 @@ class Status:
     `last_run` is when the last run arrived, `bound` up to where it read (the API's clock), `chats`
     and `messages` what it was about and loaded. `read_until` is up to where every chat was read;
     None where no run read all. `oldest_check` is the day of the oldest reading from the beginning
-    of any chat, None where one had none. `troubles` are in the order of events and chats.
+    of any chat, None where one had none; `unlisted` are the known chats that the newest run of all
+    did not find listed. `troubles` are in the order of events and chats.
     """
 
     now: datetime
@@ -56,6 +57,7 @@ class Status:
     troubles: tuple[Trouble, ...] = ()
     rejected: tuple[Rejected, ...] = ()
     max_age_hours: float | None = None
+    unlisted: int = 0
 
     @property
     def lag_s(self) -> float | None:
@@ -108,6 +110,7 @@ class Status:
             "oldest_check": _text(self.oldest_check),
             "gaps": [_plain(trouble) for trouble in self.gaps],
             "chats_failed": [_plain(trouble) for trouble in self.failed],
+            "chats_unlisted": self.unlisted,
             "unverified": [_plain(trouble) for trouble in self.unverified],
             "rejected": [_plain(found) for found in self.rejected],
         }
@@ -121,6 +124,12 @@ def _text(instant: datetime | None) -> str | None:
     return None if instant is None else instant.isoformat()
 
 
+def division_of(covered: str) -> int:
+    """Into how many shards a run divided the chats, by what it covered; 1: it covered all."""
+    shard = None if covered == ALL_CHATS else parse_shard(covered)
+    return 1 if shard is None else shard.count
+
+
 def read_until(bounds: Mapping[str, datetime]) -> datetime | None:
     """Up to where every chat was read, from the newest bound by what runs covered.
 
@@ -128,8 +137,7 @@ def read_until(bounds: Mapping[str, datetime]) -> datetime | None:
     """
     by_division: dict[int, list[datetime]] = defaultdict(list)
     for covered, bound in bounds.items():
-        shard = None if covered == ALL_CHATS else parse_shard(covered)
-        by_division[1 if shard is None else shard.count].append(bound)
+        by_division[division_of(covered)].append(bound)
     whole = [min(found) for count, found in by_division.items() if len(found) >= count]
     return max(whole, default=None)
 

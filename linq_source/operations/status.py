@@ -15,18 +15,27 @@ from linq_source.destinations.failures import plain_errors
 from linq_source.destinations.kinds import restored_destination_of
 from linq_source.destinations.reading import Reader
 from linq_source.errors import ConfigurationError
-from linq_source.operations.health import Rejected, Status, Trouble, read_until, still_open
+from linq_source.operations.health import (
+    Rejected,
+    Status,
+    Trouble,
+    division_of,
+    read_until,
+    still_open,
+)
 from linq_source.operations.settle import LEDGER_RETENTION_DAYS
 from linq_source.tables import FAILED, GAP, READ, VANISHED, Table
 
 READ_FOR_STATUS = {
     tables.SYNC_RUNS: (
         "bound", "chats", "chats_failed", "windows_unverified", "messages", "oldest_check",
-        "covered", "synced_at",
+        "covered", "chats_unlisted", "synced_at",
     ),
     tables.SYNC_WINDOWS: ("chat_id", "event", "verified", "error", "synced_at"),
     tables.REJECTED_RECORDS: ("table_name", "synced_at"),
 }  # fmt: skip
+# A bound further ahead of the rows that tell it is wrong, as is an arrival that is yet to come.
+_CLOCKS_DIFFER = timedelta(hours=1)
 
 
 def status(
@@ -81,12 +90,15 @@ def _is_earlier(reader: Reader) -> bool:
 def read_status(reader: Reader, now: datetime) -> Status | None:
     """What the tables of `READ_FOR_STATUS` say; None where no run has noted anything."""
     runs = reader.ask(
-        "SELECT bound, chats, messages, oldest_check, synced_at FROM {sync_runs}"
+        "SELECT bound, chats, messages, synced_at FROM {sync_runs}"
         " WHERE synced_at = (SELECT MAX(synced_at) FROM {sync_runs})"
     )
     if not runs:
         return None
-    bound, chats, messages, oldest_check, last_run = runs[0]
+    bound, chats, messages, last_run = runs[0]
+    if bound > last_run + _CLOCKS_DIFFER:
+        bound = last_run
+    oldest_check, unlisted = _of_all_chats(reader)
     clean = {
         FAILED: _newest(reader, "synced_at", "chats_failed = 0"),
         READ: _newest(reader, "synced_at", "windows_unverified = 0"),
@@ -94,12 +106,13 @@ def read_status(reader: Reader, now: datetime) -> Status | None:
     return Status(
         now=now,
         # Where a machine's clock was wrong, only the API's tells when that was.
-        last_run=_utc(last_run if last_run <= now + timedelta(hours=1) else bound),
+        last_run=_utc(last_run if last_run <= now + _CLOCKS_DIFFER else bound),
         bound=_utc(bound),
-        read_until=read_until(_newest(reader, "bound", "chats >= 0")),
+        read_until=read_until(_bounds(reader)),
         chats=int(chats),
         messages=int(messages),
-        oldest_check=None if oldest_check is None else _utc(oldest_check),
+        oldest_check=oldest_check,
+        unlisted=unlisted,
         troubles=still_open(_troubles(reader, now), clean),
         rejected=_rejected(reader),
     )
@@ -115,6 +128,37 @@ def _newest(reader: Reader, column: str, condition: str) -> dict[str, datetime]:
         f" WHERE covered IS NOT NULL AND {condition} GROUP BY covered"
     )
     return {covered: _utc(newest) for covered, newest in found}
+
+
+def _bounds(reader: Reader) -> dict[str, datetime]:
+    """Up to where runs read, by what they covered; none later than when its rows arrived."""
+    ahead_s = f"{reader.epoch_s('bound')} - {reader.epoch_s('synced_at')}"
+    most_s = _CLOCKS_DIFFER.total_seconds()
+    found = _newest(reader, "bound", f"{ahead_s} <= {most_s}")
+    for covered, arrived in _newest(reader, "synced_at", f"{ahead_s} > {most_s}").items():
+        found[covered] = max(arrived, found.get(covered, arrived))
+    return found
+
+
+def _of_all_chats(reader: Reader) -> tuple[datetime | None, int]:
+    """The oldest check, and how many known chats were not listed, of the newest run of all chats.
+
+    Of shards those of all count that divide the chats as the newest run did.
+    """
+    rows = reader.ask(
+        "SELECT r.covered, r.synced_at, r.oldest_check, r.chats_unlisted FROM {sync_runs} AS r"
+        " JOIN (SELECT covered, MAX(synced_at) AS newest_at FROM {sync_runs}"
+        " WHERE covered IS NOT NULL GROUP BY covered) AS n"
+        " ON n.covered = r.covered AND n.newest_at = r.synced_at"
+    )
+    if not rows:
+        return None, 0
+    division = max((synced_at, division_of(covered)) for covered, synced_at, *_ in rows)[1]
+    found = [row for row in rows if division_of(row[0]) == division]
+    checks = [_utc(oldest) for *_, oldest, _ in found if oldest is not None]
+    oldest_check = min(checks) if len(checks) == len(found) else None
+    # Rows of earlier versions do not tell.
+    return oldest_check, sum(int(unlisted or 0) for *_, unlisted in found)
 
 
 def _troubles(reader: Reader, now: datetime) -> list[Trouble]:

@@ -53,6 +53,7 @@ def facts(status: Status) -> list[tuple[str, str]]:
             troubles(unverified, f"{windows(unverified):,} of {len(unverified):,} chats"),
         ),
         ("failed chats", troubles(status.failed, f"{len(status.failed):,}")),
+        ("unlisted chats", f"{status.unlisted:,}" if status.unlisted else "none"),
         (
             "rejected records",
             f"{rejected:,}, the newest {ago(max(found.newest for found in status.rejected))}"
@@ -62,23 +63,33 @@ def facts(status: Status) -> list[tuple[str, str]]:
     ]
 
 
-def verdict(status: Status) -> str:
-    """Whether to trust the data, in a sentence."""
-    doubts = [
+def doubts_of(status: Status) -> list[str]:
+    """What speaks against trusting the data."""
+    return [
         text
         for text, is_so in (
-            (f"older than {status.max_age_hours or 0:g} hours", status.is_too_old),
+            (_older(status.max_age_hours or 0), status.is_too_old),
             ("no run read all chats", status.read_until is None),
             ("messages may be lost (gaps)", bool(status.gaps)),
             ("chats could not be read", bool(status.failed)),
+            ("known chats were not listed", status.unlisted > 0),
             ("windows are unverified", bool(status.unverified)),
             ("records were rejected", bool(status.rejected)),
         )
         if is_so
     ]
+
+
+def verdict(status: Status) -> str:
+    """Whether to trust the data, in a sentence."""
+    doubts = doubts_of(status)
     if doubts or status.lag_s is None:
         return f"in doubt: {', '.join(doubts)}"
     return f"complete up to {in_words(status.lag_s)} ago"
+
+
+def _older(hours: float) -> str:
+    return f"older than {hours:g} hour{'' if hours == 1 else 's'}"
 
 
 def _lag(status: Status) -> str:

@@ -143,8 +143,13 @@ def bar_chart(
 ) -> Spec:
     """One bar a row, in the order given, with its number at its end, or another label."""
     values = [
-        {"name": name, "count": count, "label": (labels or {}).get(name, f"{count:,}")}
-        for name, count in rows
+        {
+            "row": _row(place, name),
+            "name": name,
+            "count": count,
+            "label": (labels or {}).get(name, f"{count:,}"),
+        }
+        for place, (name, count) in enumerate(rows)
     ]
     most = max(count for _, count in rows) or 1
     longest = max(len(str(value["label"])) for value in values)
@@ -160,7 +165,7 @@ def bar_chart(
             },
         ],
         encoding={
-            "y": _names_axis([name for name, _ in rows]),
+            "y": _NAMES_AXIS,
             "x": {
                 "field": "count",
                 "type": "quantitative",
@@ -180,8 +185,14 @@ def bar_chart(
 def sides_chart(rows: Sequence[Share], sides: tuple[str, str], description: str) -> Spec:
     """A bar a row, of two parts; the values are all, the first and the second part."""
     values = [
-        {"name": row.name, "side": side, "count": count, "order": order}
-        for row in rows
+        {
+            "row": _row(place, row.name),
+            "name": row.name,
+            "side": side,
+            "count": count,
+            "order": order,
+        }
+        for place, row in enumerate(rows)
         for order, (side, count) in enumerate(zip(sides, row.values[1:], strict=True))
     ]
     return _spec(
@@ -190,7 +201,7 @@ def sides_chart(rows: Sequence[Share], sides: tuple[str, str], description: str)
         height=_BAR_HEIGHT * len(rows),
         mark={"type": "bar", "height": {"band": 0.72}},
         encoding={
-            "y": _names_axis([row.name for row in rows]),
+            "y": _NAMES_AXIS,
             "x": {
                 "field": "count",
                 "type": "quantitative",
@@ -258,6 +269,19 @@ _LEGEND = {
     "columns": 6,
     "symbolType": "square",
 }
+# Of `_row`, called by its name.
+_NAMES_AXIS = {
+    "field": "row",
+    "type": "ordinal",
+    "title": None,
+    "axis": {
+        "labelExpr": "slice(datum.value, 5)",
+        "ticks": False,
+        "domain": False,
+        "labelLimit": 120,
+        "labelPadding": 8,
+    },
+}
 _FEW_LINES = {
     "tickCount": 4,
     "tickMinStep": 1,
@@ -276,14 +300,9 @@ def _side_color(sides: tuple[str, str]) -> Spec:
     }
 
 
-def _names_axis(names: Sequence[str]) -> Spec:
-    return {
-        "field": "name",
-        "type": "nominal",
-        "title": None,
-        "sort": list(names),
-        "axis": {"ticks": False, "domain": False, "labelLimit": 120, "labelPadding": 8},
-    }
+def _row(place: int, name: str) -> str:
+    """What tells a row from every other, and sorts by place: two may have one name."""
+    return f"{place:04} {name}"
 
 
 def _spec(description: str, rows: Sequence[Mapping[str, Any]], **rest: Any) -> Spec:

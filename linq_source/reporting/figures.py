@@ -114,7 +114,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Figures:
-    """All that a page shows. Instants end at `until`, up to which the last run read."""
+    """All that a page shows. Instants end at `until`."""
 
     dataset: str
     status: Status
@@ -137,8 +137,8 @@ class Figures:
 
     @property
     def until(self) -> datetime:
-        """Up to where the last run read."""
-        return self.status.bound
+        """Up to where every chat was read."""
+        return until_of(self.status)
 
     def traffic(self, days_ago: int, days: int) -> Traffic:
         """Messages of so many days that ended some days before `until`, by whole hours."""
@@ -177,6 +177,11 @@ class Figures:
     def read(self) -> int:
         """Messages sent that were read."""
         return sum(found.read for found in self.deliveries)
+
+
+def until_of(status: Status) -> datetime:
+    """Up to where every chat was read; where no run read all, the newest run."""
+    return status.read_until or status.bound
 
 
 def _sum(hours: Iterable[Hour]) -> Traffic:

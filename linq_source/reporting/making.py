@@ -6,6 +6,8 @@ import os
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
+from secrets import token_hex
+from stat import S_IMODE
 
 import dlt
 
@@ -15,6 +17,8 @@ from linq_source.operations.status import reading_for_status
 from linq_source.privacy.numbers import NUMBER_OR_ADDRESS
 from linq_source.reporting.page import page_of
 from linq_source.reporting.questions import READ_FOR_REPORT, read_figures
+
+_LONGEST_NAME = 80
 
 
 def report_page(
@@ -47,23 +51,54 @@ def check_output(path: str | Path) -> None:
         raise ConfigurationError(f"--output {path}: the folder {folder} does not exist")
     if path.exists() and not path.is_file():
         raise ConfigurationError(f"--output {path}: it is not a file; name one, *.html")
-    if not os.access(path if path.exists() else folder, os.W_OK):
+    if path.exists() and not os.access(path, os.W_OK):
         raise ConfigurationError(f"--output {path}: it cannot be written; name another file")
+    # The page is made beside it, then takes its place.
+    if not os.access(folder, os.W_OK):
+        raise ConfigurationError(
+            f"--output {path}: the folder {folder} cannot be written; name another file"
+        )
 
 
 def write_page(page: str, path: str | Path) -> int:
-    """Write a page; gives how many bytes it has."""
-    return Path(path).write_bytes(page.encode())
+    """Write a page; gives how many bytes it has. Nobody sees half of it.
+
+    Raises `ConfigurationError` where it cannot be written.
+    """
+    content = page.encode()
+    whole = Path(path).resolve()
+    part = whole.with_name(f".{token_hex(8)}.part")
+    try:
+        try:
+            part.write_bytes(content)
+            if whole.exists():
+                part.chmod(S_IMODE(whole.stat().st_mode))
+            part.replace(whole)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise ConfigurationError(
+            f"--output {path}: it cannot be written ({error.strerror}); name another file"
+        ) from error
+    return len(content)
 
 
 def whole_name(chat_id: int, name: str | None) -> str:
     """What a chat is called; its id where it has no name."""
-    return (name or "").strip() or f"Chat {chat_id}"
+    return _cut((name or "").strip()) or f"Chat {chat_id}"
 
 
 def masked_name(chat_id: int, name: str | None) -> str:
     """The same; of numbers and addresses in it only the last four characters."""
-    return NUMBER_OR_ADDRESS.sub(lambda found: f"...{found[0][-4:]}", whole_name(chat_id, name))
+    # Before it is cut: half a number would not be known as one.
+    return whole_name(
+        chat_id, NUMBER_OR_ADDRESS.sub(lambda found: f"...{found[0][-4:]}", name or "")
+    )
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 3]}..."
 
 
 def _library() -> str:

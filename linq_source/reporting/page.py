@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from html import escape
 
-from linq_source.operations.status_words import facts, verdict
+from linq_source.operations.status_words import doubts_of, facts, verdict
 from linq_source.reporting.figures import CHART_DAYS, RECENT_DAYS, Figures
 from linq_source.reporting.panels import Table, panels_of
 from linq_source.reporting.words import in_short, many, percent
@@ -24,7 +24,7 @@ def page_of(figures: Figures, *, script: str, style: str, library: str) -> str:
     drawn = {chart.id: chart.spec for chart in found if chart.spec is not None}
     data = {"charts": drawn, "busyHours": figures.busy_hours()}
     status = figures.status
-    is_well = not (status.troubles or status.rejected)
+    is_well = not doubts_of(status)
     return f"""<!doctype html>
 <html lang="en">
 <head>

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 
 from linq_source.operations.status_words import in_words
 from linq_source.reporting import charts
 from linq_source.reporting.charts import DAYS_OF_THE_WEEK, RECEIVED, SENT, Spec
 from linq_source.reporting.figures import BUSY_WEEKS, CHART_DAYS, WAITS, Figures
-from linq_source.reporting.words import in_short, many, percent, size_of
+from linq_source.reporting.words import in_short, isolated, many, percent, size_of
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ def _funnel(figures: Figures) -> Panel:
 
 def _busiest(figures: Figures) -> Panel:
     title = f"Most active chats, {CHART_DAYS} days"
-    rows = figures.busiest
+    rows = [replace(found, name=isolated(found.name)) for found in figures.busiest]
     if not rows:
         return Panel("busiest", title, "No messages.", None)
     all_of_them = figures.traffic(0, CHART_DAYS).messages
@@ -258,7 +258,7 @@ def _waiting(figures: Figures) -> Panel:
     if not figures.waiting:
         return Panel("waiting", title, "None.", None)
     rows = [
-        (found.chat, in_words((figures.until - found.since).total_seconds()))
+        (isolated(found.chat), in_words((figures.until - found.since).total_seconds()))
         for found in figures.waiting
     ]
     words = "Chats whose last message was received, and how long ago that turn began."

@@ -31,6 +31,7 @@ from linq_source.reporting.figures import (
     kind_of,
     period_of,
     summed,
+    until_of,
 )
 
 READ_FOR_REPORT = {
@@ -54,7 +55,7 @@ def read_figures(
     reader: Reader, status: Status, dataset: str, name_of: Callable[[int, str | None], str]
 ) -> Figures:
     """All that a page shows; `name_of` says what a chat of an id and a name is called."""
-    asking = _Asking(reader, status.bound)
+    asking = _Asking(reader, until_of(status))
     hours = asking.hours()
     period = period_of(hours)
     whole = f"FLOOR((t.began_s - {period.origin_s}) / {period.seconds})"
@@ -113,12 +114,15 @@ class _Asking:
         )
 
     def turns(self) -> str:
-        """The same, and `t`: turns of received messages, and when they were answered, if ever."""
+        """The same, and `t`: turns of received messages, and when they were answered, if ever.
+
+        What was sent after the instant is left out, answers too.
+        """
         order = "OVER (PARTITION BY chat_id ORDER BY sent_at, id)"
         return (
             f"{self.messages()},"
             f" marked AS (SELECT chat_id, id, sent_at, at_s, is_sent, LAG(is_sent) {order}"
-            " AS was_sent FROM m),"
+            f" AS was_sent FROM m WHERE at_s <= {self.until_s}),"
             f" sides AS (SELECT chat_id, at_s AS began_s, is_sent, LEAD(at_s) {order} AS ended_s"
             " FROM marked WHERE was_sent IS NULL OR was_sent <> is_sent),"
             " t AS (SELECT chat_id, began_s, ended_s FROM sides WHERE is_sent = 0)"

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import re
+
 from linq_source.reporting.figures import DAY_S, HOUR_S
+
+# Characters that begin or end a direction.
+_DIRECTIONS = re.compile("[\u202a-\u202e\u2066-\u2069]")
 
 
 def many(count: int, name: str) -> str:
     """A number of things: `1 chat`, `2,000 chats`."""
     return f"{count:,} {name}{'' if count == 1 else 's'}"
+
+
+def isolated(name: str) -> str:
+    """A name that changes the direction of nothing around it, whatever it is written in."""
+    return f"\u2068{_DIRECTIONS.sub('', name)}\u2069"
 
 
 def percent(part: int, whole: int) -> str:

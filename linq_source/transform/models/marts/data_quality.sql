@@ -46,7 +46,12 @@ last_run as (
     select
         max(synced_at) as last_run_at,
         max(bound) as last_bound,
-        max(oldest_check) as oldest_check,
+        (
+            select oldest_check from runs
+            where covered is not null
+            order by synced_at desc, bound desc
+            limit 1
+        ) as oldest_check,
         max(chats_failed) as last_run_failed_chat_count,
         max(windows_unverified) as last_run_unverified_window_count
     from runs
