@@ -1,6 +1,6 @@
 """A real Chromium without a window, driven over its DevTools protocol.
 
-It is told what to do through two pipes: a JSON object and a NUL at a time
+It takes commands through two pipes: a JSON object and a NUL at a time
 (https://chromedevtools.github.io/devtools-protocol/).
 """
 

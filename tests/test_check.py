@@ -153,7 +153,7 @@ def test_a_destination_that_cannot_be_written_is_one_line(seeded: Loader, tmp_pa
     result = run_cli(tmp_path, "check", "--base-url", seeded.sandbox.url)
     assert result.returncode == 1
     assert_one_line(result, "duckdb")
-    # What the API told is told all the same.
+    # What the API answered is printed all the same.
     assert "700, as the API counts them" in result.stdout
     assert "dataset linq: cannot be written" in result.stdout
 

@@ -113,7 +113,7 @@ class Counted:
         found: dict[int, list[int]] = defaultdict(lambda: [0, 0])
         for row in self.messages:
             found[int(row["sent_at"].timestamp() // 3600)][row["is_sent"]] += 1
-        return {(hour, *counts) for hour, counts in found.items()}  # type: ignore[misc]
+        return {(hour, received, sent) for hour, (received, sent) in found.items()}
 
     def turns(self) -> list[tuple[int, datetime, datetime | None]]:
         """Chat, first message received, and the answer."""
@@ -162,7 +162,9 @@ class Counted:
                 steps = (True, arrived, arrived and row["is_read"])
                 for step, is_reached in enumerate(steps):
                     found[row["delivery_status"]][step] += bool(is_reached)
-        return {(status, *counts) for status, counts in found.items()}  # type: ignore[misc]
+        return {
+            (status, sent, delivered, read) for status, (sent, delivered, read) in found.items()
+        }
 
     def current(self, table: str) -> list[Row]:
         return [

@@ -89,7 +89,7 @@ def seen() -> Seen:
 
 
 def test_every_mart_equals_the_world_after_every_change(seeded: Loader, seen: Seen) -> None:
-    """Incrementally, and again when everything is built anew."""
+    """Incrementally, and again when everything is rebuilt."""
     for _ in run_history(seeded, seen):
         report = transform(seeded, "--database", str(seeded.database))
         assert report["models"] == {"success": 26}

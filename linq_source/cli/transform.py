@@ -109,7 +109,7 @@ def transform(
     ] = None,
     full_refresh: Annotated[
         bool,
-        typer.Option("--full-refresh", help="Build all rows anew.", rich_help_panel=_MODELS),
+        typer.Option("--full-refresh", help="Rebuild all rows.", rich_help_panel=_MODELS),
     ] = False,
     variables: Annotated[
         str,

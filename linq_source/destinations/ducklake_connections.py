@@ -1,6 +1,6 @@
 """One connection to a DuckLake's catalog for all that a process asks at the same time.
 
-dlt attaches the catalog anew for each of its clients and detaches it with any of them. A catalog in
+dlt attaches the catalog once for each of its clients and detaches it with any of them. A catalog in
 a DuckDB file is attached once in a process and no more: a run could not load while it looks.
 """
 

@@ -61,7 +61,7 @@ class Status:
 
     @property
     def lag_s(self) -> float | None:
-        """How long ago what was sent last could have been read; None where nobody knows."""
+        """Seconds from the end of the last complete reading until now; None if there was none."""
         if self.read_until is None:
             return None
         return max((self.now - self.read_until).total_seconds(), 0.0)

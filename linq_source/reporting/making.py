@@ -74,9 +74,8 @@ def write_page(page: str, path: str | Path) -> int:
             if whole.exists():
                 part.chmod(S_IMODE(whole.stat().st_mode))
             part.replace(whole)
-        except BaseException:
+        finally:
             part.unlink(missing_ok=True)
-            raise
     except OSError as error:
         raise ConfigurationError(
             f"--output {path}: it cannot be written ({error.strerror}); name another file"
