@@ -10,10 +10,11 @@ from datetime import datetime
 
 import dlt
 
-from linq_source.instants import to_us
+from linq_source.instants import DAY_US, to_us
 from linq_source.settings import Shard
 from linq_source.state import SETTLED, SYNCED_AT_US, source_state
 
+MAINTENANCE_US = DAY_US // 4
 _LOCAL = "linq_settled_us"
 
 
@@ -30,6 +31,14 @@ def settled_us(pipeline: dlt.Pipeline, shard: Shard | None = None) -> int:
 def has_settled_before(pipeline: dlt.Pipeline, shard: Shard | None = None) -> bool:
     """Return whether this machine settled the pipeline's destination before."""
     return _local_us(pipeline, shard) > 0
+
+
+def is_maintenance_due(before_us: int, after_us: int) -> bool:
+    """Return whether a settling is the first of a quarter of a day (UTC).
+
+    So much may come together before files are put together and old versions dropped.
+    """
+    return before_us // MAINTENANCE_US < after_us // MAINTENANCE_US
 
 
 def remember_settled(pipeline: dlt.Pipeline, newest: datetime, shard: Shard | None = None) -> None:

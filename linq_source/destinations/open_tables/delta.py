@@ -75,6 +75,17 @@ class DeltaTables:
             if version.isdigit() and int(version) < delta.version():
                 bucket.remove(path)
 
+    def maintain(self, table: Table) -> None:
+        """Make few files of many small ones, and remove those that only old versions need.
+
+        Old is what the table's property `delta.deletedFileRetentionDuration` says; without it, a
+        week.
+        """
+        delta = self._open(table)
+        if delta is not None:
+            delta.optimize.compact()
+            delta.vacuum(dry_run=False)
+
     def remove_children(self, table: Table, superseded: pa.Table) -> None:
         """Delete children older than `synced_at` of their parent, named by the merge key."""
         key = table.merge_key

@@ -23,11 +23,12 @@ from linq_source.destinations.open_tables.ledger import (
 from linq_source.destinations.quoting import identifier
 from linq_source.destinations.reading import FilesReader, Reader
 from linq_source.destinations.remote import Remote, connected
+from linq_source.destinations.settled import is_maintenance_due, settled_us
 from linq_source.destinations.table_formats import format_in, format_of
 from linq_source.errors import ConfigurationError
 from linq_source.instants import from_us
 from linq_source.settings import Shard
-from linq_source.tables import Table
+from linq_source.tables import TABLES, Table
 
 
 class OpenFormat(Files):
@@ -93,7 +94,13 @@ class OpenFormat(Files):
         self, remote: Remote, ledger_retention_days: int, shard: Shard | None = None
     ) -> Marked:
         """Mark what the ledger proves gone, and remove children that went."""
-        return settle_open_tables(self.pipeline, ledger_retention_days, shard)
+        before_us = settled_us(self.pipeline, shard)
+        marked = settle_open_tables(self.pipeline, ledger_retention_days, shard)
+        if is_maintenance_due(before_us, settled_us(self.pipeline, shard)):
+            with self._tables() as store:
+                for table in TABLES.values():
+                    store.maintain(table)
+        return marked
 
     def rows_since(self, remote: Remote, wanted: Sequence[Wanted]) -> list[Rows]:
         """Each from a narrowed scan."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +17,15 @@ from linq_source.tables import SYNCED_AT, Table
 
 # Rows rewritten by one transaction.
 _BATCH = 20_000
+# From how many files on the small ones are made one.
+MOST_FILES = 10
+SMALL_BYTES = 32 * 2**20
+KEPT_MS = 86_400_000
+_METADATA = {
+    "write.metadata.delete-after-commit.enabled": "true",
+    "write.metadata.previous-versions-max": "20",
+    "commit.manifest-merge.enabled": "true",
+}
 
 
 class IcebergTables:
@@ -76,16 +86,32 @@ class IcebergTables:
         old = [s.snapshot_id for s in iceberg.snapshots() if s.snapshot_id != newest.snapshot_id]
         if old:
             iceberg.maintenance.expire_snapshots().by_ids(old).commit()
-        needed = {iceberg.metadata_location, newest.manifest_list}
-        for manifest in newest.manifests(iceberg.io):
-            entries = manifest.fetch_manifest_entry(iceberg.io)
-            needed |= {manifest.manifest_path, *(entry.data_file.file_path for entry in entries)}
-        # Each has an id in its name, which is the same in every way to write its address.
-        names = {path.rpartition("/")[2] for path in needed}
+        names = {_name(iceberg.metadata_location), *map(_name, _files(iceberg))}
         folder = self._client.get_table_prefix(table.name).rstrip("/")
         for path in bucket.list(bucket.below(folder)):
-            if path.rpartition("/")[2] not in names:
+            if _name(path) not in names:
                 bucket.remove(path)
+
+    def maintain(self, table: Table) -> None:
+        """Make one file of many small ones, and drop old snapshots with what only they need.
+
+        Old is what the table's property `history.expire.max-snapshot-age-ms` says; without it, a
+        day: every commit copies what is known of all snapshots.
+        """
+        iceberg = self._open(table)
+        if iceberg is None:
+            return
+        _compact(iceberg)
+        kept_ms = int(iceberg.properties.get("history.expire.max-snapshot-age-ms", KEPT_MS))
+        oldest_ms = datetime.now(UTC).timestamp() * 1000 - kept_ms
+        named = {reference.snapshot_id for reference in iceberg.refs().values()}
+        old = {s.snapshot_id for s in iceberg.snapshots() if s.timestamp_ms < oldest_ms}
+        if old - named:
+            known = _files(iceberg)
+            iceberg.maintenance.expire_snapshots().by_ids(list(old - named)).commit()
+            iceberg.refresh()
+            for path in known - _files(iceberg):
+                iceberg.io.delete(path)
 
     def remove_children(self, table: Table, superseded: pa.Table) -> None:
         """Delete children older than `synced_at` of their parent, named by the merge key."""
@@ -126,6 +152,36 @@ class IcebergTables:
             return self._client.load_open_table("iceberg", table.name)
         except DestinationUndefinedEntity:
             return None
+
+
+def _compact(iceberg: Any) -> None:
+    """Write the rows of many small files, which are the newest, to one."""
+    files = iceberg.inspect.files()
+    small = files.filter(pc.less(files["file_size_in_bytes"], SMALL_BYTES))
+    lowest = pc.struct_field(small["readable_metrics"], [SYNCED_AT, "lower_bound"])
+    if len(lowest) - lowest.null_count < MOST_FILES:
+        return
+    is_recent = _expression([Condition(SYNCED_AT, ">=", pc.min(lowest).as_py())])
+    rows = iceberg.scan(row_filter=is_recent).to_arrow_batch_reader()
+    if not iceberg.spec().is_unpartitioned():
+        rows = rows.read_all()
+    with iceberg.transaction() as transaction:
+        transaction.set_properties({**_METADATA, **iceberg.properties})
+        transaction.overwrite(rows, overwrite_filter=is_recent)
+
+
+def _files(iceberg: Any) -> set[str]:
+    """The data files, manifests and lists of manifests of all snapshots."""
+    return {
+        *(snapshot.manifest_list for snapshot in iceberg.snapshots()),
+        *iceberg.inspect.all_manifests()["path"].to_pylist(),
+        *iceberg.inspect.all_files()["file_path"].to_pylist(),
+    }
+
+
+def _name(path: str) -> str:
+    """A file's name, which has an id: it is the same in every way to write its address."""
+    return path.rpartition("/")[2]
 
 
 def _batches(rows: pa.Table) -> list[pa.Table]:

@@ -65,6 +65,9 @@ class OpenTables(Protocol):
     def drop_history(self, table: Table, bucket: Bucket) -> None:
         """Remove all that only old versions of a table need."""
 
+    def maintain(self, table: Table) -> None:
+        """Keep a table fast however often it is loaded: few files, and no versions that are old."""
+
     def remove_children(self, table: Table, superseded: pa.Table) -> None:
         """Delete children older than `synced_at` of their parent, named by the merge key."""
 
