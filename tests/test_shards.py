@@ -228,6 +228,29 @@ def test_a_package_that_died_with_its_worker_is_doubted(
     loader.assert_equal_world()
 
 
+@pytest.mark.parametrize("days", [3, 30], ids=["after the newest", "in a chat at rest"])
+def test_what_a_dead_worker_loaded_and_is_gone_is_marked_deleted(
+    loader: Loader, monkeypatch: pytest.MonkeyPatch, days: int
+) -> None:
+    """A message younger than all that the state knows, which no count tells of any more."""
+    loader.sync()
+    loader.world.advance(days * DAY_MS)
+    loader.sync()
+    message = loader.world.add_message(1, "soon gone", sent_at_ms=loader.world.now_ms - 1000)
+    with monkeypatch.context() as patch:
+        patch.setattr(SqlJobClientBase, "complete_load", Mock(side_effect=MemoryError))
+        with pytest.raises(DestinationError):
+            loader.sync()
+    assert loader.query("SELECT count(*) FROM chat_messages WHERE text = 'soon gone'") == [(1,)]
+    shutil.rmtree(loader.folder / "pipelines")
+    loader.world.delete_message(message.id)
+    loader.world.advance(HOUR_MS)
+    report = loader.sync()
+    assert (report.deleted, report.messages, report.exit_code) == (1, 0, 0)
+    loader.assert_equal_world()
+    assert loader.sync().windows == 0
+
+
 @pytest.mark.long
 def test_a_package_that_was_killed_in_bigquery_is_doubted(
     loader: Loader, project: BigQuery, service_account: Path

@@ -11,11 +11,19 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from linq_source.instants import DAY_US, MAX_US, floor_day
-from linq_source.planning.cursors import Cursor, encode, invalidate, remembered
+from linq_source.planning.cursors import (
+    STALE,
+    Cursor,
+    Reconciled,
+    Segment,
+    encode,
+    invalidate,
+    remembered,
+)
 from linq_source.planning.windows import Window
 from linq_source.settings import Shard
 
@@ -171,18 +179,41 @@ def _invalidated(memory: PipelineMemory, key: str, loaded: Iterable[LoadedWindow
         return None
     for row in loaded:
         if not memory.knows(row.synced_at_us):
-            cursor = invalidate(cursor, row.window, _days(row, cursor))
+            cursor = _doubted(cursor, row)
     return encode(cursor)
 
 
+def _doubted(cursor: Cursor, row: LoadedWindow) -> Cursor:
+    """Return the cursor after a window was loaded that it does not account for.
+
+    Messages that came there may be gone again. So what follows the newest one known has to be
+    proved empty when it is next read, and the chat is read though its count is the same.
+    """
+    newest_us = cursor.newest_us
+    cursor = invalidate(cursor, row.window, _days(row, cursor))
+    if not row.messages or newest_us is None:
+        return cursor
+    if cursor.reconciled is Reconciled.RESTING:
+        cursor = replace(cursor, reconciled=Reconciled.YES)
+    start_us = _end_of_day(newest_us)
+    days = {s: digest for s, digest in cursor.days.items() if s.end_us <= start_us}
+    end_us = max([row.window.end_us, *(s.end_us for s in cursor.days if s not in days)])
+    if start_us < end_us:
+        days[Segment(start_us, end_us)] = STALE
+    return replace(cursor, days=days)
+
+
 def _days(row: LoadedWindow, cursor: Cursor) -> Iterable[int]:
-    """Midnights of the days in the lookback that a window may have brought messages to."""
+    """Midnights of the days, to the newest message's, that a window may have brought some to."""
     if not row.messages or cursor.newest_us is None or cursor.lookback_start_us is None:
         return ()
     start_us = max(cursor.lookback_start_us, row.window.start_us or cursor.lookback_start_us)
-    # A digest beyond the newest message says nothing yet: those days are read anyway.
-    end_us = min(row.window.end_us, cursor.newest_us + DAY_US)
+    end_us = min(row.window.end_us, _end_of_day(cursor.newest_us))
     return range(floor_day(start_us), end_us, DAY_US)
+
+
+def _end_of_day(instant_us: int) -> int:
+    return floor_day(instant_us) + DAY_US
 
 
 def _lines_of_siblings(own: PipelineMemory, others: Sequence[PipelineMemory]) -> frozenset[str]:
