@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import date, datetime
 from typing import Any
 
 from zetasql.wasi._pb2.zetasql.local_service import local_service_pb2 as service
 from zetasql.wasi._pb2.zetasql.proto import options_pb2 as proto
 from zetasql.wasi._pb2.zetasql.proto.simple_catalog_pb2 import SimpleCatalogProto
 from zetasql.wasi._pb2.zetasql.public import options_pb2 as public
-from zetasql.wasi._pb2.zetasql.public.simple_constant_pb2 import SimpleConstantProto
 from zetasql.wasi._pb2.zetasql.public.simple_table_pb2 import SimpleColumnProto, SimpleTableProto
 from zetasql.wasi._pb2.zetasql.public.type_pb2 import ArrayTypeProto, TypeProto
+from zetasql.wasi._pb2.zetasql.public.value_pb2 import ValueProto
 
-from tests.bigquery.catalog import Catalog
+from tests.bigquery.front_end import Names
 from tests.bigquery.googlesql import GoogleSQL, Refusal
-from tests.bigquery.translation import INFORMATION_COLUMNS, Constant
+from tests.bigquery.translation import INFORMATION_COLUMNS
 
 # Of GoogleSQL's optional features those that BigQuery documents and the tests' statements use: a
 # statement that needs another is refused.
@@ -53,73 +54,63 @@ class Analysis:
     """GoogleSQL with BigQuery's settings."""
 
     def __init__(self) -> None:
-        self._google = GoogleSQL()
+        self.google = GoogleSQL()
 
     def parse(self, script: str) -> str | None:
         """What GoogleSQL finds wrong with the grammar of a script; none: nothing."""
         request = service.ParseRequest(sql_statement=script, options=_LANGUAGE, allow_script=True)
         return self._refusal("Parse", request, service.ParseResponse)
 
-    def analyze(
-        self,
-        statement: str,
-        catalog: Catalog,
-        default_dataset: str | None,
-        temporary: Mapping[str, Mapping[str, str]],
-        constants: Mapping[str, Constant],
-    ) -> str | None:
-        """What GoogleSQL finds wrong with a statement of a script; none: nothing.
+    def analyze(self, statement: str, names: Names) -> str | None:
+        """What GoogleSQL finds wrong with a statement of a script; none: nothing."""
+        type_: str | None = None
+        if declared := _DECLARATION.fullmatch(statement):
+            type_, value = declared.groups()
+            if value is None:
+                return None
+            statement = f"SELECT {value}"
+        elif assigned := _ASSIGNMENT.fullmatch(statement):
+            type_ = names.constants[assigned[1]][0]
+            statement = f"SELECT {assigned[2]}"
+        options, catalog = self.context(statement, names)
+        if type_ is not None:
+            options.target_column_types.append(type_proto(type_))
+        _add_tables(catalog, statement, names)
+        request = service.AnalyzeRequest(
+            options=options, simple_catalog=catalog, sql_statement=statement
+        )
+        return self._refusal("Analyze", request, service.AnalyzeResponse)
 
-        `temporary` tables and `constants`, which are parameters and variables, are the script's.
-        """
+    def context(self, statement: str, names: Names) -> tuple[Any, Any]:
+        """Options and a catalog with all but tables."""
         options = proto.AnalyzerOptionsProto(
             language_options=_LANGUAGE,
             default_timezone="UTC",
             error_message_mode=public.ERROR_MESSAGE_ONE_LINE,
         )
-        if declared := _DECLARATION.fullmatch(statement):
-            type_, value = declared.groups()
-        elif assigned := _ASSIGNMENT.fullmatch(statement):
-            name, value = assigned.groups()
-            type_ = constants[name][0]
-        else:
-            type_, value = "", statement
-        if value is None:
-            return None
-        if type_:
-            statement = f"SELECT {value}"
-            options.target_column_types.append(_type(type_))
-        names = SimpleCatalogProto(builtin_function_options=_FUNCTIONS)
-        _add_tables(names, statement, catalog, default_dataset, temporary)
-        for name, (type_, _) in constants.items():
+        catalog = SimpleCatalogProto(builtin_function_options=_FUNCTIONS)
+        for name, (type_, value) in names.constants.items():
             if name.startswith("@"):
-                options.query_parameters.add(name=name[1:], type=_type(type_))
+                options.query_parameters.add(name=name[1:], type=type_proto(type_))
             else:
-                names.constant.append(SimpleConstantProto(name_path=[name], type=_type(type_)))
-        request = service.AnalyzeRequest(
-            options=options, simple_catalog=names, sql_statement=statement
-        )
-        return self._refusal("Analyze", request, service.AnalyzeResponse)
+                catalog.constant.add(
+                    name_path=[name], type=type_proto(type_), value=value_proto(value, type_)
+                )
+        return options, catalog
 
     def _refusal(self, method: str, request: Any, answer: Any) -> str | None:
         try:
-            self._google.ask(method, request, answer)
+            self.google.ask(method, request, answer)
         except Refusal as refusal:
             return str(refusal)
         return None
 
 
-def _add_tables(
-    names: Any,
-    statement: str,
-    catalog: Catalog,
-    default_dataset: str | None,
-    temporary: Mapping[str, Mapping[str, str]],
-) -> None:
+def _add_tables(names: Any, statement: str, known: Names) -> None:
     """Add the tables that a statement may mean, by each of their names."""
     text = statement.lower()
-    project = SimpleCatalogProto(name=catalog.project)
-    for dataset, tables in catalog.datasets.items():
+    project = SimpleCatalogProto(name=known.catalog.project)
+    for dataset, tables in known.catalog.datasets.items():
         schema = SimpleCatalogProto(name=dataset)
         schema.catalog.add(name="INFORMATION_SCHEMA").table.append(
             _table("COLUMNS", INFORMATION_COLUMNS)
@@ -130,23 +121,49 @@ def _add_tables(
                 schema.table.append(_table(table.name, columns))
         project.catalog.append(schema)
         names.catalog.append(schema)
-        if dataset == default_dataset:
+        if dataset == known.default_dataset:
             names.table.extend(schema.table)
     names.catalog.append(project)
-    for name in temporary:
-        names.table.append(_table(name, temporary[name]))
+    for name in known.temporary:
+        names.table.append(_table(name, known.temporary[name]))
 
 
 def _table(name: str, columns: Mapping[str, str]) -> Any:
     described = [
-        SimpleColumnProto(name=column, type=_type(type_)) for column, type_ in columns.items()
+        SimpleColumnProto(name=column, type=type_proto(type_)) for column, type_ in columns.items()
     ]
     return SimpleTableProto(name=name, column=described)
 
 
-def _type(name: str) -> Any:
+def type_proto(name: str) -> Any:
     """A type by its name in BigQuery."""
     if name.startswith("ARRAY<"):
-        element = _type(name.removeprefix("ARRAY<").removesuffix(">"))
+        element = type_proto(name.removeprefix("ARRAY<").removesuffix(">"))
         return TypeProto(type_kind="TYPE_ARRAY", array_type=ArrayTypeProto(element_type=element))
     return TypeProto(type_kind="TYPE_DOUBLE" if name == "FLOAT64" else f"TYPE_{name}")
+
+
+def value_proto(value: Any, type_: str = "") -> Any:
+    """A value as GoogleSQL gets it; an instant or a day may be a text, where the type says so."""
+    if isinstance(value, str) and type_ in ("TIMESTAMP", "DATE"):
+        value = (datetime if type_ == "TIMESTAMP" else date).fromisoformat(value)
+    proto = ValueProto()
+    if isinstance(value, bool):
+        proto.bool_value = value
+    elif isinstance(value, int):
+        proto.int64_value = value
+    elif isinstance(value, float):
+        proto.double_value = value
+    elif isinstance(value, str):
+        proto.string_value = value
+    elif isinstance(value, bytes):
+        proto.bytes_value = value
+    elif isinstance(value, datetime):
+        proto.timestamp_value.FromDatetime(value)
+    elif isinstance(value, date):
+        proto.date_value = (value - date(1970, 1, 1)).days
+    elif isinstance(value, list):
+        proto.array_value.element.extend(map(value_proto, value))
+    else:
+        assert value is None, value
+    return proto

@@ -19,7 +19,7 @@ from tests.bigquery.catalog import Catalog, Table, beyond, invalid_query
 from tests.bigquery.changing import Changes
 from tests.bigquery.checking import check_query, type_name
 from tests.bigquery.definitions import Definitions
-from tests.bigquery.front_end import Opinions
+from tests.bigquery.front_end import Names, Opinions
 from tests.bigquery.translation import (
     INFORMATION,
     Constant,
@@ -143,7 +143,7 @@ class Script:
 
     def run(self, script: str) -> Result:
         try:
-            with self._warehouse.google.heard(lambda google: google.parse(script)):
+            with self._warehouse.google.of_script(script):
                 self._block(split(script))
         except duckdb.ConstraintException as error:
             raise invalid_query(f"Required field cannot be null: {error}") from error
@@ -184,14 +184,14 @@ class Script:
     def _statement(self, text: str) -> None:
         if words(text)[0].token_type == TokenType.DECLARE and self._has_begun:
             raise invalid_query("DECLARE must stand at the beginning of a script")
-        with self._analyzed(text):
+        with self._analyzed(text, result=lambda: self._result.rows):
             self._run(parse(text, self._constants))
 
-    def _analyzed(self, statement: str) -> AbstractContextManager[None]:
-        names = (self._warehouse.catalog, self._default, self._temporary, self._constants)
-        return self._warehouse.google.heard_of_statement(
-            lambda google: google.analyze(statement, *names)
+    def _analyzed(self, statement: str, **options: Any) -> AbstractContextManager[None]:
+        names = Names(
+            self._warehouse.catalog, self._default, self._temporary, dict(self._constants)
         )
+        return self._warehouse.google.of_statement(statement, names, self._cursor, **options)
 
     def _run(self, tree: exp.Expr) -> None:
         if isinstance(tree, exp.Declare):
