@@ -8,6 +8,7 @@ import pytest
 
 from tests.bigquery.catalog import BigQueryError
 from tests.bigquery.definitions import Definitions
+from tests.bigquery.front_end import COUNTS
 from tests.bigquery.warehouse import Warehouse
 
 pytestmark = pytest.mark.long
@@ -105,6 +106,25 @@ def test_what_googlesql_alone_refuses_is_refused_in_its_words(warehouse: Warehou
     ) as caught:
         warehouse.run("SELECT 1 AS at")
     assert caught.value.is_expected is False
+
+
+def test_results_are_compared_with_those_of_googlesql_s_evaluator(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("zetasql")
+    before = COUNTS["compared"]
+    for sql in (
+        "SELECT t.*, s.is_on FROM `p`.`d`.`t` AS t LEFT JOIN `p`.`d`.`s` AS s ON s.id = t.id",
+        "UPDATE `p`.`d`.`t` AS t SET text = g.x FROM (SELECT 1 AS id, 'new' AS x) AS g "
+        "WHERE t.id = g.id",
+        "DELETE FROM `p`.`d`.`t` AS t WHERE DATE(t.sent_at) = '2026-01-02'",
+    ):
+        warehouse.run(sql)
+    assert COUNTS["compared"] == before + 3
+    assert [(row["id"], row["text"]) for row in warehouse.rows("d", "t")] == [(1, "new"), (3, None)]
+    monkeypatch.setattr("tests.bigquery.warehouse.duck_sql", lambda _: "SELECT 7 AS id")
+    with pytest.raises(AssertionError, match=r"the double has .*7.*, GoogleSQL .*1.*3"):
+        warehouse.run("SELECT id FROM `p`.`d`.`t`")
 
 
 def test_what_is_not_there_is_told_as_bigquery_does(warehouse: Warehouse) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import date, datetime
+from hashlib import sha256
 from typing import Any
 
 from zetasql.wasi._pb2.zetasql.local_service import local_service_pb2 as service
@@ -55,6 +56,8 @@ class Analysis:
 
     def __init__(self) -> None:
         self.google = GoogleSQL()
+        # What it said of the same with the same names: runs repeat most of their statements.
+        self._said: dict[bytes, str | None] = {}
 
     def parse(self, script: str) -> str | None:
         """What GoogleSQL finds wrong with the grammar of a script; none: nothing."""
@@ -72,7 +75,7 @@ class Analysis:
         elif assigned := _ASSIGNMENT.fullmatch(statement):
             type_ = names.constants[assigned[1]][0]
             statement = f"SELECT {assigned[2]}"
-        options, catalog = self.context(statement, names)
+        options, catalog = self.context(names)
         if type_ is not None:
             options.target_column_types.append(type_proto(type_))
         _add_tables(catalog, statement, names)
@@ -81,8 +84,8 @@ class Analysis:
         )
         return self._refusal("Analyze", request, service.AnalyzeResponse)
 
-    def context(self, statement: str, names: Names) -> tuple[Any, Any]:
-        """Options and a catalog with all but tables."""
+    def context(self, names: Names, *, has_values: bool = False) -> tuple[Any, Any]:
+        """Options and a catalog with all but tables; variables have values only if wanted."""
         options = proto.AnalyzerOptionsProto(
             language_options=_LANGUAGE,
             default_timezone="UTC",
@@ -93,17 +96,19 @@ class Analysis:
             if name.startswith("@"):
                 options.query_parameters.add(name=name[1:], type=type_proto(type_))
             else:
-                catalog.constant.add(
-                    name_path=[name], type=type_proto(type_), value=value_proto(value, type_)
-                )
+                known = value_proto(value, type_) if has_values else ValueProto()
+                catalog.constant.add(name_path=[name], type=type_proto(type_), value=known)
         return options, catalog
 
     def _refusal(self, method: str, request: Any, answer: Any) -> str | None:
-        try:
-            self.google.ask(method, request, answer)
-        except Refusal as refusal:
-            return str(refusal)
-        return None
+        key = sha256(request.SerializeToString(deterministic=True)).digest()
+        if key not in self._said:
+            try:
+                self.google.ask(method, request, answer)
+                self._said[key] = None
+            except Refusal as refusal:
+                self._said[key] = str(refusal)
+        return self._said[key]
 
 
 def _add_tables(names: Any, statement: str, known: Names) -> None:

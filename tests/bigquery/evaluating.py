@@ -55,7 +55,7 @@ class Evaluation(Analysis):
         kind = _KIND.match(statement)
         if kind is None or _UNSTEADY.search(statement):
             return None
-        options, catalog = self.context(statement, names)
+        options, catalog = self.context(names, has_values=True)
         contents = _contents(catalog, statement, names, cursor)
         if contents is None:
             return None
@@ -66,6 +66,7 @@ class Evaluation(Analysis):
         request = form(sql=sql, options=options, simple_catalog=catalog)
         for path, rows in contents.items():
             data = request.table_content[path].table_data
+            data.SetInParent()  # there, though it may have no rows
             for number, row in enumerate(rows):
                 data.row.add(cell=map(value_proto, (number, *row)))
         for name, (type_, value) in names.constants.items():
