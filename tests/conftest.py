@@ -18,6 +18,7 @@ import pytest
 from linq_source import Report, audit, linq_source, open_shard, plan_shards, settle, sync
 from linq_source.operations.audit import AuditReport
 from linq_source.sandbox import DEFAULT_TOKEN, Sandbox, World, seeded_world
+from tests.bigquery import front_end
 from tests.destinations import KINDS, DuckDB, Place
 from tests.dlt_types import remember_types
 from tests.files import FileHost, file_host
@@ -193,8 +194,22 @@ def named_in(*pages: str) -> set[tuple[str, str]]:
     return set(re.findall(r"`(test_\w+\.py)::(\w+)`", text))
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand a worker's counts to the process that started it."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["statements"] = dict(front_end.COUNTS)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Add up the workers' counts; a worker that crashed has none."""
+    front_end.COUNTS.update(getattr(node, "workeroutput", {}).get("statements", {}))
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Print what tests recorded as their summary, such as the number of steps explored."""
+    if front_end.COUNTS["ran"]:
+        terminalreporter.write_line(front_end.summary(front_end.COUNTS))
     for report in terminalreporter.getreports("passed"):
         for name, value in report.user_properties:
             if name == "summary":
