@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from linq_source.cli import logs, looking, media, transform
+from linq_source.cli import logs, looking, media, transform, views
 from linq_source.cli.destinations import (
     DEFAULT_DATABASE,
     DEMO_PIPELINE,
@@ -322,6 +322,7 @@ app.command(epilog=looking.STATUS_EPILOG)(looking.status)
 app.command(epilog=looking.REPORT_EPILOG)(looking.report)
 app.command(epilog=media.EPILOG)(media.media)
 app.command(epilog=transform.EPILOG)(transform.transform)
+app.command(epilog=views.EPILOG)(views.views)
 
 
 def print_line(text: str) -> None:
