@@ -97,12 +97,10 @@ def test_the_command(seeded: Loader, tmp_path: Path) -> None:
     done = run_cli(tmp_path, "views", token=None)
     here = f"{tmp_path / 'linq_messages.duckdb'}, dataset linq"
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines() == [
-        'made "linq"."messages"', 'made "linq"."responses"', f"in {here}",
-    ]  # fmt: skip
+    assert done.stdout == f"made linq.messages and linq.responses in {here}\n"
     done = run_cli(tmp_path, "views", "--vars", VARS, "--json", token=None)
     assert json.loads(done.stdout) == {
-        "views": ['"linq"."messages"', '"linq"."responses"'],
+        "views": ["linq.messages", "linq.responses"],
         "destination": here,
     }
     assert set(tmp_path.glob("dlt/pipelines/*")) == before

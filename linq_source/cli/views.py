@@ -53,6 +53,5 @@ def views(
             if json:
                 print_json({**observed.counts, "destination": location})
             else:
-                for view in made:
-                    Console().print(f"made {view}", highlight=False, markup=False, soft_wrap=True)
-                Console().print(f"in {location}", highlight=False, markup=False, soft_wrap=True)
+                told = f"made {' and '.join(made)} in {location}"
+                Console().print(told, highlight=False, markup=False, soft_wrap=True)

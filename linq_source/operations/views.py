@@ -50,7 +50,7 @@ def make_views(
             raise no_messages_in(f"the dataset {pipeline.dataset_name}")
         tables = {n: (sql.make_qualified_table_name(n), [*found]) for n, found in there.items()}
         models = Models(dialect, variables or {}, tables, sql.escape_column_name)
-        names = {view: str(sql.make_qualified_table_name(view)) for view in VIEWS}
         for view, model in VIEWS.items():
-            sql.execute_sql(f"CREATE OR REPLACE VIEW {names[view]} AS {models.sql_of(model)}")
-    return tuple(names.values())
+            name = sql.make_qualified_table_name(view)
+            sql.execute_sql(f"CREATE OR REPLACE VIEW {name} AS {models.sql_of(model)}")
+        return tuple(str(sql.make_qualified_table_name(view, quote=False)) for view in VIEWS)
