@@ -81,3 +81,11 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, loads: tuple[str, ...]) -> None:
         super().__init__()
         self.loads = loads
+
+
+def no_messages_in(place: str) -> ConfigurationError:
+    """The error for a place without messages."""
+    return ConfigurationError(
+        f"{place} has no messages: load them with `linq-source run`, or name the place that has "
+        "them (--database, --bucket-url, --dataset)"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ import pytest
 from linq_source import Report, audit, linq_source, open_shard, plan_shards, settle, sync
 from linq_source.operations.audit import AuditReport
 from linq_source.sandbox import DEFAULT_TOKEN, Sandbox, World, seeded_world
+from tests.bigquery import front_end
 from tests.destinations import KINDS, DuckDB, Place
 from tests.dlt_types import remember_types
 from tests.files import FileHost, file_host
@@ -28,6 +30,10 @@ DOCS = Path(__file__).parent.parent / "docs"
 # Midday, so that days before and after are whole.
 NOW_MS = 20_500 * DAY_MS + 12 * HOUR_MS
 
+# Where there is memory for it, files lie there: a disk makes each small load wait a third longer.
+MEMORY = Path("/dev/shm")
+if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 * 2**30:
+    tempfile.tempdir = os.environ["TMPDIR"] = str(MEMORY)
 os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"
 # A suite in the background of a script was started with SIGINT ignored, and so would be the
 # processes that it starts and interrupts.
@@ -188,8 +194,22 @@ def named_in(*pages: str) -> set[tuple[str, str]]:
     return set(re.findall(r"`(test_\w+\.py)::(\w+)`", text))
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand a worker's counts to the process that started it."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["statements"] = dict(front_end.COUNTS)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Add up the workers' counts; a worker that crashed has none."""
+    front_end.COUNTS.update(getattr(node, "workeroutput", {}).get("statements", {}))
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Print what tests recorded as their summary, such as the number of steps explored."""
+    if front_end.COUNTS["ran"]:
+        terminalreporter.write_line(front_end.summary(front_end.COUNTS))
     for report in terminalreporter.getreports("passed"):
         for name, value in report.user_properties:
             if name == "summary":

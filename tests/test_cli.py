@@ -230,7 +230,7 @@ def test_unreachable_host_ends_soon_in_one_line(tmp_path: Path) -> None:
 
 
 def test_help_teaches_by_example(tmp_path: Path) -> None:
-    for command in ("run", "check", "status", "report", "audit", "sandbox"):
+    for command in ("run", "check", "status", "report", "audit", "views", "sandbox"):
         result = run_cli(tmp_path, command, "--help")
         assert result.returncode == 0
         assert f"linq-source {command}" in result.stdout

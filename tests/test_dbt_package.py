@@ -11,7 +11,6 @@ import duckdb
 import pytest
 import yaml
 
-from linq_source.cli.transform import _defaults
 from linq_source.cli.transform_vars import variables_of
 from linq_source.errors import ConfigurationError
 from linq_source.tables import TABLES
@@ -86,7 +85,7 @@ def test_every_variable_is_read_and_every_one_read_is_declared() -> None:
 )  # fmt: skip
 def test_variables_that_no_model_could_use_are_refused(given: str, told: str) -> None:
     with pytest.raises(ConfigurationError) as error:
-        variables_of(given, _defaults())
+        variables_of(given)
     assert str(error.value).startswith(told)
 
 
@@ -96,14 +95,14 @@ def test_variables_mean_what_is_written() -> None:
         "{linq_timezone: Europe/Berlin, linq_business_days: [7, '1'], linq_business_start: 10:00,"
         ' linq_business_end: "24:00", linq_session_silence_minutes: 90}'
     )
-    assert variables_of(given, _defaults()) == {
+    assert variables_of(given) == {
         "linq_timezone": "Europe/Berlin",
         "linq_business_days": [7, 1],
         "linq_business_start": "10:00",
         "linq_business_end": "24:00",
         "linq_session_silence_minutes": 90,
     }
-    assert variables_of("{}", _defaults()) == {}
+    assert variables_of("{}") == {}
 
 
 @pytest.mark.long

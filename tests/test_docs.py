@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import dlt
 import pytest
 
 import linq_source
@@ -69,6 +70,14 @@ def test_public_names() -> None:
     ]  # fmt: skip
     for name in linq_source.__all__:
         assert getattr(linq_source, name).__doc__
+
+
+def test_dlt_has_its_dashboard_where_the_docs_start_it() -> None:
+    (path,) = re.findall(
+        r"print\(\*dlt.__path__\)'\)(/\S+)\"", (ROOT / "docs/report.md").read_text()
+    )
+    assert "--pipeline" in Path(dlt.__path__[0] + path).with_name("runner.py").read_text()
+    assert Path(dlt.__path__[0] + path).exists()
 
 
 def test_every_link_in_the_docs_leads_somewhere() -> None:

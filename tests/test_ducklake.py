@@ -16,6 +16,7 @@ from tests import processes
 from tests.conftest import Loader
 from tests.destinations import KINDS
 from tests.ducklake import DuckLake, extensions
+from tests.test_cli import assert_one_line, run_cli
 from tests.test_crashes import MOMENTS, SUICIDE
 
 pytestmark = pytest.mark.long
@@ -164,11 +165,21 @@ def test_an_extension_that_cannot_be_had_is_told(
     ],
 )
 def test_wrong_options_are_one_line(tmp_path: Path, options: tuple[str, ...], words: str) -> None:
-    environment = dict(os.environ) | {"SOURCES__LINQ__API_TOKEN": "x", "HOME": str(tmp_path)}
-    arguments = ["run", "--base-url", "http://127.0.0.1:9", *options]
-    result = processes.run(arguments, tmp_path, environment)
+    result = run_cli(tmp_path, "run", "--base-url", "http://127.0.0.1:9", *options)
     assert result.returncode == 2
     assert result.stderr.count("\n") == 1, result.stderr
     (line,) = result.stderr.splitlines()
     assert words in line
     assert not [path for path in tmp_path.iterdir() if "ducklake" in path.name]
+
+
+def test_commands_that_look_make_no_catalog(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for command in (["status"], ["report"], ["forget", "--chat-id", "1"]):
+        done = run_cli(
+            tmp_path, *command, "--destination", "ducklake", "--bucket-url", "data", token=None
+        )
+        assert done.returncode == 2
+        assert_one_line(done, f"{tmp_path / 'linq_messages.ducklake'}: there is no such file")
+    assert not (tmp_path / "linq_messages.ducklake").exists()
+    assert [*(tmp_path / "data").iterdir()] == []

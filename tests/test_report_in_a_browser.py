@@ -77,6 +77,14 @@ def test_every_chart_is_drawn_for_every_reader(seeded: Loader, tab: chromium.Tab
             assert tab.evaluate("document.documentElement.scrollWidth") == width
             assert tab.picture().startswith(b"\x89PNG")
             inks |= {(dark, chart["ink"]) for chart in drawn.values()}
+    # Read out is a sentence for each chart, and none of its marks.
+    nodes = tab.call("Accessibility.getFullAXTree")["nodes"]
+    read_out = [
+        (node["role"]["value"], node["name"]["value"]) for node in nodes if not node["ignored"]
+    ]
+    labels = {chart["label"] for chart in drawn.values()}
+    assert {name for role, name in read_out if role == "image"} == labels
+    assert [role for role, _ in read_out if "graphics" in role] == []
     # One ink in each theme.
     assert sorted(inks) == [(False, "rgb(91, 100, 112)"), (True, "rgb(162, 171, 181)")]
     # On paper it is dark on white, whatever the screen's theme is.

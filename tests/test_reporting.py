@@ -16,8 +16,8 @@ import pyarrow as pa
 import pytest
 
 from linq_source.destinations.reading import FilesReader
-from linq_source.operations.health import Status
 from linq_source.operations.status import reading_for_status
+from linq_source.operations.status_report import Status
 from linq_source.reporting.figures import (
     BY_DAY,
     BY_WEEK,

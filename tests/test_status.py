@@ -16,9 +16,16 @@ from rich.console import Console
 from linq_source import sync
 from linq_source.cli.status_output import print_status
 from linq_source.errors import ConfigurationError
-from linq_source.operations.health import Status, Trouble, read_until, still_open
 from linq_source.operations.status import status
-from linq_source.operations.status_words import facts, in_words, verdict
+from linq_source.operations.status_report import (
+    Status,
+    Trouble,
+    facts,
+    in_words,
+    read_until,
+    still_open,
+    verdict,
+)
 from linq_source.sandbox import Exchange, Fault, World
 from linq_source.sandbox.lagging import lagging
 from tests.conftest import HOUR_MS, NOW_MS, Loader
@@ -64,6 +71,13 @@ def status_of(loader: Loader, **options: Any) -> Status:
 
 def events(found: Status) -> list[tuple[int, str, int]]:
     return [(t.chat_id, t.event, t.windows) for t in found.troubles]
+
+
+@pytest.mark.parametrize("troubled", kinds("duckdb", "ducklake"), indirect=True)
+def test_to_look_makes_no_file(troubled: Loader, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="no run has loaded anything there"):
+        status_of(troubled)
+    assert [*(tmp_path / "place").rglob("*")] == []
 
 
 @pytest.mark.parametrize("troubled", kinds(), indirect=True)
@@ -175,13 +189,19 @@ def test_of_shards_each_counts_those_that_were_not_listed(troubled: Loader) -> N
 
 
 @pytest.mark.parametrize("troubled", ["duckdb"], indirect=True)
-def test_a_bound_in_the_future_counts_as_when_its_rows_arrived(troubled: Loader) -> None:
+def test_a_bound_in_the_future_is_a_doubt_and_counts_as_when_its_rows_arrived(
+    troubled: Loader,
+) -> None:
     troubled.sync()
     change(troubled, "bound = TIMESTAMPTZ '2127-03-01 00:00:00Z'")
     found = status_of(troubled)
     assert found.read_until == found.bound == found.last_run
+    assert (found.is_bound_ahead, found.to_dict()["is_bound_ahead"]) == (True, True)
+    assert verdict(found) == "in doubt: a run read into the future (a clock is wrong)"
     later = found.last_run + timedelta(hours=4)
     assert status_of(troubled, now=later, max_age_hours=3).exit_code == 3
+    troubled.sync()
+    assert not status_of(troubled).is_bound_ahead
 
 
 def change(loader: Loader, values: str) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def print_check(console: Console, report: CheckReport, location: str) -> None:
     """The facts, one a line, then what the API was seen to keep, and what could not be listed."""
     # Here, because it needs dlt, which takes a second to import.
-    from linq_source.operations.status_words import in_words
+    from linq_source.operations.status_report import in_words
 
     facts = [
         ("phone numbers", f"{report.lines:,}"),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from linq_source.cli.marts_file import ATTEMPTS, check_file_for_lake, check_file_of_dataset
-from linq_source.errors import ConfigurationError
+from linq_source.errors import ConfigurationError, no_messages_in
 
 if TYPE_CHECKING:
     import dlt
@@ -80,15 +80,8 @@ def _checked_dataset(pipeline: dlt.Pipeline, remote: Remote) -> str:
     try:
         remote.sql.execute_sql(f"SELECT 1 FROM {name} WHERE 1 = 0")
     except DestinationUndefinedEntity as error:
-        raise _nothing_in(f"the dataset {pipeline.dataset_name}") from error
+        raise no_messages_in(f"the dataset {pipeline.dataset_name}") from error
     return str(remote.sql.dataset_name)
-
-
-def _nothing_in(place: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"{place} has no messages: load them with `linq-source run`, or name the place that has "
-        "them (--database, --bucket-url, --dataset)"
-    )
 
 
 def _lake(remote: Remote, database: str) -> Profile:
@@ -97,7 +90,7 @@ def _lake(remote: Remote, database: str) -> Profile:
 
     bucket = Bucket.of(remote)
     if not bucket.list("current/chat_messages"):
-        raise _nothing_in(f"the lake {bucket.root}")
+        raise no_messages_in(f"the lake {bucket.root}")
     path = Path(database).absolute()
     if not path.parent.is_dir():
         raise ConfigurationError(

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from linq_source.cli.check_output import print_check
-from linq_source.cli.destinations import DEFAULT_DATABASE, Target, location_of, open_pipeline
+from linq_source.cli.destinations import Target, location_of, open_pipeline
 from linq_source.cli.failing import print_error
 from linq_source.cli.observing import observing
 from linq_source.cli.options import (
@@ -16,23 +16,17 @@ from linq_source.cli.options import (
     AllowPlainHttp,
     AsJson,
     BaseUrl,
-    BucketUrl,
-    Database,
-    Dataset,
     Debug,
-    Destination,
     LogFormat,
     Logs,
     MaxRequestsPerSecond,
     PageSize,
-    PipelineName,
-    PipelinesDir,
-    TableFormat,
     Workers,
     check_first,
     source_options,
 )
 from linq_source.cli.output import print_json
+from linq_source.cli.placing import takes_target
 from linq_source.cli.status_output import print_status
 
 STATUS_EPILOG = (
@@ -41,14 +35,9 @@ STATUS_EPILOG = (
 )
 
 
+@takes_target
 def status(
-    destination: Destination = "duckdb",
-    database: Database = DEFAULT_DATABASE,
-    bucket_url: BucketUrl = None,
-    table_format: TableFormat = None,
-    dataset: Dataset = "linq",
-    pipeline_name: PipelineName = "linq_messages",
-    pipelines_dir: PipelinesDir = None,
+    target: Target,
     max_age: Annotated[
         float | None,
         typer.Option(
@@ -62,9 +51,6 @@ def status(
     """Tell how old and how complete the data is, from the destination alone: no token, no API."""
     from linq_source.operations.status import status as look
 
-    target = Target(
-        destination, database, dataset, pipeline_name, pipelines_dir, bucket_url, table_format
-    )
     with observing("status", target) as observed:
         pipeline = open_pipeline(target, only_reads=True)
         report = look(pipeline, max_age_hours=max_age)
@@ -82,14 +68,9 @@ CHECK_EPILOG = (
 )
 
 
+@takes_target
 def check(
-    destination: Destination = "duckdb",
-    database: Database = DEFAULT_DATABASE,
-    bucket_url: BucketUrl = None,
-    table_format: TableFormat = None,
-    dataset: Dataset = "linq",
-    pipeline_name: PipelineName = "linq_messages",
-    pipelines_dir: PipelinesDir = None,
+    target: Target,
     base_url: BaseUrl = None,
     page_size: PageSize = None,
     workers: Workers = None,
@@ -103,13 +84,10 @@ def check(
     options = source_options(locals())
     from linq_source.operations.check import check as look
 
-    target = Target(
-        destination, database, dataset, pipeline_name, pipelines_dir, bucket_url, table_format
-    )
     with observing("check", target) as observed:
         check_first(options)
         pipeline = open_pipeline(target)
-        report = look(pipeline, table_format=table_format, **options)
+        report = look(pipeline, table_format=target.table_format, **options)
         observed.report = report
         location = location_of(pipeline)
         if json:
@@ -126,14 +104,9 @@ REPORT_EPILOG = (
 )
 
 
+@takes_target
 def report(
-    destination: Destination = "duckdb",
-    database: Database = DEFAULT_DATABASE,
-    bucket_url: BucketUrl = None,
-    table_format: TableFormat = None,
-    dataset: Dataset = "linq",
-    pipeline_name: PipelineName = "linq_messages",
-    pipelines_dir: PipelinesDir = None,
+    target: Target,
     output: Annotated[
         str,
         typer.Option(
@@ -154,9 +127,6 @@ def report(
     """Write one HTML file of charts that opens offline: traffic, response times, health."""
     from linq_source.reporting.making import check_output, report_page, write_page
 
-    target = Target(
-        destination, database, dataset, pipeline_name, pipelines_dir, bucket_url, table_format
-    )
     with observing("report", target) as observed:
         check_output(output)
         page = report_page(open_pipeline(target, only_reads=True), numbers=numbers)

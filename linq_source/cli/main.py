@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from linq_source.cli import logs, looking, media, transform
+from linq_source.cli import logs, looking, media, transform, views
 from linq_source.cli.destinations import (
     DEFAULT_DATABASE,
     DEMO_PIPELINE,
@@ -27,13 +27,10 @@ from linq_source.cli.options import (
     AllowPlainHttp,
     AsJson,
     BaseUrl,
-    BucketUrl,
     ChatIds,
     Contacts,
     Database,
-    Dataset,
     Debug,
-    Destination,
     End,
     LakePartition,
     LogFormat,
@@ -45,14 +42,11 @@ from linq_source.cli.options import (
     PageSize,
     PhoneNumbers,
     Phones,
-    PipelineName,
-    PipelinesDir,
     RecheckDays,
     RecheckShare,
     Retention,
     ShardOption,
     Start,
-    TableFormat,
     Text,
     Workers,
     check_first,
@@ -65,6 +59,7 @@ from linq_source.cli.output import (
     print_json,
     print_report,
 )
+from linq_source.cli.placing import takes_target
 from linq_source.errors import ConfigurationError
 
 EPILOG = """\
@@ -108,15 +103,10 @@ def _root(
     epilog="Examples:  linq-source run   |   linq-source run --start 2026-01-01   |   "
     "linq-source run --chat-id 42 --start 2025-03-01 --end 2025-04-01 --json"
 )
+@takes_target
 def run(
-    destination: Destination = "duckdb",
-    database: Database = DEFAULT_DATABASE,
-    bucket_url: BucketUrl = None,
-    table_format: TableFormat = None,
+    target: Target,
     lake_partition: LakePartition = None,
-    dataset: Dataset = "linq",
-    pipeline_name: PipelineName = "linq_messages",
-    pipelines_dir: PipelinesDir = None,
     base_url: BaseUrl = None,
     chat_ids: ChatIds = None,
     phone_numbers: PhoneNumbers = None,
@@ -150,9 +140,6 @@ def run(
     options = source_options(locals())
     from linq_source.operations.sync import sync
 
-    target = Target(
-        destination, database, dataset, pipeline_name, pipelines_dir, bucket_url, table_format
-    )
     with observing("run", target, shard=shard, metrics_file=metrics_file) as observed:
         check_first(options)
         observed.pipeline = open_pipeline(target)
@@ -160,7 +147,7 @@ def run(
             report = sync(
                 observed.pipeline,
                 listener=listener,
-                table_format=table_format,
+                table_format=target.table_format,
                 lake_partition=lake_partition,
                 **options,
             )
@@ -177,14 +164,9 @@ def run(
 
 
 @app.command(epilog="Example:  linq-source audit --deep")
+@takes_target
 def audit(
-    destination: Destination = "duckdb",
-    database: Database = DEFAULT_DATABASE,
-    bucket_url: BucketUrl = None,
-    table_format: TableFormat = None,
-    dataset: Dataset = "linq",
-    pipeline_name: PipelineName = "linq_messages",
-    pipelines_dir: PipelinesDir = None,
+    target: Target,
     base_url: BaseUrl = None,
     chat_ids: ChatIds = None,
     phone_numbers: PhoneNumbers = None,
@@ -204,9 +186,6 @@ def audit(
     options = source_options(locals())
     from linq_source.operations.audit import audit as compare
 
-    target = Target(
-        destination, database, dataset, pipeline_name, pipelines_dir, bucket_url, table_format
-    )
     with observing("audit", target, shard=shard, metrics_file=metrics_file) as observed:
         check_first(options)
         report = compare(open_pipeline(target), deep=deep, **options)
@@ -221,14 +200,9 @@ def audit(
     epilog="Examples:  linq-source forget --phone-number +15551234567   |   "
     "linq-source forget --chat-id 42"
 )
+@takes_target
 def forget(
-    destination: Destination = "duckdb",
-    database: Database = DEFAULT_DATABASE,
-    dataset: Dataset = "linq",
-    pipeline_name: PipelineName = "linq_messages",
-    pipelines_dir: PipelinesDir = None,
-    bucket_url: BucketUrl = None,
-    table_format: TableFormat = None,
+    target: Target,
     phone_number: Annotated[
         list[str] | None,
         typer.Option("--phone-number", help="This person; may be repeated."),
@@ -245,9 +219,6 @@ def forget(
 
     from linq_source.operations.forget import forget as erase
 
-    target = Target(
-        destination, database, dataset, pipeline_name, pipelines_dir, bucket_url, table_format
-    )
     with observing("forget", target) as observed:
         report = erase(
             open_pipeline(target, must_exist=True),
@@ -322,6 +293,7 @@ app.command(epilog=looking.STATUS_EPILOG)(looking.status)
 app.command(epilog=looking.REPORT_EPILOG)(looking.report)
 app.command(epilog=media.EPILOG)(media.media)
 app.command(epilog=transform.EPILOG)(transform.transform)
+app.command(epilog=views.EPILOG)(views.views)
 
 
 def print_line(text: str) -> None:

@@ -13,6 +13,7 @@ from linq_source.settings import SourceOptions
 SOURCE = "What to read"
 TARGET = "Where to load"
 PRIVACY = "Privacy (the key of hash: SOURCES__LINQ__PRIVACY_KEY)"
+MODELS = "What to build"
 OUTPUT = "Output"
 
 Destination = Annotated[
@@ -136,6 +137,15 @@ Contacts = Annotated[
 NoRecheck = Annotated[
     bool,
     typer.Option("--no-recheck", help="As --recheck-share 0.", rich_help_panel=SOURCE),
+]
+Variables = Annotated[
+    str,
+    typer.Option(
+        "--vars",
+        help="The models' variables as YAML, say '{linq_timezone: Europe/Berlin}'.",
+        metavar="YAML",
+        rich_help_panel=MODELS,
+    ),
 ]
 AsJson = Annotated[
     bool, typer.Option("--json", help="One JSON object on stdout.", rich_help_panel=OUTPUT)

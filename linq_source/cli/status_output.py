@@ -10,7 +10,7 @@ from rich.markup import escape
 from linq_source.cli.output import MAX_LISTED, print_table
 
 if TYPE_CHECKING:
-    from linq_source.operations.health import Status, Trouble
+    from linq_source.operations.status_report import Status, Trouble
 
 _NAMES = {"gap": "gap", "failed": "failed", "read": "unverified"}
 
@@ -18,7 +18,7 @@ _NAMES = {"gap": "gap", "failed": "failed", "read": "unverified"}
 def print_status(console: Console, status: Status, location: str) -> None:
     """The facts, one a line, then the troubles, then whether the data can be trusted."""
     # Here, because it needs dlt, which takes a second to import.
-    from linq_source.operations.status_words import facts, verdict
+    from linq_source.operations.status_report import facts, verdict
 
     print_table(console, None, ("", ""), facts(status))
     for trouble in status.troubles[:MAX_LISTED]:

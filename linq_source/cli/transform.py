@@ -20,6 +20,7 @@ from linq_source.cli import logs
 from linq_source.cli.destinations import DEFAULT_DATABASE, Target, location_of, open_pipeline
 from linq_source.cli.observing import observing
 from linq_source.cli.options import (
+    MODELS,
     AsJson,
     BucketUrl,
     Database,
@@ -28,6 +29,7 @@ from linq_source.cli.options import (
     Destination,
     LogFormat,
     Logs,
+    Variables,
 )
 from linq_source.cli.output import MAX_LISTED, print_json, print_table
 from linq_source.cli.transform_vars import variables_of
@@ -40,9 +42,6 @@ EPILOG = (
     "Examples:  linq-source transform   |   "
     "linq-source transform --select +fct_responses --vars '{linq_timezone: Europe/Berlin}'"
 )
-PROJECT = Path(__file__).resolve().parents[1] / "transform"
-_MODELS = "What to build"
-_OURS = ("linq_dataset", "linq_database", "linq_lake")
 
 
 @dataclass(frozen=True)
@@ -104,22 +103,14 @@ def transform(
     select: Annotated[
         list[str] | None,
         typer.Option(
-            help="Only these models, in dbt's words; may be repeated.", rich_help_panel=_MODELS
+            help="Only these models, in dbt's words; may be repeated.", rich_help_panel=MODELS
         ),
     ] = None,
     full_refresh: Annotated[
         bool,
-        typer.Option("--full-refresh", help="Rebuild all rows.", rich_help_panel=_MODELS),
+        typer.Option("--full-refresh", help="Rebuild all rows.", rich_help_panel=MODELS),
     ] = False,
-    variables: Annotated[
-        str,
-        typer.Option(
-            "--vars",
-            help="The models' variables as YAML, say '{linq_timezone: Europe/Berlin}'.",
-            metavar="YAML",
-            rich_help_panel=_MODELS,
-        ),
-    ] = "{}",
+    variables: Variables = "{}",
     json: AsJson = False,
     log_format: Logs = LogFormat.TEXT,
     debug: Debug = False,
@@ -130,7 +121,7 @@ def transform(
         observing("transform", target) as observed,
         tempfile.TemporaryDirectory(prefix="linq-transform-") as folder,
     ):
-        given = variables_of(variables, _defaults())
+        given = variables_of(variables)
         _forget_flags()
         _check_installed("dbt.cli.main", "dbt")
         from linq_source.cli.dbt_profile import profile_of
@@ -146,12 +137,6 @@ def transform(
             print_json({**report.to_dict(), "destination": location_of(pipeline)})
         else:
             _print(Console(), report)
-
-
-def _defaults() -> dict[str, Any]:
-    """The variables that a user may give, with their values where nobody does."""
-    project = yaml.safe_load((PROJECT / "dbt_project.yml").read_text())
-    return {name: value for name, value in project["vars"].items() if name not in _OURS}
 
 
 def _forget_flags() -> None:
@@ -182,11 +167,13 @@ def _build(
     from dbt.cli.main import dbtRunner
     from dbt_common.exceptions import CompilationError
 
+    from linq_source.operations.models import PACKAGE
+
     content = {"linq_source": {"target": "linq", "outputs": {"linq": profile.output}}}
     (folder / "profiles.yml").write_text(yaml.safe_dump(content))
     os.environ |= profile.secrets
     arguments = [
-        "build", "--project-dir", str(PROJECT), "--profiles-dir", str(folder),
+        "build", "--project-dir", str(PACKAGE), "--profiles-dir", str(folder),
         "--target-path", str(folder / "target"), "--log-path", str(folder / "logs"),
         "--log-level", "none", "--log-level-file", "none", "--no-send-anonymous-usage-stats",
         "--no-use-colors", "--no-partial-parse", "--no-write-json",

@@ -1,4 +1,4 @@
-"""The variables of `linq-source transform --vars`, checked before anything is built."""
+"""The dbt package's variables, as `--vars` gives them: checked before anything is built."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ import yaml
 from linq_source.errors import ConfigurationError
 
 
-def variables_of(text: str, defaults: dict[str, Any]) -> dict[str, Any]:
-    """The variables that a text of YAML gives; `defaults` has all that may be given.
+def variables_of(text: str) -> dict[str, Any]:
+    """The variables that a text of YAML gives.
 
     Raises `ConfigurationError` for a name that no model reads, and for a value that a model
     would stumble over.
     """
+    from linq_source.operations.models import default_variables
+
     try:
         # Every value is taken as it is written: YAML would make 600 of 10:00.
         given = yaml.BaseLoader(text).get_single_data()
@@ -25,6 +27,7 @@ def variables_of(text: str, defaults: dict[str, Any]) -> dict[str, Any]:
         raise ConfigurationError(f"--vars {text}: is not YAML") from error
     if not isinstance(given, dict):
         raise ConfigurationError(f"--vars {text}: must be a mapping, say '{{linq_timezone: UTC}}'")
+    defaults = default_variables()
     for name in given:
         if name not in defaults:
             raise ConfigurationError(

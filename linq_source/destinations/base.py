@@ -70,7 +70,7 @@ class Destination(ABC):
 
     @property
     def file(self) -> Path | None:
-        """The one file that all is in; None for most kinds."""
+        """The file without which there is nothing; None for most kinds."""
         return None
 
     def check_name(self) -> None:  # noqa: B027 - for the kinds that refuse some

@@ -37,14 +37,14 @@ class DuckLake(Database):
         share_connections(pipeline)
         config: Any = pipeline.destination_client().config
         self._credentials: Any = config.credentials
-        if self._catalog_file is not None:
+        if self.file is not None:
             self.beyond_reach = (
                 "backups, and versions of objects that a bucket keeps by itself, are not touched"
             )
 
     @property
-    def _catalog_file(self) -> Path | None:
-        """The DuckDB file that the catalog is; none where it is in another database."""
+    def file(self) -> Path | None:
+        """The DuckDB file that the catalog is; None where it is in another database."""
         catalog = self._credentials.catalog
         return Path(catalog.database) if catalog.drivername == "duckdb" else None
 
@@ -59,7 +59,7 @@ class DuckLake(Database):
 
     def check_writable(self, table_format: str | None) -> None:
         """The same; a catalog's file that is not there is not made."""
-        file = self._catalog_file
+        file = self.file
         if file is None or file.exists():
             super().check_writable(table_format)
             return
@@ -85,7 +85,7 @@ class DuckLake(Database):
         erased = super().erase(erasure)
         if erasure.files_of:
             return erased
-        file = self._catalog_file
+        file = self.file
         with self.pipeline.sql_client() as client:
             # Few rows are kept in the catalog itself.
             self._call(client, "flush_inlined_data")
@@ -112,7 +112,7 @@ class DuckLake(Database):
         """
         credentials = self._credentials
         schema = "main"
-        if self._catalog_file is None and credentials.catalog.drivername != "sqlite":
+        if self.file is None and credentials.catalog.drivername != "sqlite":
             schema = credentials.metadata_schema or credentials.ducklake_name
         catalog = f"__ducklake_metadata_{credentials.ducklake_name}"
         there = f"{identifier(catalog)}.{identifier(schema)}"

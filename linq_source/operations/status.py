@@ -15,7 +15,8 @@ from linq_source.destinations.failures import plain_errors
 from linq_source.destinations.kinds import restored_destination_of
 from linq_source.destinations.reading import Reader
 from linq_source.errors import ConfigurationError
-from linq_source.operations.health import (
+from linq_source.operations.settle import LEDGER_RETENTION_DAYS
+from linq_source.operations.status_report import (
     Rejected,
     Status,
     Trouble,
@@ -23,7 +24,6 @@ from linq_source.operations.health import (
     read_until,
     still_open,
 )
-from linq_source.operations.settle import LEDGER_RETENTION_DAYS
 from linq_source.tables import FAILED, GAP, READ, VANISHED, Table
 
 READ_FOR_STATUS = {
@@ -64,6 +64,12 @@ def reading_for_status(
     Raises `ConfigurationError` where no run has loaded anything.
     """
     destination = restored_destination_of(pipeline)
+    nothing_loaded = ConfigurationError(
+        f"{destination.location}, dataset {pipeline.dataset_name}: no run has loaded "
+        "anything there; check the place and --dataset, or run `linq-source run` first"
+    )
+    if destination.file is not None and not destination.file.exists():
+        raise nothing_loaded  # to connect would make the file
     with destination.reading(columns) as reader:
         if _is_earlier(reader):
             raise ConfigurationError(
@@ -72,10 +78,7 @@ def reading_for_status(
             )
         found = read_status(reader, now)
         if found is None:
-            raise ConfigurationError(
-                f"{destination.location}, dataset {pipeline.dataset_name}: no run has loaded "
-                "anything there; check the place and --dataset, or run `linq-source run` first"
-            )
+            raise nothing_loaded
         yield reader, found
 
 
@@ -98,7 +101,7 @@ def read_status(reader: Reader, now: datetime) -> Status | None:
     bound, chats, messages, last_run = runs[0]
     if bound > last_run + _CLOCKS_DIFFER:
         bound = last_run
-    oldest_check, unlisted = _of_all_chats(reader)
+    oldest_check, unlisted, is_bound_ahead = _of_all_chats(reader)
     clean = {
         FAILED: _newest(reader, "synced_at", "chats_failed = 0"),
         READ: _newest(reader, "synced_at", "windows_unverified = 0"),
@@ -113,6 +116,7 @@ def read_status(reader: Reader, now: datetime) -> Status | None:
         messages=int(messages),
         oldest_check=oldest_check,
         unlisted=unlisted,
+        is_bound_ahead=is_bound_ahead,
         troubles=still_open(_troubles(reader, now), clean),
         rejected=_rejected(reader),
     )
@@ -140,25 +144,28 @@ def _bounds(reader: Reader) -> dict[str, datetime]:
     return found
 
 
-def _of_all_chats(reader: Reader) -> tuple[datetime | None, int]:
-    """The oldest check, and how many known chats were not listed, of the newest run of all chats.
+def _of_all_chats(reader: Reader) -> tuple[datetime | None, int, bool]:
+    """Return what the newest run of all chats tells.
 
-    Of shards those of all count that divide the chats as the newest run did.
+    That is the oldest check, how many known chats were not listed, and whether its bound is later
+    than its rows. Of shards those of all count that divide the chats as the newest run did.
     """
     rows = reader.ask(
-        "SELECT r.covered, r.synced_at, r.oldest_check, r.chats_unlisted FROM {sync_runs} AS r"
+        "SELECT r.covered, r.synced_at, r.bound, r.oldest_check, r.chats_unlisted"
+        " FROM {sync_runs} AS r"
         " JOIN (SELECT covered, MAX(synced_at) AS newest_at FROM {sync_runs}"
         " WHERE covered IS NOT NULL GROUP BY covered) AS n"
         " ON n.covered = r.covered AND n.newest_at = r.synced_at"
     )
     if not rows:
-        return None, 0
+        return None, 0, False
     division = max((synced_at, division_of(covered)) for covered, synced_at, *_ in rows)[1]
     found = [row for row in rows if division_of(row[0]) == division]
     checks = [_utc(oldest) for *_, oldest, _ in found if oldest is not None]
     oldest_check = min(checks) if len(checks) == len(found) else None
-    # Rows of earlier versions do not tell.
-    return oldest_check, sum(int(unlisted or 0) for *_, unlisted in found)
+    is_bound_ahead = any(bound > synced_at + _CLOCKS_DIFFER for _, synced_at, bound, *_ in found)
+    # Rows of earlier versions do not tell of unlisted ones.
+    return oldest_check, sum(int(unlisted or 0) for *_, unlisted in found), is_bound_ahead
 
 
 def _troubles(reader: Reader, now: datetime) -> list[Trouble]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from linq_source.operations.health import Status
+from linq_source.operations.status_report import Status
 
 HOUR_S = 3_600
 DAY_S = 24 * HOUR_S

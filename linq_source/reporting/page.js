@@ -51,5 +51,9 @@ const drawn = Object.entries(charts).map(([id, spec]) => window.vegaEmbed(
   document.getElementById(id), spec,
   {mode: "vega-lite", renderer: "svg", actions: false, config, tooltip: {theme: "page"}},
 ));
-await Promise.all(drawn);
+for (const {view} of await Promise.all(drawn)) {
+  // Read out is the sentence that says what it shows, and no mark: the numbers are in the table.
+  view.container().setAttribute("role", "img");
+  view.container().querySelector("svg").setAttribute("aria-hidden", "true");
+}
 document.documentElement.dataset.drawn = drawn.length;

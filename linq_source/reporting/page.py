@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from html import escape
 
-from linq_source.operations.status_words import doubts_of, facts, verdict
+from linq_source.operations.status_report import doubts_of, facts, verdict
 from linq_source.reporting.figures import CHART_DAYS, RECENT_DAYS, Figures
 from linq_source.reporting.panels import Table, panels_of
 from linq_source.reporting.words import in_short, many, percent

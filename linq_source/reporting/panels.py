@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from html import escape
 
-from linq_source.operations.status_words import in_words
+from linq_source.operations.status_report import in_words
 from linq_source.reporting import charts
 from linq_source.reporting.charts import DAYS_OF_THE_WEEK, RECEIVED, SENT, Spec
 from linq_source.reporting.figures import BUSY_WEEKS, CHART_DAYS, WAITS, Figures

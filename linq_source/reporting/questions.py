@@ -13,8 +13,8 @@ from typing import Any
 
 from linq_source import tables
 from linq_source.destinations.reading import Reader
-from linq_source.operations.health import Status
 from linq_source.operations.status import READ_FOR_STATUS
+from linq_source.operations.status_report import Status
 from linq_source.reporting.figures import (
     CHART_DAYS,
     DAY_S,

@@ -1,9 +1,11 @@
-"""A sandbox of the Linq Partner API v2: a real HTTP server over a world in memory.
+"""A sandbox of the Linq Partner API, v2 and v3: a real HTTP server over a world in memory.
 
 It computes its answers, misbehaves on command, and knows nothing of the extractor it serves:
 
     with Sandbox(seeded_world()) as sandbox:
         requests.get(f"{sandbox.url}/api/partner/v2/phone_numbers", headers=...)
+
+v3 lists the same numbers, chats and messages by other ids, as the real one would not.
 """
 
 from linq_source.sandbox.exchange import Exchange, Fault, RequestRecord

@@ -10,7 +10,16 @@ from threading import Lock
 from typing import Literal
 
 Route = Literal[
-    "phone_numbers", "chats", "chat", "chat_messages", "contacts", "grow", "file", "unknown"
+    "phone_numbers",
+    "chats",
+    "chat",
+    "chat_messages",
+    "message",
+    "attachment",
+    "contacts",
+    "grow",
+    "file",
+    "unknown",
 ]
 Action = Literal["answer", "reset", "close", "truncate", "stall", "redirect", "no_date"]
 

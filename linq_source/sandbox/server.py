@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import formatdate
+from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Lock, Thread, current_thread
@@ -20,6 +21,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
 
+from linq_source.sandbox import v3_answers
 from linq_source.sandbox.answers import (
     CONTRACT_MAX_PER_PAGE,
     Answer,
@@ -59,8 +61,11 @@ class Sandbox:
     The attributes named here may be changed at any time, also while requests are running:
 
     - `inclusive`: whether `before` and `after` include messages of the instant itself.
-    - `max_per_page`: a lower maximum than the contract's 100 clamps `per_page` without an error
-      and says so in `meta.per_page`.
+    - `max_per_page`: a lower maximum than the contract's 100 clamps `per_page`, or v3's `limit`,
+      without an error, and says so in `meta.per_page`.
+    - `cursors`: what the cursors of v3 are made of, "keyset" or "offset"; what is deleted from a
+      list that is read by offset hides another record.
+    - `newest_first`: whether v3 lists the newest messages first, or the oldest.
     - `latency_s`: how long every request waits before anything else happens to it.
     - `rate_limit_per_s`: a positive number; requests beyond it get 429 with `Retry-After`.
     - `serves_files`: links to attachments lead to the sandbox, are signed, and expire an hour
@@ -84,6 +89,8 @@ class Sandbox:
         self.port = port
         self.inclusive = False
         self.max_per_page = CONTRACT_MAX_PER_PAGE
+        self.cursors: v3_answers.Cursors = "keyset"
+        self.newest_first = True
         self.latency_s = 0.0
         self.rate_limit_per_s: float | None = None
         self.serves_files = False
@@ -165,7 +172,9 @@ class Sandbox:
         """Takes note of a request that has arrived."""
         split = urlsplit(target)
         params = dict(parse_qsl(split.query, keep_blank_values=True))
-        route, chat_id = route_of(method, split.path)
+        is_v3 = method == "GET" and split.path.startswith(f"{v3_answers.PREFIX}/")
+        find = v3_answers.route_of if is_v3 else partial(route_of, method)
+        route, chat_id = find(split.path)
         with self._lock:
             self._count += 1
             self._in_flight += 1
@@ -213,26 +222,51 @@ class Sandbox:
             return Answer(status, b"", {**fault.headers, "Location": fault.location})
         if fault is not None and fault.action == "answer":
             if fault.body is None:
-                reason = "a fault was asked for"
-                return error_answer(fault.status, reason, fault.headers, exchange.route)
+                return _refusal(exchange, fault.status, "a fault was asked for", fault.headers)
             return Answer(fault.status, fault.body, fault.headers)
-        if exchange.route != "file" and exchange.headers.get(_TOKEN_HEADER) != self.token:
-            reason = "X-LINQ-INTEGRATION-TOKEN is missing or wrong"
-            return error_answer(401, reason, route=exchange.route)
+        is_v3 = _is_v3(exchange)
+        name, token = _TOKEN_HEADER, self.token
+        if is_v3:
+            name, token = "authorization", f"Bearer {self.token}"
+        if exchange.route != "file" and exchange.headers.get(name) != token:
+            return _refusal(exchange, 401, f"{name.upper()} is missing or wrong")
         if self.rate_limit_per_s is not None:
             wait_s = self._bucket.take(self.rate_limit_per_s)
             if wait_s > 0:
                 retry_after = {"Retry-After": str(math.ceil(wait_s))}
-                return error_answer(429, "too many requests", retry_after)
+                return _refusal(exchange, 429, "too many requests", retry_after)
         found = (view(exchange) for view in tuple(self.views))
         world = next((world for world in found if world is not None), self.world)
+        files_url = self.url if self.serves_files else None
+        if is_v3:
+            return v3_answers.answer_to(
+                exchange,
+                world,
+                max_per_page=self.max_per_page,
+                cursors=self.cursors,
+                newest_first=self.newest_first,
+                files_url=files_url,
+            )
         return answer_to(
             exchange,
             world,
             max_per_page=self.max_per_page,
             inclusive=self.inclusive,
-            files_url=self.url if self.serves_files else None,
+            files_url=files_url,
         )
+
+
+def _is_v3(exchange: Exchange) -> bool:
+    return exchange.path.startswith(f"{v3_answers.PREFIX}/")
+
+
+def _refusal(
+    exchange: Exchange, status: int, reason: str, headers: Mapping[str, str] | None = None
+) -> Answer:
+    """An error in the envelope that the request's version of the API has."""
+    if _is_v3(exchange):
+        return v3_answers.error_answer(status, reason, headers)
+    return error_answer(status, reason, headers, exchange.route)
 
 
 class _Server(ThreadingHTTPServer):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
@@ -18,6 +19,7 @@ from tests.bigquery.catalog import Catalog, Table, beyond, invalid_query
 from tests.bigquery.changing import Changes
 from tests.bigquery.checking import check_query, type_name
 from tests.bigquery.definitions import Definitions
+from tests.bigquery.front_end import Names, Opinions
 from tests.bigquery.translation import (
     INFORMATION,
     Constant,
@@ -82,6 +84,7 @@ class Warehouse:
     def __init__(self, project: str) -> None:
         self.catalog = Catalog(project)
         self.statements: list[Statement] = []
+        self.google = Opinions()
         self.lock = threading.RLock()
         self._database = duckdb.connect(":memory:")
         self._database.execute("SET TimeZone = 'UTC'")
@@ -140,7 +143,8 @@ class Script:
 
     def run(self, script: str) -> Result:
         try:
-            self._block(split(script))
+            with self._warehouse.google.of_script(script):
+                self._block(split(script))
         except duckdb.ConstraintException as error:
             raise invalid_query(f"Required field cannot be null: {error}") from error
         except duckdb.Error as error:
@@ -169,7 +173,10 @@ class Script:
         end = next(n for n in range(place, len(statements)) if statements[n].upper() == "END WHILE")
         self._has_begun = True
         for _ in range(_LOOPS):
-            if self._value(parse(f"SELECT {condition}", self._constants)) is not True:
+            query = f"SELECT {condition}"
+            with self._analyzed(query):
+                is_met = self._value(parse(query, self._constants)) is True
+            if not is_met:
                 return end
             self._block([first, *statements[place + 1 : end]])
         raise invalid_query("a WHILE that does not end")
@@ -177,7 +184,16 @@ class Script:
     def _statement(self, text: str) -> None:
         if words(text)[0].token_type == TokenType.DECLARE and self._has_begun:
             raise invalid_query("DECLARE must stand at the beginning of a script")
-        tree = parse(text, self._constants)
+        with self._analyzed(text, result=lambda: self._result.rows):
+            self._run(parse(text, self._constants))
+
+    def _analyzed(self, statement: str, **options: Any) -> AbstractContextManager[None]:
+        names = Names(
+            self._warehouse.catalog, self._default, self._temporary, dict(self._constants)
+        )
+        return self._warehouse.google.of_statement(statement, names, self._cursor, **options)
+
+    def _run(self, tree: exp.Expr) -> None:
         if isinstance(tree, exp.Declare):
             self._declare(tree)
             return

@@ -99,9 +99,11 @@ class IcebergTables:
         day: every commit copies what is known of all snapshots.
         """
         iceberg = self._open(table)
-        if iceberg is None:
+        newest = None if iceberg is None else iceberg.current_snapshot()
+        if newest is None:
             return
-        _compact(iceberg)
+        if int(newest.summary["total-data-files"]) >= MOST_FILES:
+            _compact(iceberg)
         kept_ms = int(iceberg.properties.get("history.expire.max-snapshot-age-ms", KEPT_MS))
         oldest_ms = datetime.now(UTC).timestamp() * 1000 - kept_ms
         named = {reference.snapshot_id for reference in iceberg.refs().values()}
@@ -172,11 +174,14 @@ def _compact(iceberg: Any) -> None:
 
 def _files(iceberg: Any) -> set[str]:
     """The data files, manifests and lists of manifests of all snapshots."""
-    return {
-        *(snapshot.manifest_list for snapshot in iceberg.snapshots()),
-        *iceberg.inspect.all_manifests()["path"].to_pylist(),
-        *iceberg.inspect.all_files()["file_path"].to_pylist(),
-    }
+    found: set[str] = set()
+    for snapshot in iceberg.snapshots():
+        found.add(snapshot.manifest_list)
+        for manifest in snapshot.manifests(iceberg.io):
+            if manifest.manifest_path not in found:
+                entries = manifest.fetch_manifest_entry(iceberg.io)
+                found |= {manifest.manifest_path, *(e.data_file.file_path for e in entries)}
+    return found
 
 
 def _name(path: str) -> str:

@@ -6,7 +6,7 @@
 
 {% macro default__linq_type(name) %}
   {{- return({
-    'bigint': 'bigint', 'text': 'text', 'bool': 'boolean', 'double': 'double precision',
+    'bigint': 'bigint', 'text': 'varchar', 'bool': 'boolean', 'double': 'double precision',
     'timestamp': 'timestamp with time zone',
   }[name]) -}}
 {% endmacro %}

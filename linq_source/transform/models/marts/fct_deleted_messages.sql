@@ -1,20 +1,5 @@
 select
-    message_id,
-    chat_id,
-    sent_at,
-    sent_day,
-    sent_weekday,
-    sent_hour,
-    direction,
-    line_number,
-    contact_number,
-    contact_name,
-    service,
-    is_group,
-    text_length,
-    has_attachment,
-    attachment_count,
-    reaction_count,
+    {{ linq_source.linq_message_columns() }},
     deleted_at,
     synced_at
 from {{ ref('int_linq__messages_placed') }}

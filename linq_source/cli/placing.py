@@ -1,0 +1,49 @@
+"""The options that say where messages are, which a command takes as one `Target`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from linq_source.cli.destinations import DEFAULT_DATABASE, Target
+from linq_source.cli.options import (
+    BucketUrl,
+    Database,
+    Dataset,
+    Destination,
+    PipelineName,
+    PipelinesDir,
+    TableFormat,
+)
+
+
+def _target(
+    destination: Destination = "duckdb",
+    database: Database = DEFAULT_DATABASE,
+    bucket_url: BucketUrl = None,
+    table_format: TableFormat = None,
+    dataset: Dataset = "linq",
+    pipeline_name: PipelineName = "linq_messages",
+    pipelines_dir: PipelinesDir = None,
+) -> Target:
+    return Target(
+        destination, database, dataset, pipeline_name, pipelines_dir, bucket_url, table_format
+    )
+
+
+def takes_target(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command, in place of its first parameter, the options that a `Target` is made of."""
+    places = inspect.signature(_target, eval_str=True).parameters
+    _, *own = inspect.signature(command, eval_str=True).parameters.values()
+
+    @wraps(command)
+    def run(**given: Any) -> None:
+        command(_target(**{name: given.pop(name) for name in places}), **given)
+
+    # Where typer looks for them.
+    parameters = [*places.values(), *own]
+    run.__dict__["__signature__"] = inspect.Signature(parameters)
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run

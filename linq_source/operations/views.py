@@ -1,0 +1,56 @@
+"""`views`: messages and responses as views beside the tables, as the dbt package makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import dlt
+from dlt.common.destination.exceptions import DestinationUndefinedEntity
+
+from linq_source.destinations.failures import plain_errors
+from linq_source.destinations.kinds import kind_of
+from linq_source.destinations.remote import connected
+from linq_source.errors import ConfigurationError, no_messages_in
+from linq_source.operations.models import Models
+from linq_source.tables import TABLES
+
+# The views, and the models that they show.
+VIEWS = {"messages": "fct_messages", "responses": "fct_responses"}
+# By kind of destination, the name of the dbt adapter whose SQL it takes.
+_DIALECTS = {
+    "bigquery": "bigquery",
+    "duckdb": "duckdb",
+    "ducklake": "duckdb",
+    "postgres": "postgres",
+}
+
+
+def make_views(
+    pipeline: dlt.Pipeline, variables: Mapping[str, Any] | None = None
+) -> tuple[str, ...]:
+    """Make the views beside a pipeline's tables, or make them again; gives what they are called.
+
+    `variables` are those of the dbt package. Raises `ConfigurationError` where there are no
+    messages, or no database.
+    """
+    dialect = _DIALECTS.get(kind_of(pipeline.destination))
+    if dialect is None:
+        raise ConfigurationError(
+            f"the destination {kind_of(pipeline.destination)} gets no views: those have "
+            f"{', '.join(_DIALECTS)}; `linq-source transform` makes marts of a Parquet lake, too"
+        )
+    with plain_errors(pipeline), connected(pipeline) as remote:
+        sql = remote.sql
+        try:
+            there = dict(remote.client.get_storage_tables(list(TABLES)))
+        except DestinationUndefinedEntity:  # of BigQuery, where there is no dataset
+            there = {}
+        if not there.get("chat_messages"):
+            raise no_messages_in(f"the dataset {pipeline.dataset_name}")
+        tables = {n: (sql.make_qualified_table_name(n), [*found]) for n, found in there.items()}
+        models = Models(dialect, variables or {}, tables, sql.escape_column_name)
+        for view, model in VIEWS.items():
+            name = sql.make_qualified_table_name(view)
+            sql.execute_sql(f"CREATE OR REPLACE VIEW {name} AS {models.sql_of(model)}")
+        return tuple(str(sql.make_qualified_table_name(view, quote=False)) for view in VIEWS)
