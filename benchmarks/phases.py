@@ -74,13 +74,13 @@ def main() -> int:
     from linq_source import sync
     from linq_source.api import transport
     from linq_source.decoding import pages
-    from linq_source.planning import changes, chat_memory, walking
+    from linq_source.planning import changes, chat_memory, window_reading
 
     phases.seconds["import linq_source"] = time.process_time() - began_s
     phases.calls.update(list(phases.seconds))
     steps.watch(transport.Transport, "get", "request and answer, over the socket")
     steps.watch(pages, "_parse", "JSON to Arrow, by pyarrow.json")
-    steps.watch(walking, "decode_pages", "decode: the parser, types, children")
+    steps.watch(window_reading, "decode_pages", "decode: the parser, types, children")
     steps.watch(changes, "digest_records", "digests of days")
     steps.watch(chat_memory.ChatMemory, "enter", "what changed: digests, and cutting into days")
     steps.watch(ParquetWriter, "write_table", "write Parquet")

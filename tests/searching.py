@@ -305,7 +305,7 @@ CASES: dict[str, Case] = {
     "a wrong setting": Case(setting(page_size=0), ConfigurationError),
     "a wrong number": Case(setting(phone_numbers=NUMBERS[0]), ConfigurationError),
     "a crash while reading": Case(
-        crash("linq_source.planning.walking.decode_pages"), PipelineStepFailed
+        crash("linq_source.planning.window_reading.decode_pages"), PipelineStepFailed
     ),
     "a crash while writing": Case(
         crash("linq_source.rows.building.message_rows"), PipelineStepFailed

@@ -9,7 +9,7 @@ import pytest
 from dlt.pipeline.exceptions import PipelineStepFailed
 
 from linq_source import ApiContractError, ApiUnavailableError
-from linq_source.planning import walking
+from linq_source.planning import window_reading
 from linq_source.sandbox import DEFAULT_TOKEN, Exchange, Fault, World
 from tests.conftest import DAY_MS, NOW_MS, Loader
 
@@ -171,7 +171,7 @@ def test_what_breaks_the_reading_of_every_chat_is_no_chat_s_own(
         raise ZeroDivisionError("inside")
 
     with monkeypatch.context() as patch:
-        patch.setattr(walking, "_judge", judge)
+        patch.setattr(window_reading, "_judge", judge)
         with pytest.raises(PipelineStepFailed, match="inside"):
             many.sync()
     assert many.sync().exit_code == 0
@@ -181,14 +181,14 @@ def test_what_breaks_the_reading_of_every_chat_is_no_chat_s_own(
 def test_what_breaks_the_reading_of_one_chat_stops_no_other(
     many: Loader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = walking._judge
+    right = window_reading._judge
 
     def judge(window: Any, pages: Any) -> Any:
         if window.chat_id == BAD:
             raise OverflowError(f"m0 {DEFAULT_TOKEN}")
         return right(window, pages)
 
-    monkeypatch.setattr(walking, "_judge", judge)
+    monkeypatch.setattr(window_reading, "_judge", judge)
     report = many.sync()
     (failure,) = report.chats_failed
     assert (report.exit_code, failure.chat_id) == (3, BAD)

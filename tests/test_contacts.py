@@ -10,7 +10,7 @@ import pytest
 from dlt.common.pipeline import LoadInfo
 
 from linq_source import forget
-from linq_source.planning import walking
+from linq_source.planning import window_reading
 from linq_source.sandbox import Contact, Exchange, Fault, World
 from tests.conftest import HOUR_MS, NOW_MS, Loader
 from tests.truth import instant
@@ -224,9 +224,9 @@ def test_a_walk_ends_whatever_the_counts_claim(five: Loader, claim: dict[str, in
     five.sandbox.faults.append(fault)
     requests = five.requests_of(lambda: sync(five))
     asked = sum(route == "contacts" for route, _ in requests)
-    assert asked <= walking.ATTEMPTS * (1 + walking.CHUNK_PAGES)
+    assert asked <= window_reading.ATTEMPTS * (1 + window_reading.CHUNK_PAGES)
     assert len(rows(five)) == 5
-    assert walking.CHUNK_PAGES < asked if "total_count" in claim else asked == 1
+    assert window_reading.CHUNK_PAGES < asked if "total_count" in claim else asked == 1
 
 
 def test_an_interrupted_marking_is_done_by_the_next_run(five: Loader) -> None:

@@ -12,7 +12,7 @@ from linq_source.instants import parse_iso
 from linq_source.planning.changes import segments_of
 from linq_source.planning.cursors import day_segment
 from linq_source.planning.digests import digest_records
-from linq_source.planning.walking import WindowRead
+from linq_source.planning.window_reading import WindowRead
 from linq_source.planning.windows import Window
 from tests.test_decoding import (
     LAW,

@@ -16,7 +16,7 @@ from linq_source.decoding.records import (
     root_schema,
 )
 from linq_source.decoding.salvage import salvage_page
-from linq_source.rows.column_types import ColumnTypes
+from linq_source.rows.unknown_columns import UnknownColumns
 from linq_source.tables import ATTACHMENTS
 from tests.test_decoding import assert_same, body, decode, decode_fast, message
 
@@ -122,7 +122,7 @@ def test_a_list_of_nulls_becomes_its_json_text(value: Any) -> None:
 def test_a_field_that_is_only_null_adds_nothing_that_reaches_a_table() -> None:
     records = decode_fast(body(message(1, more=None)))
     assert set(new_columns(records)) <= {"more"}
-    settled = ColumnTypes({}, str).fit("chat_messages", records.root)
+    settled = UnknownColumns({}, str).fit("chat_messages", records.root)
     assert settled.column_names == root_schema(MESSAGE).names
 
 
@@ -233,7 +233,7 @@ def test_whole_numbers_and_fractions_of_different_pages_stay_what_they_are() -> 
 
 
 def settle(known: dict[str, str], *columns: tuple[str, list[Any]]) -> dict[str, list[Any]]:
-    types = ColumnTypes({ATTACHMENTS.name: known}, lambda name: name.lower())
+    types = UnknownColumns({ATTACHMENTS.name: known}, lambda name: name.lower())
     rows = pa.table({"id": ["a"] * len(columns[0][1]), **dict(columns)})
     return dict(types.fit(ATTACHMENTS.name, rows).to_pydict())
 
@@ -265,14 +265,14 @@ def test_a_value_its_column_cannot_hold_goes_to_a_column_of_its_own(
 
 
 def test_the_first_type_seen_is_the_columns_type_from_then_on() -> None:
-    types = ColumnTypes({}, str)
+    types = UnknownColumns({}, str)
     for values, expected in (([1], "width"), ([0.5], "width__v_double"), ([2], "width")):
         rows = types.fit(ATTACHMENTS.name, pa.table({"id": ["a"], "width": values}))
         assert rows.to_pydict() == {"id": ["a"], expected: values}
 
 
 def test_our_own_columns_are_never_renamed() -> None:
-    types = ColumnTypes({ATTACHMENTS.name: {"id": "bigint"}}, str.upper)
+    types = UnknownColumns({ATTACHMENTS.name: {"id": "bigint"}}, str.upper)
     rows = pa.table({name: ["a"] for name in ATTACHMENTS.column_names})
     assert types.fit(ATTACHMENTS.name, rows).column_names == list(ATTACHMENTS.column_names)
 

@@ -12,7 +12,7 @@ import pytest
 from dlt.common.normalizers.naming.snake_case import NamingConvention
 
 from linq_source import sync
-from linq_source.rows.column_types import ColumnTypes
+from linq_source.rows.unknown_columns import UnknownColumns
 from linq_source.tables import CHAT_MESSAGES
 from tests.conftest import DAY_MS, NOW_MS, Loader
 from tests.destinations import KINDS, kinds
@@ -122,7 +122,7 @@ def test_a_column_from_before_fields_were_noted_goes_on(two: Loader) -> None:
     two.sync()
     assert new_values(two, 1) == {"user_name": 1, "api_ctid": 2}
     # As an earlier version had them.
-    types = ColumnTypes({"chat_messages": {"user_name": "bigint", "ctid": "bigint"}}, snake_case)
+    types = UnknownColumns({"chat_messages": {"user_name": "bigint", "ctid": "bigint"}}, snake_case)
     rows = types.fit("chat_messages", pa.table({"userName": [1], "ctid": [2]}))
     assert rows.to_pydict() == {"user_name": [1], "ctid": [2]}
     rows = types.fit("chat_messages", pa.table({"user_name": [3], "userName": [1]}))

@@ -22,8 +22,8 @@ from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
 from linq_source.destinations.lake import Bucket
 from linq_source.destinations.remote import Remote
-from linq_source.rows.column_types import divide, variant_of
 from linq_source.rows.hints import FIELD
+from linq_source.rows.unknown_columns import divide, variant_of
 from linq_source.state import SECTION
 from linq_source.tables import TABLES
 

@@ -20,9 +20,9 @@ from linq_source.api.client import Client
 from linq_source.api.pool import Failed, Output, Pool
 from linq_source.errors import LinqError
 from linq_source.extraction.counts import Counts
+from linq_source.extraction.evidence import Evidence, LastRead
 from linq_source.extraction.gathering import RowBuffer
 from linq_source.extraction.listing import Listing, choose_some
-from linq_source.extraction.retention import LastRead, Retention
 from linq_source.instants import DAY_US, END_US, from_us
 from linq_source.planning.chats import read_chat
 from linq_source.planning.cursors import Cursor, Reconciled, encode, is_unchanged, remembered
@@ -57,7 +57,7 @@ class Extraction:
             self.settings, self.client, self.counts, self.forgotten, self.now, self.failing
         )
         self.asker = self.listing.asker
-        self.retention = Retention(
+        self.evidence = Evidence(
             self.client,
             self.listing.lines_of,
             lambda: self.listing.elapsed_us,
@@ -142,7 +142,7 @@ class Extraction:
                     )
                 elif isinstance(item, Output):
                     buffer.collect(item.value)
-                    self.retention.see(chat_id, item.value.kept_since_us)
+                    self.evidence.see(chat_id, item.value.kept_since_us)
                     if not item.value.verified:
                         self.unread.add(chat_id)
                 if not isinstance(item, Failed) and item.value.cursor is not None:
@@ -165,9 +165,9 @@ class Extraction:
 
     def _complete(self, buffer: RowBuffer) -> None:
         """Say in the ledger what is kept, and what may be lost, of the chats that were read."""
-        gaps = self.retention.gaps(self.listing.bound_us)
+        gaps = self.evidence.gaps(self.listing.bound_us)
         self.gaps += len(gaps)
-        buffer.ledger = [*self.retention.prove(buffer.ledger), *gaps]
+        buffer.ledger = [*self.evidence.prove(buffer.ledger), *gaps]
 
     def _raise_if_all_broke(self) -> None:
         """Raise what broke the reading of several chats where none at all could be read.
@@ -185,7 +185,7 @@ class Extraction:
         if isinstance(item, Failed):
             self.unread.add(item.key)
         else:
-            self.retention.finish(item.key, item.value)
+            self.evidence.finish(item.key, item.value)
             self.counts.chats_rechecked += item.key in self._rechecks and self._is_checked(
                 item.value.cursor
             )
@@ -256,7 +256,7 @@ class Extraction:
             return False
         settings = self.settings
         if message_count != 0:
-            self.retention.remember(chat_id, cursor)
+            self.evidence.remember(chat_id, cursor)
             pages = cursor.count_before_lookback // settings.page_size + 2
             if cursor.reconciled is not Reconciled.NO:
                 self._checks.append(Check(_checked_day(cursor), chat_id, pages))
@@ -284,7 +284,7 @@ class Extraction:
                 per_page=settings.page_size,
                 in_one_go=chat_id in self._stuck,
                 is_checked=chat_id in self._rechecks,
-                read_until_us=self.retention.last_read.of(chat_id),
+                read_until_us=self.evidence.last_read.of(chat_id),
                 keeps_forever=settings.retention == "forever",
                 privacy=self.privacy,
             )
@@ -314,7 +314,7 @@ class Extraction:
         newest_us = None if cursor is None else cursor.newest_us
         if cursor is not None and cursor.ahead is not None:
             newest_us = END_US
-        return self.retention.prove_vanished(row, newest_us, self.listing.all_lines)
+        return self.evidence.prove_vanished(row, newest_us, self.listing.all_lines)
 
     @property
     def oldest_check_day(self) -> int | None:

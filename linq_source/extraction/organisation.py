@@ -44,7 +44,7 @@ def check_chats(extraction: Extraction, cursors: Mapping[str, str]) -> None:
     vanished = most_vanished(own, chats.counts.keys())
     if not vanished or not chats.counts or any(map(listing.has_chat, sample(vanished, 3))):
         return
-    kept_us = extraction.retention.ask_some(choose_some(list(chats.counts)))
+    kept_us = extraction.evidence.ask_some(choose_some(list(chats.counts)))
     newest_us = {i: (remembered(cursors[str(i)]) or Cursor()).newest_us for i in vanished}
     expired = [at_us for at_us in newest_us.values() if at_us and kept_us and at_us < kept_us]
     if 2 * (len(vanished) - len(expired)) > len(own):

@@ -129,14 +129,14 @@ def _compare(pipeline: dlt.Pipeline, options: SourceOptions) -> AuditReport:
     with plain_errors(pipeline):
         live = live_messages(pipeline)
         gaps = gaps_since(pipeline, datetime.now(UTC) - GAPS_REPEATED, settings.shard)
-    retention = extraction.retention
+    evidence = extraction.evidence
     differences = []
     excused = []
     for chat_id, count in listing.counts.items():
         rows = live[chat_id].messages if chat_id in live else 0
         if count is None or rows == count:
             if rows:
-                retention.see(chat_id, to_us(live[chat_id].oldest))
+                evidence.see(chat_id, to_us(live[chat_id].oldest))
         elif chat_id in forgotten.partly and rows < count:
             excused.append(chat_id)
         else:
@@ -155,7 +155,7 @@ def _compare(pipeline: dlt.Pipeline, options: SourceOptions) -> AuditReport:
         forgotten_in=tuple(sorted(excused)),
         failures=(*extraction.counts.numbers_failed, *(failed[key] for key in sorted(failed))),
         gaps=tuple(gaps),
-        kept=kept_by(retention, extraction.listing.bound_us),
+        kept=kept_by(evidence, extraction.listing.bound_us),
     )
 
 

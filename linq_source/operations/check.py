@@ -85,7 +85,7 @@ def check(
     try:
         started_s = time.monotonic()
         listing = extraction.listing.chats()
-        client, retention = extraction.client, extraction.retention
+        client, evidence = extraction.client, extraction.evidence
         listing_requests = client.requests - client.retries
         listed_s = (time.monotonic() - started_s) / max(client.requests, 1)
         counts = {chat_id: count or 0 for chat_id, count in listing.counts.items()}
@@ -97,7 +97,7 @@ def check(
                 for time_s in of_line
             ]
         bound_us = extraction.listing.bound_us
-        oldest_us = min(retention.oldest_us.values(), default=bound_us - _UNKNOWN_SPAN_US)
+        oldest_us = min(evidence.oldest_us.values(), default=bound_us - _UNKNOWN_SPAN_US)
         latency_s = max(median(times_s) if times_s else listed_s, 1e-6)
         allowed = settings.max_requests_per_second or float("inf")
         report = CheckReport(
@@ -108,7 +108,7 @@ def check(
             + first_requests(counts.values(), oldest_us, bound_us, settings.page_size),
             requests_per_second=min(settings.workers / latency_s, allowed),
             latency_s=latency_s,
-            kept=kept_by(retention, bound_us),
+            kept=kept_by(evidence, bound_us),
             failures=tuple(_failures(extraction)),
         )
     finally:
@@ -139,7 +139,7 @@ def _ask(extraction: Extraction, chat_ids: Iterable[int]) -> list[float]:
     times_s = []
     for chat_id in chat_ids:
         started_s = time.monotonic()
-        extraction.retention.ask_some([chat_id])
+        extraction.evidence.ask_some([chat_id])
         times_s.append(time.monotonic() - started_s)
     return times_s
 

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
+from linq_source.extraction.evidence import Evidence
 from linq_source.extraction.listing import line_end
-from linq_source.extraction.retention import Retention
 from linq_source.instants import SECOND_US, from_us
 
 
@@ -35,9 +35,9 @@ class Kept:
         return {"line": self.line, "oldest": self.oldest.isoformat(), "age_s": self.age_s}
 
 
-def kept_by(retention: Retention, now_us: int) -> tuple[Kept, ...]:
+def kept_by(evidence: Evidence, now_us: int) -> tuple[Kept, ...]:
     """Return what one run was shown to be kept, the youngest first."""
-    found = sorted(retention.oldest_us.items(), key=lambda item: -item[1])
+    found = sorted(evidence.oldest_us.items(), key=lambda item: -item[1])
     return tuple(
         Kept(line_end(line), from_us(at_us), (now_us - at_us) / SECOND_US) for line, at_us in found
     )

@@ -209,7 +209,7 @@ def _report(
         seconds=round(seconds, 3),
         error=None if extraction.outage is None else str(extraction.outage),
         notes=tuple(notes),
-        kept=kept_by(extraction.retention, extraction.listing.bound_us)
+        kept=kept_by(extraction.evidence, extraction.listing.bound_us)
         if extraction.listing.is_begun
         else (),
     )

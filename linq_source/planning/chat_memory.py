@@ -43,7 +43,7 @@ from linq_source.planning.readings import (
     load_whole,
     prove_nothing,
 )
-from linq_source.planning.walking import WindowRead
+from linq_source.planning.window_reading import WindowRead
 from linq_source.planning.windows import Window
 
 

@@ -29,7 +29,7 @@ from linq_source.decoding.records import (
     row_numbers,
 )
 from linq_source.planning.digests import digest_records, digest_rejected
-from linq_source.planning.walking import ATTEMPTS, CHUNK_PAGES, Asking
+from linq_source.planning.window_reading import ATTEMPTS, CHUNK_PAGES, Asking
 from linq_source.planning.windows import Ask
 from linq_source.settings import Shard
 from linq_source.tables import CHAT_PHONE_NUMBERS

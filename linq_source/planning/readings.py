@@ -8,7 +8,7 @@ from typing import TypeAlias, TypeVar
 
 from linq_source.planning.changes import Part
 from linq_source.planning.cursors import Cursor
-from linq_source.planning.walking import WindowRead, read_span
+from linq_source.planning.window_reading import WindowRead, read_span
 from linq_source.planning.windows import Ask, Page, Window
 from linq_source.privacy.treatment import PLAIN, Privacy
 from linq_source.tables import READ

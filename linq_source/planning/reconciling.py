@@ -32,7 +32,7 @@ from linq_source.planning.readings import (
     read,
     stop_after,
 )
-from linq_source.planning.walking import Asking, WindowRead, in_order, read_window
+from linq_source.planning.window_reading import Asking, WindowRead, in_order, read_window
 from linq_source.planning.windows import Ask, PageRequest, Window, deepest_page
 
 

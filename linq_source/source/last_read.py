@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import dlt
 
 from linq_source.extraction import Extraction
-from linq_source.extraction.retention import LastRead
+from linq_source.extraction.evidence import LastRead
 from linq_source.state import UNREAD
 
 _LOCAL = "linq_read_until_us"

@@ -15,12 +15,12 @@ from dlt.extract import DltResource
 from linq_source.destinations.new_columns import NewColumns, first_field
 from linq_source.errors import ConfigurationError
 from linq_source.rows.column_names import LONGEST_NAME
-from linq_source.rows.column_types import ColumnTypes
 from linq_source.rows.hints import FIELD, table_hints
+from linq_source.rows.unknown_columns import UnknownColumns
 from linq_source.tables import RESOURCE_TABLES, TOMBSTONE, Table
 
 
-def column_types(schema: dlt.Schema, names: Iterable[str], there: NewColumns) -> ColumnTypes:
+def unknown_columns(schema: dlt.Schema, names: Iterable[str], there: NewColumns) -> UnknownColumns:
     """Return what schema and destination say of columns the contract does not know."""
     types: dict[str, dict[str, str]] = {}
     fields: dict[str, dict[str, str]] = {}
@@ -31,7 +31,7 @@ def column_types(schema: dlt.Schema, names: Iterable[str], there: NewColumns) ->
         for column, owner in there.fields.get(name, {}).items():
             fields[name][column] = first_field(column, fields[name].get(column), owner)
     naming = schema.naming
-    return ColumnTypes(
+    return UnknownColumns(
         types,
         type(naming)().normalize_identifier,
         fields,

@@ -20,8 +20,8 @@ from linq_source.destinations.outgoing import in_the_dialect
 from linq_source.destinations.unlisted import unlisted_rows
 from linq_source.errors import ConfigurationError
 from linq_source.extraction import Extraction, Listener
+from linq_source.extraction.evidence import LastRead
 from linq_source.extraction.organisation import check_chats, check_lines
-from linq_source.extraction.retention import LastRead
 from linq_source.instants import SECOND_US, to_us
 from linq_source.planning import listings
 from linq_source.planning.takeover import NOTHING_INHERITED, kept_packages
@@ -31,11 +31,11 @@ from linq_source.rows import building
 from linq_source.settings import Settings
 from linq_source.source.last_read import last_read, remember_read
 from linq_source.source.schema import (
-    column_types,
     is_known,
     make_resource,
     note_fields,
     table_format,
+    unknown_columns,
     without_tombstones,
 )
 from linq_source.state import (
@@ -330,7 +330,7 @@ class Session:
                 for table in RESOURCE_TABLES[resource]
                 if not is_known(schema, table)
             }
-        types = column_types(schema, found, self.new_columns)
+        types = unknown_columns(schema, found, self.new_columns)
         if any(table.num_rows and name != SYNC_RUNS.name for name, table in found.items()):
             self._remember_package()
         for name, table in found.items():

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from linq_source.destinations.quoting import identifier
-from linq_source.rows.column_types import variant_of
+from linq_source.rows.unknown_columns import variant_of
 from linq_source.tables import Table
 
 # Types as the hints of dlt name them, by what Parquet calls them.

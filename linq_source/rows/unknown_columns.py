@@ -20,7 +20,7 @@ _TYPE_NAMES: Mapping[pa.DataType, str] = {
 _EXACT = 2**53
 
 
-class ColumnTypes:
+class UnknownColumns:
     """The fields and types that unknown columns have in the destination, by table and column.
 
     The field that came first keeps a column, whatever else is spelled like it; a column whose field

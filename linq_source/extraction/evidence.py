@@ -20,7 +20,7 @@ from linq_source.instants import END_US, MIN_US, format_iso
 from linq_source.planning.chat_memory import ChatMemory
 from linq_source.planning.cursors import Cursor
 from linq_source.planning.readings import ChatResult, ChatTask, LedgerWindow, earliest
-from linq_source.planning.walking import in_order
+from linq_source.planning.window_reading import in_order
 from linq_source.planning.windows import PageRequest, Window
 from linq_source.tables import GAP
 
@@ -44,7 +44,7 @@ class LastRead:
 
 
 @dataclass
-class Retention:
+class Evidence:
     """What one run was shown to be kept. `lines_of` tells the lines that see a chat.
 
     `elapsed_us` is how far the API's clock went while the run lasts. A line is known by the chats

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from linq_source.planning import listings, walking, windows
+from linq_source.planning import listings, window_reading, windows
 from linq_source.sandbox import Exchange, Fault, Sandbox, World
 from linq_source.sandbox.answers import answer_to
 from tests.conftest import DAY_MS, HOUR_MS, NOW_MS, Loader
@@ -185,8 +185,8 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fresh(serve: Callable[[World], Loader], monkeypatch: pytest.MonkeyPatch) -> Loader:
     """A loader that has read nothing, and low limits."""
     monkeypatch.setattr(windows, "MAX_ROWS", DEEPEST_PAGE * PAGE_SIZE)
-    monkeypatch.setattr(walking, "MAX_WINDOWS", MAX_WINDOWS)
-    monkeypatch.setattr(walking, "MAX_UNVERIFIED", MAX_UNVERIFIED)
+    monkeypatch.setattr(window_reading, "MAX_WINDOWS", MAX_WINDOWS)
+    monkeypatch.setattr(window_reading, "MAX_UNVERIFIED", MAX_UNVERIFIED)
     monkeypatch.setattr(listings, "CHUNK_PAGES", CHUNK_PAGES)
     monkeypatch.setattr(listings, "MAX_LIST_PAGES", MAX_LIST_PAGES)
     return serve(several_chats())
@@ -251,7 +251,7 @@ def assert_messages_are_followed_or_doubted(
         loader.assert_equal_world()
         return
     # A window and the search for its end, as many times as windows are allowed, and the rest.
-    assert requests <= (MAX_UNVERIFIED + 1) * (walking.ATTEMPTS + 1) * DEEPEST_PAGE
+    assert requests <= (MAX_UNVERIFIED + 1) * (window_reading.ATTEMPTS + 1) * DEEPEST_PAGE
     assert 1 <= report.windows_unverified <= MAX_UNVERIFIED + 1
     assert report.exit_code == 3
     doubted = loader.query("SELECT DISTINCT chat_id FROM sync_windows WHERE NOT verified")
@@ -267,7 +267,7 @@ def test_a_walk_through_the_list_of_chats_ends(known: Loader, name: str) -> None
     assert live(known, "chat_messages") >= messages
     if name in DOUBTFUL:
         most = MAX_LIST_PAGES if "invented" in name else 3 + 2 * CHUNK_PAGES
-        assert requests <= walking.ATTEMPTS * most
+        assert requests <= window_reading.ATTEMPTS * most
     else:
         assert requests <= 12
         assert report.exit_code == 0
@@ -281,9 +281,9 @@ def test_the_limits_themselves_are_small_enough(small: Loader) -> None:
         small.world.add_message(1, str(number), sent_at_ms=NOW_MS - (number + 1) * HOUR_MS)
     absurd = DOUBTFUL["total_count and total_pages absurd"]
     _, requests = run_with(small, "chats", absurd)
-    assert requests <= walking.ATTEMPTS * (1 + walking.CHUNK_PAGES)
+    assert requests <= window_reading.ATTEMPTS * (1 + window_reading.CHUNK_PAGES)
     report, requests = run_with(small, "chat_messages", absurd)
-    assert requests <= 2 + walking.ATTEMPTS * (1 + 2 * walking.CHUNK_PAGES)
+    assert requests <= 2 + window_reading.ATTEMPTS * (1 + 2 * window_reading.CHUNK_PAGES)
     assert (report.windows_unverified, report.exit_code) == (1, 3)
     assert_next_run_mends_everything(small)
 
