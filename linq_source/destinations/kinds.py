@@ -1,4 +1,4 @@
-"""Which kind of destination a pipeline has: asked here and nowhere else."""
+"""Which kind of destination a pipeline has; what follows from it is asked of the object."""
 
 from __future__ import annotations
 
