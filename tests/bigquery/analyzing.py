@@ -62,7 +62,7 @@ class Analysis:
     def parse(self, script: str) -> str | None:
         """What GoogleSQL finds wrong with the grammar of a script; none: nothing."""
         request = service.ParseRequest(sql_statement=script, options=_LANGUAGE, allow_script=True)
-        return self._refusal("Parse", request, service.ParseResponse)
+        return self._refusal("Parse", request)
 
     def analyze(self, statement: str, names: Names) -> str | None:
         """What GoogleSQL finds wrong with a statement of a script; none: nothing."""
@@ -82,7 +82,7 @@ class Analysis:
         request = service.AnalyzeRequest(
             options=options, simple_catalog=catalog, sql_statement=statement
         )
-        return self._refusal("Analyze", request, service.AnalyzeResponse)
+        return self._refusal("Analyze", request)
 
     def context(self, names: Names, *, has_values: bool = False) -> tuple[Any, Any]:
         """Options and a catalog with all but tables; variables have values only if wanted."""
@@ -100,11 +100,11 @@ class Analysis:
                 catalog.constant.add(name_path=[name], type=type_proto(type_), value=known)
         return options, catalog
 
-    def _refusal(self, method: str, request: Any, answer: Any) -> str | None:
+    def _refusal(self, method: str, request: Any) -> str | None:
         key = sha256(request.SerializeToString(deterministic=True)).digest()
         if key not in self._said:
             try:
-                self.google.ask(method, request, answer)
+                self.google.ask(method, request)
                 self._said[key] = None
             except Refusal as refusal:
                 self._said[key] = str(refusal)

@@ -74,9 +74,11 @@ class Evaluation(Analysis):
                 request.params.add(name=name[1:], value=value_proto(value, type_))
         try:
             if is_query:
-                answer = self.google.ask("EvaluateQuery", request, service.EvaluateQueryResponse)
+                content = self.google.ask("EvaluateQuery", request)
+                answer = service.EvaluateQueryResponse.FromString(content)
                 return Expected([_row(row.cell) for row in answer.content.table_data.row])
-            answer = self.google.ask("EvaluateModify", request, service.EvaluateModifyResponse)
+            content = self.google.ask("EvaluateModify", request)
+            answer = service.EvaluateModifyResponse.FromString(content)
         except Refusal as refusal:
             is_unknown = str(refusal).startswith(_NO_CONTENT)
             return None if is_unknown else Expected(refusal=str(refusal))

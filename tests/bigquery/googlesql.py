@@ -39,8 +39,11 @@ class GoogleSQL:
         self._lock = Lock()
         self._call("_initialize")
 
-    def ask(self, method: str, request: Any, answer: Any) -> Any:
-        """Call a method of its service; gives a message of the class `answer`. Raises `Refusal`."""
+    def ask(self, method: str, request: Any) -> bytes:
+        """Call a method of its service; gives its answer, a message that may be nested deeply.
+
+        Raises `Refusal`.
+        """
         data = request.SerializeToString()
         with self._lock:
             # Room for the request, then for the size of the answer.
@@ -57,7 +60,7 @@ class GoogleSQL:
                 raise Refusal(" ".join(text.partition("Message: ")[2].split()))
             content = self._read(found, size)
             self._call("wasm_free", found)
-        return answer.FromString(content)
+        return content
 
     def _call(self, function: str, *arguments: int) -> Any:
         return self._exports[function](self._store, *arguments)
