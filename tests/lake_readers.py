@@ -43,7 +43,7 @@ def read_by_spark(commands: Sequence[str], folder: Path) -> list[pa.Table]:
     assert PYTHON_OF_SPARK.exists(), "make setup-spark"
     done = subprocess.run(
         [str(PYTHON_OF_SPARK), str(ROOT / "tests" / "spark_reader.py")], cwd=folder,
-        input=json.dumps(commands), capture_output=True, text=True, timeout=550, check=False,
+        input=json.dumps(commands), capture_output=True, text=True, timeout=800, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     files = [folder / f"spark-{number}.arrow" for number in range(len(commands))]

@@ -144,6 +144,7 @@ def test_types_and_values_of_every_table_are_seen(lakes: Loader) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_spark_sees_them_with_mergeschema_and_without(lakes: Loader) -> None:
     merging, by_day = (read_commands("Spark", lake) for lake in ("lake", "by_day"))
     without = [command.replace('.option("mergeSchema", "true")', "") for command in merging]
