@@ -4,19 +4,20 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Airflow, Dagster and dbt would narrow everybody else's versions: they have environments of their own.
-ORCHESTRATORS := .venv-airflow/.installed .venv-dagster/.installed .venv-dbt/.installed
+# Airflow, Dagster and dbt would narrow everybody else's versions, and Spark is half a gigabyte: they
+# have environments of their own.
+OTHERS := .venv-airflow/.installed .venv-dagster/.installed .venv-dbt/.installed .venv-spark/.installed
 # uv finds versions that fit all destinations together in seconds, where pip takes many minutes.
-INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
-LATEST := .venv-latest/bin
-INSTALL_LATEST := $(subst $(BIN)/python,$(LATEST)/python,$(INSTALL))
+UV_INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python
+INSTALL := $(UV_INSTALL) $(BIN)/python
+NEWEST := dlt duckdb pyarrow urllib3
 # Tests run in as many processes as there are cores, and start many more, which need not each
 # compile the package again.
 JOBS ?= auto
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-airflow setup-dagster setup-dbt demo quick test test-all test-latest soak check format bench scale docs clean
+.PHONY: help setup setup-airflow setup-dagster setup-dbt setup-spark demo quick test test-all test-latest test-oldest soak check format bench scale docs clean
 
 help:  ## Explain every target
 	@echo "Targets (each sets up what it needs in $(VENV)):"
@@ -41,13 +42,15 @@ setup-dagster: .venv-dagster/.installed  ## Make the environment of Dagster, whi
 
 setup-dbt: .venv-dbt/.installed  ## Make the environment of dbt, which the tests start
 
+setup-spark: .venv-spark/.installed  ## Make the environment of Spark, which the tests start (Java is needed, too)
+
 .venv-dbt/.installed: EXTRAS := dbt-bigquery,dbt-postgres,s3
 
 .venv-%/.installed: pyproject.toml | $(STAMP)
 	@echo "== setup: $* in .venv-$*"
 	@test -x .venv-$*/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python .venv-$* || \
 		{ echo "setup failed: making .venv-$*"; exit 1; }
-	@$(BIN)/uv pip install --quiet --compile-bytecode --python .venv-$*/bin/python -e '.[$(or $(EXTRAS),$*)]' || \
+	@$(UV_INSTALL) .venv-$*/bin/python -e '.[$(or $(EXTRAS),$*)]' || \
 		{ echo "setup failed: installing $*"; exit 1; }
 	@touch $@
 
@@ -60,17 +63,22 @@ quick: $(STAMP)  ## Run what a change is likely to break: pure parts, a few load
 test: $(STAMP)  ## Run all that holds a guarantee on DuckDB, the lake and the client (seven minutes)
 	@$(PYTEST) -m "not long" || { echo "test failed"; exit 1; }
 
-test-all: test $(ORCHESTRATORS)  ## Run `test`, then every other destination and orchestrator (forty minutes)
+test-all: test $(OTHERS)  ## Run `test`, then every other destination and orchestrator (forty minutes)
 	@$(PYTEST) -m long || { echo "test-all failed"; exit 1; }
 
-test-latest: $(STAMP)  ## Run `test` with the newest dlt, DuckDB and pyarrow, allowed by pyproject.toml or not
-	@echo "== test-latest: packages in .venv-latest"
-	@test -x $(LATEST)/python || $(BIN)/uv venv --quiet --python $(BIN)/python .venv-latest || \
-		{ echo "setup failed: making .venv-latest"; exit 1; }
-	@$(INSTALL_LATEST) -e '.[test]' && $(INSTALL_LATEST) -P dlt -P duckdb -P pyarrow dlt duckdb pyarrow || \
-		{ echo "setup failed: installing packages"; exit 1; }
-	@$(BIN)/uv pip freeze --python $(LATEST)/python | grep -E "^(dlt|duckdb|pyarrow)=="
-	@$(subst $(BIN),$(LATEST),$(PYTEST)) -m "not long" || { echo "test-latest failed"; exit 1; }
+test-latest: $(STAMP)  ## Run `test` with the newest dlt, DuckDB, pyarrow and urllib3, allowed by pyproject.toml or not
+test-latest: install = $(1) -e '.[test]' && $(1) $(NEWEST:%=-P %) $(NEWEST)
+
+test-oldest: $(STAMP)  ## Run `test` with the oldest versions that pyproject.toml allows
+test-oldest: install = $(1) --resolution lowest-direct -e '.[test]'
+
+test-latest test-oldest: test-%:
+	@echo "== $@: packages in .venv-$*"
+	@test -x .venv-$*/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python .venv-$* || \
+		{ echo "setup failed: making .venv-$*"; exit 1; }
+	@$(call install,$(UV_INSTALL) .venv-$*/bin/python) || { echo "setup failed: installing packages"; exit 1; }
+	@$(BIN)/uv pip freeze --python .venv-$*/bin/python | grep -E "^($$(echo $(NEWEST) | tr ' ' '|'))=="
+	@$(subst $(BIN),.venv-$*/bin,$(PYTEST)) -m "not long" || { echo "$@ failed"; exit 1; }
 
 soak: $(STAMP)  ## Random histories with killed runs for MINUTES (30), until a table differs
 	@$(BIN)/python -W error -m tests.soak $(or $(MINUTES),30) $(SEED) || { echo "soak failed"; exit 1; }

@@ -14,6 +14,7 @@ from typing import Any
 
 import dlt
 import pytest
+from hypothesis import HealthCheck, settings
 
 from linq_source import Report, audit, linq_source, open_shard, plan_shards, settle, sync
 from linq_source.operations.audit import AuditReport
@@ -39,6 +40,9 @@ os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"
 # processes that it starts and interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 remember_types()
+# How long an example takes on a busy machine says nothing of what is tested.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 @dataclass

@@ -87,7 +87,7 @@ def assert_same(one: Records, other: Records) -> None:
         assert left.equals(right)
 
 
-LAW = settings(deadline=None, max_examples=25)
+LAW = settings(max_examples=25)
 
 # Control characters inside nested JSON text have a test of their own.
 NAMES = st.text('aé😀"\\/ ', max_size=3)

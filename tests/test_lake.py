@@ -6,12 +6,8 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import duckdb
-import pandas as pd  # type: ignore[import-untyped]
-import polars as pl
-import pyarrow.dataset as pds
 import pytest
 
 from linq_source.destinations.deletion import NOTHING_MARKED
@@ -29,38 +25,6 @@ from tests.destinations import Lake
 from tests.lakes import bucket_of, contents, current_of, inodes, lake
 
 __all__ = ["lake"]
-
-
-def test_every_promised_reader_sees_the_same_rows(lake: Loader) -> None:
-    lake.sync()
-    grow(lake.world)
-    lake.sync()
-    lake.assert_equal_world()
-    folder = str(current_of(lake) / "chat_messages")
-    assert lake.place is not None
-    expected = sorted((row["id"], row["text"]) for row in lake.place.rows("chat_messages"))
-    months = {f"{row['sent_at']:%Y-%m}" for row in lake.place.rows("chat_messages")}
-    assert len(months) > 1
-    names = ("id", "text", "sent_month")
-    by_pandas = pd.read_parquet(folder)
-    by_duckdb = duckdb.connect().sql(
-        f"SELECT id, text, sent_month FROM read_parquet('{folder}/**/*.parquet')"
-    )
-    found: dict[str, list[tuple[Any, ...]]] = {
-        "pandas": list(zip(*(by_pandas[name].astype(object) for name in names), strict=True)),
-        "polars": pl.read_parquet(f"{folder}/**/*.parquet", hive_partitioning=True)
-        .select(names)
-        .rows(),
-        "pyarrow": [
-            tuple(row[name] for name in names)
-            for row in pds.dataset(folder, partitioning="hive").to_table().to_pylist()
-        ],
-        "duckdb": by_duckdb.fetchall(),
-    }
-    for reader, rows in found.items():
-        seen = sorted((int(i), None if pd.isna(text) else text) for i, text, _ in rows)
-        assert seen == expected, reader
-        assert {str(month) for _, _, month in rows} == months, reader
 
 
 def test_children_lie_in_their_messages_partition(lake: Loader) -> None:

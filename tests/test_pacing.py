@@ -225,7 +225,7 @@ def test_without_a_wish_the_pauses_grow() -> None:
     assert pauses == [1.25, 2.5, 5.0, 10.0, 20.0, 25.0, 25.0]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     rate_per_s=st.floats(0.2, 300),
     workers=st.integers(1, 32),
