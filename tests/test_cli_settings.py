@@ -100,6 +100,19 @@ def test_a_named_destination_of_no_known_type_is_refused(
     assert seeded.sandbox.requests_log == []
 
 
+def test_a_destination_that_cannot_follow_deletions_is_refused(
+    seeded: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "messages.sqlite"
+    monkeypatch.setenv("DESTINATION__WAREHOUSE__DESTINATION_TYPE", "sqlalchemy")
+    monkeypatch.setenv("DESTINATION__WAREHOUSE__CREDENTIALS", f"sqlite:///{file}")
+    result = run_cli(tmp_path, *loading(seeded, "--destination", "warehouse"))
+    assert result.returncode == 2
+    assert_one_line(result, "sqlalchemy (SQLite, MySQL, MariaDB)", "postgres")
+    assert seeded.sandbox.requests_log == []
+    assert not file.exists()
+
+
 @pytest.mark.parametrize("name", ["HTTPS_PROXY", "all_proxy"])
 def test_a_proxy_that_is_no_address_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str

@@ -15,6 +15,9 @@ from linq_source.errors import ConfigurationError
 
 _DATABASES = {"duckdb": DuckDB, "bigquery": BigQuery, "ducklake": DuckLake}
 _FILES = "filesystem"
+# Of dlt, but not for us: SQLite gives instants back as texts, and MySQL and MariaDB have no
+# `UPDATE ... FROM`, which marks what is gone.
+_UNFIT = "sqlalchemy"
 
 
 def kind_of(destination: Any) -> str:
@@ -31,6 +34,11 @@ def destination_of(pipeline: dlt.Pipeline, lake_partition: str | None = None) ->
     if pipeline.destination is None:
         raise ConfigurationError("the pipeline has no destination")
     kind = kind_of(pipeline.destination)
+    if kind == _UNFIT:
+        raise ConfigurationError(
+            f"the destination {kind} (SQLite, MySQL, MariaDB) cannot follow edits and deletions: "
+            "use another, such as duckdb or postgres (README.md lists them)"
+        )
     if kind != _FILES:
         return _DATABASES.get(kind, Database)(pipeline)
     # Here, because only they need the libraries.
