@@ -20,6 +20,8 @@ PRIVACY = "privacy"
 FORGOTTEN = "forgotten"
 # `synced_at` of the packages of the last day.
 KNOWN_PACKAGES = "stamps_us"
+# The newest package when it was last looked for what others loaded.
+LOOKED_US = "looked_us"
 # Short digests of the organisation's phone numbers.
 LINES = "lines"
 # Chats and numbers that failed for long when others were answered.

@@ -340,6 +340,30 @@ def test_a_new_shard_keeps_to_the_privacy_of_the_dataset(loader: Loader) -> None
         loader.sync_shards(2, phones="drop")
 
 
+def test_what_others_loaded_is_doubted_though_other_runs_came_between(
+    loader: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run of chats alone, and a plain one, look for nothing: the next `sync` does."""
+    loader.sync()
+    message_id = newest(loader, 1)
+    was_read = bool(loader.world.messages[message_id].is_read)
+    loader.world.mark_read(message_id, not was_read)
+    loader.world.advance(HOUR_MS)
+    other_pipeline(loader).sync(end="2100-01-01")
+    loader.assert_equal_world()
+    loader.world.mark_read(message_id, was_read)
+    loader.world.advance(3 * DAY_MS)
+    later_us = time.time_ns() // 1000 + 3 * 86_400_000_000
+    monkeypatch.setattr("linq_source.source.session._now_us", lambda: later_us)
+    loader.world.chats[2].display_name = "Renamed"
+    loader.pipeline.run(loader.source().with_resources("chats"))
+    loader.world.add_message(3, "new", sent_at_ms=loader.world.now_ms - HOUR_MS)
+    loader.pipeline.run(loader.source())
+    loader.sync()
+    loader.assert_equal_world()
+    assert loader.sync().messages == 0
+
+
 def test_a_pipeline_s_clock_is_never_behind_what_others_loaded(
     loader: Loader, monkeypatch: pytest.MonkeyPatch
 ) -> None:

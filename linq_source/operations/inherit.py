@@ -32,7 +32,15 @@ from linq_source.planning.windows import Window
 from linq_source.privacy.treatment import PLAIN
 from linq_source.settings import Shard
 from linq_source.source.last_read import knows_last_read
-from linq_source.state import FORGOTTEN, KNOWN_PACKAGES, LINES, PRIVACY, SYNCED_AT_US, source_state
+from linq_source.state import (
+    FORGOTTEN,
+    KNOWN_PACKAGES,
+    LINES,
+    LOOKED_US,
+    PRIVACY,
+    SYNCED_AT_US,
+    source_state,
+)
 
 _RowsSince = Callable[[Sequence[Wanted]], list[Rows]]
 
@@ -184,6 +192,7 @@ def _memory(name: str, state: Mapping[str, Any]) -> PipelineMemory:
     return PipelineMemory(
         name,
         synced_at_us,
+        int(source.get(LOOKED_US, 0)),
         frozenset(int(at_us) for at_us in source.get(KNOWN_PACKAGES, ())) | {synced_at_us},
         source.get("resources", {}).get("chat_messages", {}).get("cursors", {}),
         source.get(FORGOTTEN),

@@ -91,6 +91,7 @@ def sync(
                 session.settled_us = settled_us(pipeline, shard)
                 session.read_until_us = find_last_bound(pipeline, remote)
                 session.inheritance = find_inheritance(pipeline, remote, shard, table_format)
+                session.has_looked = True
                 session.new_columns = find_columns(pipeline, remote)
             for remote, package in _load_packages(pipeline, source, session, table_format):
                 loads += package

@@ -37,11 +37,13 @@ MOST_PACKAGES = 200
 class PipelineMemory:
     """What a pipeline's state says. `known_packages_us` are the packages (`synced_at`) it knows of.
 
-    Its own, and those of others that it took into account.
+    Its own, and those of others that it took into account, when it last looked for them: its
+    newest package then was of `looked_us`.
     """
 
     pipeline_name: str
     synced_at_us: int = 0
+    looked_us: int = 0
     known_packages_us: frozenset[int] = frozenset()
     cursors: Mapping[str, str] = field(default_factory=dict)
     forgotten: Mapping[str, Any] | None = None
@@ -51,7 +53,7 @@ class PipelineMemory:
     @property
     def since_us(self) -> int:
         """From where on packages that it does not know of are looked for."""
-        since_us = max(self.synced_at_us - OVERLAP_US, 0)
+        since_us = max((self.looked_us or self.synced_at_us) - OVERLAP_US, 0)
         return (
             max(since_us, min(self.known_packages_us))
             if len(self.known_packages_us) >= MOST_PACKAGES

@@ -44,6 +44,7 @@ from linq_source.state import (
     FORGOTTEN,
     KNOWN_PACKAGES,
     LINES,
+    LOOKED_US,
     PRIVACY,
     SETTLED,
     SYNCED_AT_US,
@@ -73,6 +74,9 @@ class Session:
         self._synced_at_us = 0
         # What other pipelines left in the same dataset; taken over once.
         self.inheritance = NOTHING_INHERITED
+        # Whether it was looked for, and the package that then took it over.
+        self.has_looked = False
+        self._looked_us = 0
         # What the destination has beyond the contract, whoever loaded it.
         self.new_columns = NO_COLUMNS
         # Up to where the destination was settled when the reading began; 0: not known.
@@ -303,6 +307,11 @@ class Session:
             is_sibling = listed.complete and key in found.siblings
             if key in cursors or int(key) in listed.counts or is_sibling:
                 cursors[key] = text
+        state = dlt.current.source_state()
+        if self.has_looked:
+            self._looked_us, self.has_looked = self._synced_at_us, False
+            if found.known_packages_us or self._is_remembered(state):
+                state[LOOKED_US] = self._looked_us
         if found.known_packages_us:
             self._remember_packages(found.known_packages_us)
 
@@ -315,8 +324,13 @@ class Session:
     def _remember_packages(self, packages_us: Iterable[int]) -> None:
         state = dlt.current.source_state()
         state[KNOWN_PACKAGES] = kept_packages(
-            [*state.get(KNOWN_PACKAGES, ()), *packages_us], self._synced_at_us
+            [*state.get(KNOWN_PACKAGES, ()), *packages_us],
+            state.get(LOOKED_US, self._synced_at_us),
         )
+
+    def _is_remembered(self, state: Mapping[str, Any]) -> bool:
+        """Whether the package under way is the newest that the state knows."""
+        return bool(state.get(SYNCED_AT_US) == self._synced_at_us)
 
     def _emit(self, resource: str, found: Mapping[str, pa.Table]) -> Iterator[Any]:
         """Rows for dlt, each for its table; without any, tables that lack columns, without rows."""
@@ -341,10 +355,12 @@ class Session:
     def _remember_package(self) -> None:
         """Enter the instant and the privacy of the rows, before the first of them is taken."""
         state = dlt.current.source_state()
-        if state.get(SYNCED_AT_US) != self._synced_at_us:
+        if not self._is_remembered(state):
             state[SYNCED_AT_US] = self._synced_at_us
             if self.extraction is not None and self.extraction.listing.is_begun:
                 state[BOUND] = self.extraction.listing.bound_us
+            if self._looked_us:
+                state[LOOKED_US] = self._looked_us
             self._remember_packages([self._synced_at_us])
             if self.settled_us:
                 state[SETTLED] = {str(self.settings.shard): self.settled_us}
