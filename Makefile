@@ -60,7 +60,7 @@ demo: $(STAMP)  ## Load an invented world twice into linq_messages.duckdb and as
 quick: $(STAMP)  ## Run what a change is likely to break: pure parts, a few loads (a minute)
 	@$(PYTEST) -m quick || { echo "quick failed"; exit 1; }
 
-test: $(STAMP)  ## Run all that holds a guarantee on DuckDB, the lake and the client (seven minutes)
+test: $(STAMP)  ## Run all that holds a guarantee on DuckDB, the lake and the client (five minutes)
 	@$(PYTEST) -m "not long" || { echo "test failed"; exit 1; }
 
 test-all: test $(OTHERS)  ## Run `test`, then every other destination and orchestrator (forty minutes)
