@@ -11,7 +11,7 @@ from deltalake import DeltaTable
 from linq_source.destinations import settled
 from linq_source.destinations.open_tables import iceberg
 from linq_source.sandbox import World
-from tests.conftest import HOUR_MS, NOW_MS, Loader
+from tests.conftest import DAY_MS, HOUR_MS, NOW_MS, Loader
 from tests.destinations import KINDS, OpenFormat
 
 pytestmark = pytest.mark.long
@@ -77,16 +77,86 @@ def test_files_do_not_grow_with_the_number_of_runs(loader: Loader) -> None:
 
 
 @pytest.mark.parametrize("loader", ["iceberg"], indirect=True)
-def test_snapshots_are_kept_for_as_long_as_the_table_says(loader: Loader) -> None:
-    assert isinstance(loader.place, OpenFormat)
-    first = loader.place.table("chat_messages").current_snapshot().snapshot_id
+@pytest.mark.parametrize(
+    ("properties", "kept"),
+    [
+        ({"history.expire.max-snapshot-age-ms": "600000"}, True),
+        ({"history.expire.min-snapshots-to-keep": "100"}, True),
+        ({"gc.enabled": "false"}, True),
+        ({"history.expire.max-snapshot-age-ms": "5 days"}, True),
+        ({"history.expire.min-snapshots-to-keep": "2"}, False),
+        ({}, False),
+    ],
+)
+def test_snapshots_are_kept_for_as_long_as_the_table_says(
+    loader: Loader, properties: dict[str, str], kept: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     from dlt.common.libs.pyiceberg import get_iceberg_tables
 
+    place = loader.place
+    assert isinstance(place, OpenFormat)
+    first = place.table("chat_messages").current_snapshot()
     table = get_iceberg_tables(loader.pipeline, "chat_messages")["chat_messages"]
     with table.transaction() as transaction:
-        transaction.set_properties({"history.expire.max-snapshot-age-ms": "600000"})
-    for _ in range(RUNS):
+        transaction.set_properties(properties)
+    for _ in range(RUNS // 2):
         run(loader)
-    then = loader.place.table("chat_messages").scan(snapshot_id=first).to_arrow()
-    assert then.num_rows == 1
+    ids = [snapshot.snapshot_id for snapshot in place.table("chat_messages").snapshots()]
+    assert (first.snapshot_id in ids) is kept
+    if kept:
+        then = place.table("chat_messages").scan(snapshot_id=first.snapshot_id).to_arrow()
+        assert then.num_rows == 1
+    assert ("5 days" in caplog.text) is ("5 days" in properties.values())
+    loader.assert_equal_world()
+
+
+@pytest.mark.parametrize("loader", ["iceberg"], indirect=True)
+def test_a_snapshot_stays_for_a_while_after_it_was_replaced(
+    loader: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though it is old: who reads it began when it was the newest."""
+    place = loader.place
+    assert isinstance(place, OpenFormat)
+    table = place.table("chat_messages")
+    monkeypatch.setattr(iceberg, "KEPT_MS", 600_000)
+    made_ms = {snapshot.snapshot_id: snapshot.timestamp_ms for snapshot in table.snapshots()}
+    with monkeypatch.context() as patch:
+        # As if it were made long ago, and replaced today.
+        patch.setattr(iceberg, "_made_ms", lambda found: found.timestamp_ms
+                      - 10**9 * (found.snapshot_id in made_ms))  # fmt: skip
+        run(loader)
+    assert table.scan().to_arrow().num_rows == 1
+
+
+@pytest.mark.parametrize("loader", ["iceberg"], indirect=True)
+def test_only_the_newest_files_are_written_again(
+    loader: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However small one before a large one is."""
+    place = loader.place
+    assert isinstance(place, OpenFormat)
+
+    def files() -> dict[str, int]:
+        found = place.table("sync_windows").inspect.files()
+        return dict(
+            zip(found["file_path"].to_pylist(), found["record_count"].to_pylist(), strict=True)
+        )
+
+    monkeypatch.setattr(iceberg, "MOST_FILES", 100)
+    run(loader)
+    oldest = set(files())
+    assert len(oldest) == 2
+    for number in range(40):
+        sent_ms = loader.world.now_ms - 20 * DAY_MS - number
+        chat = loader.world.add_chat(chat_id=number + 10)
+        loader.world.add_message(chat.id, sent_at_ms=sent_ms)
+    run(loader)
+    (large,) = set(files()) - oldest
+    monkeypatch.setattr(iceberg, "SMALL_BYTES", Path(large.removeprefix("file://")).stat().st_size)
+    monkeypatch.setattr(iceberg, "MOST_FILES", 4)
+    for _ in range(4):
+        run(loader)
+    now = files()
+    assert oldest | {large} < set(now)
+    assert len(now) == 4
     loader.assert_equal_world()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -81,10 +82,13 @@ class DeltaTables:
         Old is what the table's property `delta.deletedFileRetentionDuration` says; without it, a
         week.
         """
+        from deltalake.exceptions import CommitFailedError
+
         delta = self._open(table)
         if delta is not None:
-            delta.optimize.compact()
-            delta.vacuum(dry_run=False)
+            with suppress(CommitFailedError):  # somebody else writes: another time
+                delta.optimize.compact()
+                delta.vacuum(dry_run=False)
 
     def remove_children(self, table: Table, superseded: pa.Table) -> None:
         """Delete children older than `synced_at` of their parent, named by the merge key."""

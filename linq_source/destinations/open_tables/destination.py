@@ -28,7 +28,7 @@ from linq_source.destinations.table_formats import format_in, format_of
 from linq_source.errors import ConfigurationError
 from linq_source.instants import from_us
 from linq_source.settings import Shard
-from linq_source.tables import TABLES, Table
+from linq_source.tables import ATTACHMENT_FILES, TABLES, Table
 
 
 class OpenFormat(Files):
@@ -99,7 +99,9 @@ class OpenFormat(Files):
         if is_maintenance_due(before_us, settled_us(self.pipeline, shard)):
             with self._tables() as store:
                 for table in TABLES.values():
-                    store.maintain(table)
+                    # `media` may be writing to its own at the same time.
+                    if table is not ATTACHMENT_FILES:
+                        store.maintain(table)
         return marked
 
     def rows_since(self, remote: Remote, wanted: Sequence[Wanted]) -> list[Rows]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import pairwise, takewhile
 from typing import Any
 
 import pyarrow as pa
@@ -17,15 +20,19 @@ from linq_source.tables import SYNCED_AT, Table
 
 # Rows rewritten by one transaction.
 _BATCH = 20_000
-# From how many files on the small ones are made one.
+# From how many files on the newest, each smaller than this, are made few.
 MOST_FILES = 10
-SMALL_BYTES = 32 * 2**20
+SMALL_BYTES = 4 * 2**20
 KEPT_MS = 86_400_000
-_METADATA = {
+# What a table gets where nobody said otherwise. A file's size is that of its rows in memory, of
+# which it takes a tenth: a changed row has its whole file written again.
+_PROPERTIES = {
+    "commit.manifest-merge.enabled": "true",
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "20",
-    "commit.manifest-merge.enabled": "true",
+    "write.target-file-size-bytes": str(128 * 2**20),
 }
+_log = logging.getLogger(__name__)
 
 
 class IcebergTables:
@@ -93,27 +100,32 @@ class IcebergTables:
                 bucket.remove(path)
 
     def maintain(self, table: Table) -> None:
-        """Make one file of many small ones, and drop old snapshots with what only they need.
+        """Make few files of many small ones, and drop old snapshots with what only they need.
 
-        Old is what the table's property `history.expire.max-snapshot-age-ms` says; without it, a
-        day: every commit copies what is known of all snapshots.
+        Old is one whose successor is older than the table's property
+        `history.expire.max-snapshot-age-ms` says; without it, than a day: every commit copies what
+        is known of all snapshots. The newest `history.expire.min-snapshots-to-keep` stay, and all
+        of them where `gc.enabled` is false.
         """
+        from pyiceberg.exceptions import CommitFailedException
+
         iceberg = self._open(table)
-        newest = None if iceberg is None else iceberg.current_snapshot()
-        if newest is None:
+        if iceberg is None or iceberg.current_snapshot() is None:
             return
-        if int(newest.summary["total-data-files"]) >= MOST_FILES:
+        with suppress(CommitFailedException):  # somebody else writes: another time
+            if missing := {k: v for k, v in _PROPERTIES.items() if k not in iceberg.properties}:
+                with iceberg.transaction() as transaction:
+                    transaction.set_properties(missing)
             _compact(iceberg)
-        kept_ms = int(iceberg.properties.get("history.expire.max-snapshot-age-ms", KEPT_MS))
-        oldest_ms = datetime.now(UTC).timestamp() * 1000 - kept_ms
-        named = {reference.snapshot_id for reference in iceberg.refs().values()}
-        old = {s.snapshot_id for s in iceberg.snapshots() if s.timestamp_ms < oldest_ms}
-        if old - named:
+            old = _old_snapshots(iceberg, table)
+            if not old:
+                return
             known = _files(iceberg)
-            iceberg.maintenance.expire_snapshots().by_ids(list(old - named)).commit()
+            iceberg.maintenance.expire_snapshots().by_ids(old).commit()
             iceberg.refresh()
             for path in known - _files(iceberg):
-                iceberg.io.delete(path)
+                with suppress(FileNotFoundError):
+                    iceberg.io.delete(path)
 
     def remove_children(self, table: Table, superseded: pa.Table) -> None:
         """Delete children older than `synced_at` of their parent, named by the merge key."""
@@ -157,19 +169,53 @@ class IcebergTables:
 
 
 def _compact(iceberg: Any) -> None:
-    """Write the rows of many small files, which are the newest, to one."""
-    files = iceberg.inspect.files()
-    small = files.filter(pc.less(files["file_size_in_bytes"], SMALL_BYTES))
-    lowest = pc.struct_field(small["readable_metrics"], [SYNCED_AT, "lower_bound"])
-    if len(lowest) - lowest.null_count < MOST_FILES:
+    """Write the rows of the newest files to few, where many of these are small.
+
+    Of older files none is touched, however small: what is left of one would have all rows written
+    again that came since.
+    """
+    if not iceberg.spec().is_unpartitioned() or not iceberg.current_snapshot().manifests(
+        iceberg.io
+    ):
         return
-    is_recent = _expression([Condition(SYNCED_AT, ">=", pc.min(lowest).as_py())])
+    files = iceberg.inspect.files()
+    lowest = pc.struct_field(files["readable_metrics"], [SYNCED_AT, "lower_bound"]).combine_chunks()
+    newest_first = pc.array_sort_indices(lowest, order="descending", null_placement="at_end")
+    sizes = files["file_size_in_bytes"].take(newest_first).to_pylist()
+    small = list(takewhile(lambda size: size < SMALL_BYTES, sizes))
+    since = lowest[newest_first[len(small) - 1].as_py()].as_py() if small else None
+    if len(small) < MOST_FILES or since is None:
+        return
+    is_recent = _expression([Condition(SYNCED_AT, ">=", since)])
     rows = iceberg.scan(row_filter=is_recent).to_arrow_batch_reader()
-    if not iceberg.spec().is_unpartitioned():
-        rows = rows.read_all()
     with iceberg.transaction() as transaction:
-        transaction.set_properties({**_METADATA, **iceberg.properties})
         transaction.overwrite(rows, overwrite_filter=is_recent)
+
+
+def _old_snapshots(iceberg: Any, table: Table) -> list[int]:
+    """The snapshots that nobody wants any more: neither a branch or tag, nor the table itself."""
+    properties = iceberg.properties
+    if properties.get("gc.enabled", "true").lower() == "false":
+        return []
+    try:
+        kept_ms = int(properties.get("history.expire.max-snapshot-age-ms", KEPT_MS))
+        at_least = int(properties.get("history.expire.min-snapshots-to-keep", 1))
+    except ValueError as error:
+        text = "table %s: a property is no whole number, and all snapshots are kept: %s"
+        _log.warning(text, table.name, error)
+        return []
+    oldest_ms = datetime.now(UTC).timestamp() * 1000 - kept_ms
+    named = {reference.snapshot_id for reference in iceberg.refs().values()}
+    in_order = sorted(iceberg.snapshots(), key=_made_ms)
+    return [
+        snapshot.snapshot_id
+        for snapshot, successor in pairwise(in_order[: max(len(in_order) - at_least + 1, 0)])
+        if _made_ms(successor) < oldest_ms and snapshot.snapshot_id not in named
+    ]
+
+
+def _made_ms(snapshot: Any) -> int:
+    return int(snapshot.timestamp_ms)
 
 
 def _files(iceberg: Any) -> set[str]:
