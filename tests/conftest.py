@@ -33,7 +33,9 @@ NOW_MS = 20_500 * DAY_MS + 12 * HOUR_MS
 
 # Where there is memory for it, files lie there: a disk makes each small load wait a third longer.
 MEMORY = Path("/dev/shm")
-if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 * 2**30:
+is_chosen = "TMPDIR" in os.environ
+has_room = os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 4 * 2**30
+if has_room and not is_chosen:
     tempfile.tempdir = os.environ["TMPDIR"] = str(MEMORY)
 os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"
 # A suite in the background of a script was started with SIGINT ignored, and so would be the

@@ -111,10 +111,15 @@ def test_the_command(seeded: Loader, tmp_path: Path) -> None:
     assert wrong.returncode == 2
     assert_one_line(wrong, "--vars linq_timezone: 'Berlin' is not a time zone")
     with duckdb.connect(str(tmp_path / "linq_messages.duckdb")) as connection:
-        connection.execute("DROP VIEW linq.messages; CREATE TABLE linq.messages (id BIGINT)")
+        connection.execute("DROP VIEW linq.messages; DROP VIEW linq.responses")
+        connection.execute("CREATE VIEW linq.responses AS SELECT 42 AS mine")
     taken = run_cli(tmp_path, "views", token=None)
-    assert taken.returncode == 1
-    assert_one_line(taken, "messages is of type Table")
+    assert taken.returncode == 2
+    assert_one_line(taken, "responses: the dataset has a table or view", "rename it")
+    with duckdb.connect(str(tmp_path / "linq_messages.duckdb")) as connection:
+        assert connection.execute("FROM linq.responses").fetchall() == [(42,)]
+        found = connection.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal")
+        assert found.fetchall() == [("responses",)]
 
 
 @pytest.mark.quick

@@ -17,6 +17,8 @@ from linq_source.tables import TABLES
 
 # The views, and the models that they show.
 VIEWS = {"messages": "fct_messages", "responses": "fct_responses"}
+# A column by which each is known for ours, in every version.
+_OWN_COLUMN = {"messages": "conversation_id", "responses": "response_time_s"}
 # By kind of destination, the name of the dbt adapter whose SQL it takes.
 _DIALECTS = {
     "bigquery": "bigquery",
@@ -32,7 +34,7 @@ def make_views(
     """Make the views beside a pipeline's tables, or make them again; gives what they are called.
 
     `variables` are those of the dbt package. Raises `ConfigurationError` where there are no
-    messages, or no database.
+    messages or no database, and for a table or view of somebody else that has the name of one.
     """
     dialect = _DIALECTS.get(kind_of(pipeline.destination))
     if dialect is None:
@@ -43,11 +45,18 @@ def make_views(
     with plain_errors(pipeline), connected(pipeline) as remote:
         sql = remote.sql
         try:
-            there = dict(remote.client.get_storage_tables(list(TABLES)))
+            there = dict(remote.client.get_storage_tables([*TABLES, *VIEWS]))
         except DestinationUndefinedEntity:  # of BigQuery, where there is no dataset
             there = {}
         if not there.get("chat_messages"):
             raise no_messages_in(f"the dataset {pipeline.dataset_name}")
+        for view, column in _OWN_COLUMN.items():
+            columns = there.pop(view)
+            if columns and column not in columns:
+                raise ConfigurationError(
+                    f"{view}: the dataset has a table or view of that name that is not of "
+                    "linq-source, which would be replaced: rename it, then run again"
+                )
         tables = {n: (sql.make_qualified_table_name(n), [*found]) for n, found in there.items()}
         models = Models(dialect, variables or {}, tables, sql.escape_column_name)
         for view, model in VIEWS.items():
