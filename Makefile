@@ -11,9 +11,9 @@ OTHERS := .venv-airflow/.installed .venv-dagster/.installed .venv-dbt/.installed
 UV_INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python
 INSTALL := $(UV_INSTALL) $(BIN)/python
 NEWEST := dlt duckdb pyarrow urllib3
-# Tests run in as many processes as there are cores, and start many more, which need not each
-# compile the package again.
-JOBS ?= auto
+# Tests run in one process more than there are cores, for some of them wait; and start many more,
+# which need not each compile the package again.
+JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 .DEFAULT_GOAL := help

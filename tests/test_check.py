@@ -27,7 +27,7 @@ def checked(loader: Loader, **options: object) -> CheckReport:
     return check(loader.pipeline, **loader.options, **loader.arguments(**options))
 
 
-@pytest.fixture(params=kinds())
+@pytest.fixture(params=kinds(fast=["duckdb"]))
 def placed(
     request: pytest.FixtureRequest, serve: Callable[[World], Loader], tmp_path: Path
 ) -> Iterator[Loader]:
@@ -40,7 +40,7 @@ def placed(
         yield loader
 
 
-@pytest.mark.parametrize("placed", kinds(), indirect=True)
+@pytest.mark.parametrize("placed", kinds(fast=["duckdb"]), indirect=True)
 def test_a_first_load_asks_what_was_told_and_a_check_leaves_nothing_behind(placed: Loader) -> None:
     report = checked(placed)
     assert (report.lines, report.chats, report.messages) == (3, 6, 200)

@@ -173,7 +173,7 @@ def states_of(remote: Remote, pipeline_name: str) -> int:
     return int(remote.sql.execute_sql(count, pipeline_name)[0][0])
 
 
-@pytest.mark.parametrize("loader", kinds(), indirect=True)
+@pytest.mark.parametrize("loader", kinds(fast=["duckdb"]), indirect=True)
 def test_files_are_fetched_recorded_and_erased(
     loader: Loader, host: FileHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,7 +212,7 @@ def test_files_are_fetched_recorded_and_erased(
     assert sorted(map(len, files_of(loader).values())) == [100, 101]
 
 
-@pytest.mark.parametrize("loader", kinds(), indirect=True)
+@pytest.mark.parametrize("loader", kinds(fast=["duckdb"]), indirect=True)
 def test_contacts_come_go_and_return(loader: Loader) -> None:
     world = loader.world
     first, second, *_ = world.sorted_contacts()

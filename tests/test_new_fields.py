@@ -18,7 +18,7 @@ from tests.conftest import DAY_MS, NOW_MS, Loader
 from tests.destinations import KINDS, kinds
 from tests.truth import Row
 
-EVERYWHERE = pytest.mark.parametrize("place", kinds(), indirect=True)
+EVERYWHERE = pytest.mark.parametrize("place", kinds(fast=["duckdb"]), indirect=True)
 DATABASES = pytest.mark.parametrize("place", ["duckdb", "parquet"], indirect=True)
 
 snake_case = NamingConvention().normalize_identifier

@@ -94,7 +94,7 @@ def world() -> World:
     return world
 
 
-@pytest.fixture(params=kinds(*(kind for kind in KINDS if "s3" not in kind)))
+@pytest.fixture(params=kinds(*(kind for kind in KINDS if "s3" not in kind), fast=["duckdb"]))
 def loader(
     request: pytest.FixtureRequest,
     serve: Callable[[World], Loader],

@@ -44,7 +44,7 @@ OURS, ANN, BOB = "+15550100001", "+15550200001", "+15550200002"
 # What tells a figure: the same, counted from the rows.
 
 
-@pytest.fixture(params=kinds())
+@pytest.fixture(params=kinds(fast=["duckdb"]))
 def placed(
     request: pytest.FixtureRequest, serve: Callable[[World], Loader], tmp_path: Path
 ) -> Iterator[Loader]:
@@ -63,7 +63,7 @@ def figures_of(loader: Loader) -> Figures:
         return read_figures(reader, status, "linq", whole_name)
 
 
-@pytest.mark.parametrize("placed", kinds(), indirect=True)
+@pytest.mark.parametrize("placed", kinds(fast=["duckdb"]), indirect=True)
 def test_every_figure_is_what_the_rows_say(placed: Loader) -> None:
     placed.sync()
     grow(placed.world)
