@@ -82,7 +82,7 @@ def assert_nothing_is_lost(loader: Loader, history: History) -> None:
     assert {i for i, row in rows.items() if row["expired_at"]} == gone
 
 
-@pytest.fixture(params=kinds(*(kind for kind in KINDS if "s3" not in kind)))
+@pytest.fixture(params=kinds(*(kind for kind in KINDS if "s3" not in kind), fast=["duckdb"]))
 def forgetful(
     request: pytest.FixtureRequest, serve: Callable[[World], Loader], tmp_path: Path
 ) -> Iterator[Loader]:

@@ -65,7 +65,10 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
 
 @pytest.mark.parametrize(
     ("name", "in_environment"),
-    [pytest.param(name, False, id=name) for name in CASES]
+    [
+        pytest.param(name, False, id=name, marks=[pytest.mark.long] * (name not in FEW))
+        for name in CASES
+    ]
     + [
         pytest.param(
             name,
