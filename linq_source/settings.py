@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from linq_source.errors import ConfigurationError
 from linq_source.instants import DAY_US, MIN_US, format_iso, parse_instant
+from linq_source.tables_v3 import UUID
 
 MAX_PAGE_SIZE = 100
 MAX_WORKERS = 64
@@ -19,6 +20,13 @@ MIN_PRIVACY_KEY_LENGTH = 16
 Treatment = Literal["plain", "hash", "drop"]
 # What the API keeps: as it shows itself, or everything.
 Retention = Literal["auto", "forever"]
+# Which version of the API is read.
+Api = Literal["v2", "v3"]
+# A chat's or a message's id: v2 counts, v3 has UUIDs.
+Id = int | str
+# So many chats of v3 may be told apart by the end of their ids.
+_SHARD_DIGITS = 2
+MAX_SHARDS_V3 = 16**_SHARD_DIGITS
 # The API's paths and parameters hold ids as plain numbers.
 _ID_LIMIT = 2**63
 
@@ -46,13 +54,23 @@ class Secret:
 
 @dataclass(frozen=True)
 class Shard:
-    """The chats whose id leaves the remainder `index` when divided by `count`."""
+    """The chats whose id leaves the remainder `index` when divided by `count`.
+
+    Of a UUID its last two digits are divided: every database can do that.
+    """
 
     index: int
     count: int
 
-    def __contains__(self, chat_id: int) -> bool:
-        return chat_id % self.count == self.index
+    def __contains__(self, chat_id: Id) -> bool:
+        number = chat_id if isinstance(chat_id, int) else int(chat_id[-_SHARD_DIGITS:], 16)
+        return number % self.count == self.index
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """The last two digits, in lower case, of the UUIDs of its chats."""
+        numbers = range(self.index, MAX_SHARDS_V3, self.count)
+        return tuple(f"{number:0{_SHARD_DIGITS}x}" for number in numbers)
 
     def __str__(self) -> str:
         return f"{self.index}/{self.count}"
@@ -63,7 +81,8 @@ class SourceOptions(TypedDict, total=False):
 
     api_token: str
     base_url: str
-    chat_ids: Sequence[int] | None
+    api: str
+    chat_ids: Sequence[Id] | None
     phone_numbers: Sequence[str] | None
     start: str | datetime | date | None
     end: str | datetime | date | None
@@ -92,7 +111,8 @@ class Settings:
 
     api_token: Secret
     base_url: str
-    chat_ids: tuple[int, ...] | None
+    api: Api
+    chat_ids: tuple[Id, ...] | None
     phone_numbers: tuple[str, ...] | None = field(repr=False)
     start_us: int | None
     end_us: int | None
@@ -128,7 +148,7 @@ def check_settings(
     *,
     api_token: str,
     base_url: str,
-    chat_ids: Sequence[int] | None,
+    chat_ids: Sequence[Id] | None,
     phone_numbers: Sequence[str] | None,
     start: str | datetime | date | None,
     end: str | datetime | date | None,
@@ -149,6 +169,7 @@ def check_settings(
     recheck_days: float = 30.0,
     recheck_share: float = 0.05,
     contacts: bool = False,
+    api: str = "v2",
 ) -> Settings:
     """Check what a user passed. Raises `ConfigurationError` with one line that names the value."""
     api_token = api_token.strip() if isinstance(api_token, str) else ""
@@ -204,11 +225,19 @@ def check_settings(
             f"retention is {retention!r}: use auto (what is gone was deleted where the API keeps "
             "what is older, else it expired), or forever (whatever is gone was deleted)"
         )
+    if api not in get_args(Api):
+        raise ConfigurationError(f"api is {api!r}: use v2 or v3")
+    if contacts and api == "v3":
+        raise ConfigurationError("contacts: API v3 lists none; leave them out, or use api v2")
+    parsed_shard = parse_shard(shard)
+    if parsed_shard is not None and api == "v3" and parsed_shard.count > MAX_SHARDS_V3:
+        raise ConfigurationError(f"shard is {shard!r}: API v3 allows up to {MAX_SHARDS_V3} shards")
     treatments = (_treatment("phones", phones), _treatment("text", text))
     return Settings(
         api_token=Secret(api_token),
         base_url=_base_url(base_url, allow_plain_http=allow_plain_http),
-        chat_ids=_chat_ids(chat_ids),
+        api=cast(Api, api),
+        chat_ids=_chat_ids(chat_ids, cast(Api, api)),
         phone_numbers=_phone_numbers(phone_numbers),
         # Nothing lies before the beginning of the calendar.
         start_us=None if start_us == MIN_US else start_us,
@@ -217,7 +246,7 @@ def check_settings(
         page_size=page_size,
         workers=workers,
         max_messages=max_messages,
-        shard=parse_shard(shard),
+        shard=parsed_shard,
         timeout_s=timeout_s,
         request_deadline_s=request_deadline_s,
         max_requests_per_second=max_requests_per_second,
@@ -310,17 +339,23 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _chat_ids(chat_ids: Sequence[int] | None) -> tuple[int, ...] | None:
+def _chat_ids(chat_ids: Sequence[Id] | None, api: Api) -> tuple[Id, ...] | None:
     if chat_ids is None:
         return None
-    for chat_id in chat_ids:
-        if (
-            isinstance(chat_id, bool)
-            or not isinstance(chat_id, int)
-            or not 0 <= chat_id < _ID_LIMIT
-        ):
-            raise ConfigurationError(f"chat id {chat_id!r} is not a whole number")
-    return tuple(dict.fromkeys(chat_ids))
+    return tuple(dict.fromkeys(_chat_id(chat_id, api) for chat_id in chat_ids))
+
+
+def _chat_id(chat_id: Id, api: Api) -> Id:
+    if api == "v3":
+        if not isinstance(chat_id, str) or not UUID.fullmatch(chat_id):
+            raise ConfigurationError(f"chat id {chat_id!r} is not a UUID, as API v3 has them")
+        return chat_id
+    # Of a command line every id comes as a text.
+    if isinstance(chat_id, str) and chat_id.isascii() and chat_id.isdecimal():
+        chat_id = int(chat_id)
+    if isinstance(chat_id, bool) or not isinstance(chat_id, int) or not 0 <= chat_id < _ID_LIMIT:
+        raise ConfigurationError(f"chat id {chat_id!r} is not a whole number")
+    return chat_id
 
 
 def _phone_numbers(phone_numbers: Sequence[str] | None) -> tuple[str, ...] | None:

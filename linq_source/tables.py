@@ -14,8 +14,8 @@ import pyarrow as pa
 
 ColumnType = Literal["bigint", "text", "timestamp", "bool", "double"]
 # What of a person a text column holds: a number or address, a name with perhaps one in it, what
-# somebody wrote, or a link that opens what somebody sent.
-PersonalData = Literal["", "phone", "name", "writing", "link"]
+# somebody wrote, a link that opens what somebody sent, or JSON with any of these.
+PersonalData = Literal["", "phone", "name", "writing", "link", "anything"]
 
 ARROW_TYPES: Mapping[ColumnType, pa.DataType] = {
     "bigint": pa.int64(),
@@ -297,6 +297,39 @@ REACTIONS = Table(
     ),
 )
 
+MESSAGE_PARTS = Table(
+    name="chat_messages__parts",
+    description="What messages of API v3 are made of; current when `synced_at` equals the "
+    "message's.",
+    key=("chat_message_id", "position"),
+    merge_key="chat_message_id",
+    parent="chat_messages",
+    cluster_by=("chat_message_id",),
+    columns=(
+        Column("chat_message_id", "text", "The message: `chat_messages.id`.", nullable=False),
+        Column("position", "bigint", "Place in the message's list, from 0.", nullable=False),
+        Column("chat_id", "text", "The chat: `chats.id`.", nullable=False),
+        _api("type", "text", "text, media, link, imessage_app, app_clip, ... (open list)."),
+        _api("value", "text", "What was written, or the link.", personal_data="writing"),
+        Column("attachment_id", "text", "Of media: `chat_messages__attachments.id`."),
+        _api(
+            "text_decorations", "text", "Which ranges are bold, ...: JSON.", personal_data="writing"
+        ),
+        _api(
+            "mentions", "text", "Who is mentioned in which range: JSON.", personal_data="anything"
+        ),
+        _api("inline_stickers", "text", "Stickers in the text: JSON.", personal_data="anything"),
+        Column(
+            "payload",
+            "text",
+            "The whole part as JSON, without reactions, where it is neither text, media nor link.",
+            personal_data="anything",
+        ),
+        _SYNCED_AT,
+        _TOMBSTONE,
+    ),
+)
+
 CONTACTS = Table(
     name="contacts",
     description="Names for numbers, where they are asked for (`contacts`).",
@@ -492,6 +525,10 @@ TABLES: Mapping[str, Table] = {
         ATTACHMENT_FILES,
     )
 }
+
+# Every table that a dataset may have, as its name, key and parent go; `tables_v3` has the types
+# and columns of one that was loaded from API v3.
+ALL_TABLES: Mapping[str, Table] = {**TABLES, MESSAGE_PARTS.name: MESSAGE_PARTS}
 
 # Which tables a resource of the source writes; the first is its own.
 RESOURCE_TABLES: Mapping[str, tuple[Table, ...]] = {

@@ -28,13 +28,15 @@ class Shape:
     """What a kind of record looks like: its table, and the tables of its lists by API field.
 
     `required` are the root columns without which a record cannot be placed, `id` the first;
-    `child_required` are those that tell children of one list apart, by API field.
+    `child_required` are those that tell children of one list apart, by API field. `instant` is the
+    root column that windows go by; "" where there are none.
     """
 
     root: Table
     children: Mapping[str, Table]
     required: tuple[str, ...]
     child_required: Mapping[str, tuple[str, ...]]
+    instant: str = ""
 
     @property
     def objects(self) -> frozenset[str]:
@@ -48,6 +50,7 @@ MESSAGE = Shape(
     children={"attachments": tables.ATTACHMENTS, "reactions": tables.REACTIONS},
     required=("id", "sent_at"),
     child_required={"reactions": ("id",)},
+    instant="sent_at",
 )
 CHAT = Shape(
     root=tables.CHATS,
@@ -100,6 +103,11 @@ class Records:
 
     def __len__(self) -> int:
         return int(self.root.num_rows)
+
+    @property
+    def instants(self) -> pa.Array:
+        """The instants that windows go by, in microseconds."""
+        return self.root[self.shape.instant].cast(pa.int64()).combine_chunks()
 
     @property
     def received(self) -> int:

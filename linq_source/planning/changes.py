@@ -97,7 +97,7 @@ def count_before(read: WindowRead, lookback_start_us: int) -> int:
 def days_of(records: Records) -> list[int]:
     """Return the midnights of the UTC days on which there are records, ascending."""
     # Counted from the year 1, so that the division has no negative numbers to round.
-    since_year_1 = pc.subtract(_instants(records), pa.scalar(MIN_US, pa.int64()))
+    since_year_1 = pc.subtract(records.instants, pa.scalar(MIN_US, pa.int64()))
     numbers = pc.unique(pc.divide(since_year_1, pa.scalar(DAY_US, pa.int64()))).to_pylist()
     days = {MIN_US + number * DAY_US for number in numbers}
     return sorted(days | {floor_day(r.near_us) for r in records.rejected if r.near_us is not None})
@@ -105,7 +105,7 @@ def days_of(records: Records) -> list[int]:
 
 def oldest_of(records: Records, late: Late | None = None) -> int | None:
     """Return the least `sent_at` of records in order, but for those in an interval of late ones."""
-    instants = _instants(records)
+    instants = records.instants
     row = 0
     if late is not None and len(instants) and late.first_us <= instants[0].as_py():
         row = len(instants.filter(pc.less_equal(instants, pa.scalar(late.last_us, pa.int64()))))
@@ -120,7 +120,7 @@ def newest_id_of(records: Records) -> int | None:
 
 def late_of(records: Records, before_us: int, newest_id: int) -> tuple[int, int] | None:
     """Return the first and the last instant of records that are new and older than that."""
-    instants = _instants(records)
+    instants = records.instants
     is_new = pc.greater(records.root["id"].combine_chunks(), pa.scalar(newest_id, pa.int64()))
     is_older = pc.less(instants, pa.scalar(before_us, pa.int64()))
     ends = pc.min_max(instants.filter(pc.and_(is_new, is_older))).as_py()
@@ -131,7 +131,7 @@ def newest_of(read: WindowRead) -> int | None:
     """Return the greatest `sent_at` of the window's messages."""
     if not len(read.records):
         return None
-    return int(read.records.root["sent_at"][-1].value)
+    return int(read.records.instants[-1].as_py())
 
 
 def count_until(read: WindowRead, instant_us: int) -> int:
@@ -140,7 +140,7 @@ def count_until(read: WindowRead, instant_us: int) -> int:
 
 
 def _between(records: Records, start_us: int, end_us: int) -> Records:
-    instants = _instants(records)
+    instants = records.instants
     low, high = count_below(instants, start_us), count_below(instants, end_us)
     rejected = tuple(
         record
@@ -148,7 +148,3 @@ def _between(records: Records, start_us: int, end_us: int) -> Records:
         if record.near_us is not None and start_us <= record.near_us < end_us
     )
     return replace(records.slice(low, high), rejected=rejected)
-
-
-def _instants(records: Records) -> pa.Array:
-    return records.root["sent_at"].cast(pa.int64()).combine_chunks()

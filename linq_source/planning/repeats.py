@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from linq_source.decoding.records import Rejected, record_text, row_numbers
 from linq_source.planning.changes import Part
+from linq_source.settings import Id
 
 
 class Owners:
@@ -34,7 +35,7 @@ class Owners:
         self._taken.append(rows)
         return [_without_others(part, owners) for part in ordered] if owners else ordered
 
-    def _contested(self, rows: pa.Table) -> dict[int, int]:
+    def _contested(self, rows: pa.Table) -> dict[Id, Id]:
         """Return the owners of ids that more chats than one have brought."""
         both = [taken.filter(pc.is_in(taken["id"], rows["id"])) for taken in self._taken]
         if pc.count_distinct(rows["id"]).as_py() < len(rows):
@@ -47,25 +48,26 @@ class Owners:
         chats = found.group_by("id").aggregate([("chat_id", "min"), ("chat_id", "max")])
         contested = chats.filter(pc.not_equal(chats["chat_id_min"], chats["chat_id_max"]))["id"]
         found = found.filter(pc.is_in(found["id"], contested))
-        owners: dict[int, int] = {}
+        owners: dict[Id, Id] = {}
         for id_, chat_id in zip(*(found[n].to_pylist() for n in ("id", "chat_id")), strict=True):
             owners.setdefault(id_, chat_id)
         return owners
 
 
 def _ids_by_chat(parts: Sequence[Part]) -> pa.Table:
+    # Both are whole numbers, or (of API v3) texts.
+    type_ = parts[0].records.root["id"].type if parts else pa.int64()
     ids: list[pa.Array] = []
     chats: list[pa.Array] = []
     for part in parts:
         if len(part.records):
             ids += part.records.root["id"].chunks
-            chat_id = pa.scalar(part.window.chat_id, pa.int64())
-            chats.append(pa.repeat(chat_id, len(part.records)))
-    columns = [pa.chunked_array(chunks, pa.int64()).combine_chunks() for chunks in (ids, chats)]
+            chats.append(pa.repeat(pa.scalar(part.window.chat_id), len(part.records)))
+    columns = [pa.chunked_array(chunks, type_).combine_chunks() for chunks in (ids, chats)]
     return pa.table(columns, names=["id", "chat_id"])
 
 
-def _without_others(part: Part, owners: Mapping[int, int]) -> Part:
+def _without_others(part: Part, owners: Mapping[Id, Id]) -> Part:
     chat_id, records = part.window.chat_id, part.records
     ids = records.root["id"].to_pylist()
     lost = [row for row, id_ in enumerate(ids) if owners.get(id_, chat_id) != chat_id]
@@ -76,7 +78,7 @@ def _without_others(part: Part, owners: Mapping[int, int]) -> Part:
             ids[row],
             f"id: stands in chat {owners[ids[row]]}, too, where it is loaded",
             record_text(records, row),
-            int(records.root["sent_at"][row].value),
+            int(records.instants[row].as_py()),
             repaired=False,
         )
         for row in lost

@@ -126,7 +126,7 @@ def _find_cut(rest: Window, per_page: int, page: int) -> Asking[int | None]:
     records, _, _ = _arrange(decode_pages([last.body], MESSAGE).records, rest)
     if not len(records):
         return None
-    earliest_us: int = records.root["sent_at"][0].value
+    earliest_us: int = records.instants[0].as_py()
     for cut_us in (floor_day(earliest_us), earliest_us):
         if rest.start_us is None or cut_us > rest.start_us:
             return cut_us
@@ -199,7 +199,7 @@ def _arrange(records: Records, window: Window) -> tuple[Records, int, int]:
     lost = distinct_rejected(records.rejected)
     received = len(records) + sum(not record.repaired for record in lost)
     records = in_order(records)
-    instants = records.root["sent_at"].cast(pa.int64()).combine_chunks()
+    instants = records.instants
     low = 0 if window.start_us is None else count_below(instants, window.start_us)
     high = count_below(instants, window.end_us)
     inside = tuple(
@@ -234,10 +234,11 @@ def _distinct(records: Records) -> Records:
 
 
 def in_order(records: Records) -> Records:
-    """Return the records by `sent_at` and `id`."""
+    """Return the records by instant and `id`."""
+    instant = records.shape.instant
     order = pc.sort_indices(
-        records.root.select(["sent_at", "id"]),
-        sort_keys=[("sent_at", "ascending"), ("id", "ascending")],
+        records.root.select([instant, "id"]),
+        sort_keys=[(instant, "ascending"), ("id", "ascending")],
     )
     order = order.cast(pa.int64())
     return records if order.equals(row_numbers(len(records))) else records.take(order)

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from linq_source.decoding.envelope import Envelope
 from linq_source.instants import MAX_US, MILLISECOND_US, MIN_US, format_iso
+from linq_source.settings import Id
 
 # Deep pages cost the server ever more; a window with more rows than this is split by time.
 MAX_ROWS = 5_000
@@ -15,9 +16,12 @@ MAX_ROWS = 5_000
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The messages of one chat with `start_us <= sent_at < end_us`; no start: all before."""
+    """The messages of one chat with `start_us <= instant < end_us`; no start: all before.
 
-    chat_id: int
+    The instant is `sent_at`, of API v3 `created_at`.
+    """
+
+    chat_id: Id
     start_us: int | None
     end_us: int
 

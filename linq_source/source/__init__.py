@@ -11,7 +11,7 @@ import dlt
 from dlt.common.typing import TSecretStrValue
 from dlt.extract import DltResource, DltSource
 
-from linq_source.settings import SourceOptions, check_settings
+from linq_source.settings import Id, SourceOptions, check_settings
 from linq_source.source.session import Session
 from linq_source.state import SECTION
 
@@ -22,7 +22,8 @@ DEFAULT_BASE_URL = "https://api.linqapp.com"
 def linq_source(
     api_token: str = dlt.secrets.value,
     base_url: str = DEFAULT_BASE_URL,
-    chat_ids: Sequence[int] | None = None,
+    api: str = "v2",
+    chat_ids: Sequence[Id] | None = None,
     phone_numbers: Sequence[str] | None = None,
     start: str | datetime | date | None = None,
     end: str | datetime | date | None = None,
@@ -52,15 +53,17 @@ def linq_source(
     Args:
         api_token: The integration token (config: `sources.linq.api_token`, a secret).
         base_url: The API's address; https, or http on this machine.
+        api: The version of the API: `v2`, or `v3`, whose ids are texts.
         chat_ids: These chats; None: every chat of `phone_numbers`.
         phone_numbers: These numbers' chats; None: all numbers of the organisation.
         start: ISO 8601 or datetime; where history begins.
-        end: With it, `start <= sent_at < end` is read as it is, and no cursor read or moved.
+        end: With it, `start <= sent_at < end` (of v3 `created_at`) is read as it is, and no cursor
+            read or moved.
         lookback_days: How far before a chat's newest message every run reads again.
         page_size: Messages per page, 1 to 100.
         workers: Threads, and so requests in flight at the most.
         max_messages: Start no new window past this many messages in one extract.
-        shard: `"i/n"`: the chats with `id % n == i`.
+        shard: `"i/n"`: the chats with `id % n == i`, of v3 by the last two digits of their ids.
         timeout_s: Seconds to wait for a connection, and for each part of an answer.
         request_deadline_s: Seconds after which a request that keeps failing is given up.
         max_requests_per_second: Never ask faster; None: as fast as the server allows.
