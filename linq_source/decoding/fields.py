@@ -12,8 +12,11 @@ import json
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import partial
+from math import isfinite
 from typing import Any
 
 import pyarrow as pa
@@ -23,6 +26,7 @@ from linq_source.decoding.records import ATTACHMENTS, PARTS, REACTIONS, Shape, r
 from linq_source.tables import Column, Table
 
 _Object = dict[str, Any]
+LONGEST_NUMBER = 400
 _SCALARS = {pa.int64(), pa.float64(), pa.bool_(), pa.string()}
 # Fractions that a double may not hold as they are written: of 16 digits, or with an exponent.
 # Texts that look like one cost time only.
@@ -67,12 +71,19 @@ class Place:
 
     def _rows_of(self, body: bytes) -> list[_Object]:
         try:
-            rows = [json.loads(body.decode(), strict=False)]
+            rows = [json.loads(body.decode(), strict=False, parse_float=_double_of)]
         except ValueError as error:
             raise Refused from error
         for name in self.lists:
             rows = [item for row in rows for item in row.get(name) or ()]
         return rows
+
+
+def _double_of(text: str) -> float:
+    value = exact_double(text)
+    if value is None:
+        raise Refused
+    return value
 
 
 def _json_text(value: Any) -> str | None:
@@ -155,8 +166,8 @@ def _members_of(type_: pa.DataType) -> pa.DataType | None:
 
 
 def has_inexact(inferred: pa.DataType, expected: pa.DataType, bodies: Sequence[bytes]) -> bool:
-    """Return whether unknown fields may hold numbers that a double would change."""
-    return any(map(_may_hold_doubles, _unknown_types(inferred, expected))) and any(
+    """Return whether columns of unknown fields may hold numbers that a double would change."""
+    return any(map(pa.types.is_floating, _unknown_types(inferred, expected))) and any(
         _LONG_FRACTION.search(body) for body in bodies
     )
 
@@ -171,8 +182,14 @@ def _unknown_types(inferred: pa.DataType, expected: pa.DataType) -> Iterator[pa.
             yield from _unknown_types(members, _members_of(known[field.name]))
 
 
-def _may_hold_doubles(type_: pa.DataType) -> bool:
-    return bool(pa.types.is_floating(type_) or pa.types.is_nested(type_))
+def exact_double(text: str) -> float | None:
+    """Return a number as a double, if that is the number that is written."""
+    value = float(text)
+    if len(text) <= LONGEST_NUMBER and isfinite(value):
+        with suppress(ArithmeticError):
+            if Decimal(text) == Decimal(repr(value)):
+                return value
+    return None
 
 
 def with_json_text(

@@ -8,10 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Set
-from contextlib import suppress
 from dataclasses import dataclass
-from decimal import Decimal
-from math import isfinite
 from typing import Any
 
 from linq_source.decoding import fields
@@ -22,7 +19,6 @@ from linq_source.tables import Column, Table
 _INT64 = range(-(2**63), 2**63)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
-_LONGEST_NUMBER = 400
 
 
 class Pairs(list[tuple[str, Any]]):
@@ -166,17 +162,12 @@ def json_text(value: Any) -> str:
 
 
 def _parse_integer(text: str) -> int | NotJson:
-    return int(text) if len(text) <= _LONGEST_NUMBER else NotJson(text)
+    return int(text) if len(text) <= fields.LONGEST_NUMBER else NotJson(text)
 
 
 def _parse_fraction(text: str) -> float | NotJson:
-    """Return the number as a double, if that is the number that is written."""
-    value = float(text)
-    if len(text) <= _LONGEST_NUMBER and isfinite(value):
-        with suppress(ArithmeticError):
-            if Decimal(text) == Decimal(repr(value)):
-                return value
-    return NotJson(text)
+    value = fields.exact_double(text)
+    return NotJson(text) if value is None else value
 
 
 DECODER = json.JSONDecoder(
