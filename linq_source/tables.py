@@ -41,7 +41,7 @@ class Column:
     """One column.
 
     `source` is the API field it comes from ("" where this source makes the column), with a dot
-    before a member of an object;
+    before a member of an object, `fallback` a deprecated one that stands in where that is null;
     `nullable` goes to the destination; `personal_data` decides what the settings `phones` and
     `text` do with it.
     """
@@ -54,6 +54,7 @@ class Column:
     personal_data: PersonalData = ""
     is_json: bool = False
     is_computed: bool = False
+    fallback: str = ""
 
     @property
     def field(self) -> pa.Field:

@@ -138,7 +138,7 @@ CHAT_PHONE_NUMBERS = _v3(tables.CHAT_PHONE_NUMBERS)
 
 CHAT_MESSAGES = _v3(
     tables.CHAT_MESSAGES,
-    sources={"sent_from": "from", "chat_handle_id": "from_handle.id"},
+    sources={"chat_handle_id": "from_handle.id"},
     absent={"edited_at"},
     replaced=(
         # Made of the message's parts.
@@ -150,6 +150,14 @@ CHAT_MESSAGES = _v3(
             is_computed=True,
         ),
         _api("sent_at", "timestamp", "When it was sent; null until then, and if it failed."),
+        Column(
+            "sent_from",
+            "text",
+            "The sender: a phone number or e-mail address.",
+            source="from_handle.handle",
+            personal_data="phone",
+            fallback="from",
+        ),
     ),
     added=(
         _api("created_at", "timestamp", "When Linq recorded it. Never changes.", nullable=False),
@@ -180,7 +188,7 @@ CHAT_MESSAGES = _v3(
         ),
     ),
     # The sender stands among the participants of the chat; the chat is that of the list.
-    repeated=frozenset({"chat_id", "from_handle.*"}),
+    repeated=frozenset({"chat_id", "from", "from_handle.*"}),
     partition_by="created_at",
 )
 

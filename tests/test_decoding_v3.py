@@ -436,6 +436,7 @@ def test_new_members_of_objects_are_columns_those_of_a_handle_are_not_kept() -> 
         "text": "Hi",
         "created_at": CREATED,
         "chat_handle_id": OTHER_ID,
+        "sent_from": OTHER,
         "effect_name": "confetti",
         "effect.seconds": 2,
         "effect.colors": '["red"]',
@@ -466,6 +467,19 @@ def test_what_repeats_mentions_is_not_kept_and_what_they_lack_is_put_there() -> 
             '[{"handle":"mara@example.com","range":[0,2]}]'
         ]
         assert records.rejected == ()
+
+
+def test_the_sender_is_who_the_handle_names_else_who_the_deprecated_field_does() -> None:
+    senders: list[Record] = [
+        {"from": OWN, "from_handle": {"handle": OTHER}},
+        {"from": OWN, "from_handle": {"handle": None}},
+        {"from": OWN, "from_handle": None},
+        {"from": OWN},
+        {"from_handle": {"handle": OTHER}},
+        {"from": None},
+    ]
+    records = both_paths(*(message(n, **sender) for n, sender in enumerate(senders)))
+    assert records.root["sent_from"].to_pylist() == [OTHER, OWN, OWN, OWN, OTHER, None]
 
 
 BAD_IDS = ["no UUID", 5, "", None, uuid(1)[:-1], f" {uuid(1)}", f"{uuid(1)}\n"]
@@ -562,8 +576,9 @@ def test_a_record_says_as_json_what_it_holds() -> None:
     content = (DATA / "v3_messages_example.json").read_bytes()
     sent = json.loads(content)["messages"][1]
     said = json.loads(record_text(decode(content), 1))
-    for name in ("id", "from", "reply_to", "effect", "delivery_status"):
+    for name in ("id", "reply_to", "effect", "delivery_status"):
         assert said[name] == sent[name]
+    assert said["from_handle"]["handle"] == sent["from"]
     for found, expected in zip(said["parts"], sent["parts"], strict=True):
         assert [r["type"] for r in found["reactions"]] == [r["type"] for r in expected["reactions"]]
         assert found["type"] == expected["type"]

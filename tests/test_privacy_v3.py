@@ -147,7 +147,7 @@ def test_a_rejected_payload_keeps_what_is_harmless() -> None:
         "chat_id": WITHHELD,
         "is_from_me": WITHHELD,
         "from": phone(OTHER),
-        "from_handle": {"id": OTHER_ID, "handle": WITHHELD},
+        "from_handle": {"id": OTHER_ID, "handle": phone(OTHER)},
         "effect": {"name": "confetti", "tint": WITHHELD},
         "reply_to": {"message_id": uuid(2), "part_index": 1, WITHHELD: WITHHELD},
         "created_at": "2026-10-04T10:00:00Z",

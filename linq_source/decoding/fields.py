@@ -116,6 +116,8 @@ def _expected_fields(columns: Iterable[Column]) -> list[tuple[str, pa.DataType]]
             objects.setdefault(name, []).append((member, type_))
         elif not column.is_json:
             found[name] = type_
+        if column.fallback:
+            found[column.fallback] = type_
     return [*found.items(), *((name, pa.struct(members)) for name, members in objects.items())]
 
 
@@ -131,6 +133,10 @@ def columns_of(rows: pa.StructArray, table: Table) -> dict[str, pa.Array]:
         if columns.keys() & found.keys():
             raise Refused
         columns |= found
+    for column in table.source_columns:
+        if column.fallback:
+            fallback = columns[column.fallback]
+            columns[column.source] = pc.coalesce(columns[column.source], fallback)
     return columns
 
 

@@ -68,6 +68,9 @@ def typed_members(
             reasons.append(f"{name}: not an object, left out")
     row: dict[str, Any] = {}
     known = {column.source: column for column in table.source_columns}
+    for source, older in ((c.source, c.fallback) for c in known.values() if c.fallback):
+        if flat.get(source) is None:
+            flat[source] = flat.get(older)
     for name, value in flat.items():
         if value is None or name in skip or (name not in known and table.is_repeated(name)):
             continue

@@ -170,7 +170,12 @@ class Privacy:
         prefix: str = "",
     ) -> dict[str, Any]:
         """Protect an object whose members are columns of some tables, by `prefix` and name."""
-        columns = {column.source: column for table in tables for column in table.source_columns}
+        columns = {
+            field: column
+            for table in tables
+            for column in table.source_columns
+            for field in filter(None, (column.source, column.fallback))
+        }
         result: dict[str, Any] = {}
         for name, member in value.items():
             field = prefix + name
