@@ -15,7 +15,7 @@ from linq_source.planning.cursors import day_segment
 from linq_source.planning.digests import digest_records, digest_rejected
 from linq_source.planning.window_reading import WindowRead
 from linq_source.planning.windows import Window
-from tests import test_decoding_v3 as v3
+from tests import records_v3 as v3
 from tests.test_decoding import (
     LAW,
     LISTS,

@@ -14,8 +14,7 @@ from linq_source.decoding.pages import decode_pages
 from linq_source.decoding.records import CHAT_V3, Records
 from linq_source.privacy.forgotten import Forgotten
 from linq_source.privacy.treatment import WITHHELD, Privacy
-from tests.test_decoding import Record, assert_same
-from tests.test_decoding_v3 import (
+from tests.records_v3 import (
     FILE_ID,
     MARA,
     OTHER,
@@ -28,6 +27,7 @@ from tests.test_decoding_v3 import (
     part,
     uuid,
 )
+from tests.test_decoding import Record, assert_same
 
 pytestmark = pytest.mark.quick
 
