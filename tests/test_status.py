@@ -69,7 +69,7 @@ def status_of(loader: Loader, **options: Any) -> Status:
     return status(loader.pipeline, **options)
 
 
-def events(found: Status) -> list[tuple[int, str, int]]:
+def events(found: Status) -> list[tuple[Id, str, int]]:
     return [(t.chat_id, t.event, t.windows) for t in found.troubles]
 
 

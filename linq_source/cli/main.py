@@ -208,7 +208,7 @@ def forget(
         typer.Option("--phone-number", help="This person; may be repeated."),
     ] = None,
     chat_id: Annotated[
-        list[int] | None, typer.Option("--chat-id", help="This chat; may be repeated.")
+        list[str] | None, typer.Option("--chat-id", help="This chat; may be repeated.")
     ] = None,
     json: AsJson = False,
     log_format: Logs = LogFormat.TEXT,

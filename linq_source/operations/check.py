@@ -20,7 +20,7 @@ from linq_source.extraction import Extraction
 from linq_source.instants import DAY_US, to_us
 from linq_source.operations.report import Kept, kept_by
 from linq_source.planning.forecast import first_requests
-from linq_source.settings import SourceOptions
+from linq_source.settings import Id, SourceOptions
 from linq_source.source import open_source
 
 # Chats of a line that are asked for their oldest message: those with the smallest ids.
@@ -121,9 +121,9 @@ def check(
     return report
 
 
-def _chats_to_ask(extraction: Extraction, counts: dict[int, int]) -> Iterable[Sequence[int]]:
+def _chats_to_ask(extraction: Extraction, counts: dict[Id, int]) -> Iterable[Sequence[Id]]:
     """For each line the chats with messages that it alone sees, those with the smallest ids."""
-    asked: dict[str, list[int]] = {}
+    asked: dict[str, list[Id]] = {}
     seen: Counter[str] = Counter()
     for chat_id in sorted(chat_id for chat_id, count in counts.items() if count):
         lines = extraction.listing.lines_of(chat_id)
@@ -134,7 +134,7 @@ def _chats_to_ask(extraction: Extraction, counts: dict[int, int]) -> Iterable[Se
     return asked.values()
 
 
-def _ask(extraction: Extraction, chat_ids: Iterable[int]) -> list[float]:
+def _ask(extraction: Extraction, chat_ids: Iterable[Id]) -> list[float]:
     """Ask chats of one line for their oldest messages; gives how long each answer took."""
     times_s = []
     for chat_id in chat_ids:
