@@ -24,6 +24,18 @@ Retention = Literal["auto", "forever"]
 Api = Literal["v2", "v3"]
 # A chat's or a message's id: v2 counts, v3 has UUIDs.
 Id = int | str
+
+
+def id_of(key: str) -> Id:
+    """Return the id that a text stands for: digits only for a number."""
+    return int(key) if key.isdecimal() else key
+
+
+def id_order(id_: Id) -> tuple[int, str]:
+    """Sort ids: numbers by size, texts by their characters."""
+    return (id_, "") if isinstance(id_, int) else (0, id_)
+
+
 # So many chats of v3 may be told apart by the end of their ids.
 _SHARD_DIGITS = 2
 MAX_SHARDS_V3 = 16**_SHARD_DIGITS

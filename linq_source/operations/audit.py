@@ -132,7 +132,7 @@ def _compare(pipeline: dlt.Pipeline, options: SourceOptions) -> AuditReport:
     evidence = extraction.evidence
     differences = []
     excused = []
-    for chat_id, count in listing.counts.items():
+    for chat_id, count in listing.marks.items():
         rows = live[chat_id].messages if chat_id in live else 0
         if count is None or rows == count:
             if rows:
@@ -143,13 +143,13 @@ def _compare(pipeline: dlt.Pipeline, options: SourceOptions) -> AuditReport:
             differences.append(Difference(chat_id, rows, count))
     if listing.complete:
         for chat_id, found in live.items():
-            if chat_id not in listing.counts and _in_scope(settings, chat_id):
+            if chat_id not in listing.marks and _in_scope(settings, chat_id):
                 differences.append(Difference(chat_id, found.messages, None))
     differences.sort(key=lambda difference: difference.chat_id)
-    compared = {*listing.counts, *(difference.chat_id for difference in differences)}
+    compared = {*listing.marks, *(difference.chat_id for difference in differences)}
     failed = extraction.counts.chats_failed
     return AuditReport(
-        len(listing.counts),
+        len(listing.marks),
         sum(found.messages for chat_id, found in live.items() if chat_id in compared),
         tuple(differences),
         forgotten_in=tuple(sorted(excused)),

@@ -88,7 +88,7 @@ def check(
         client, evidence = extraction.client, extraction.evidence
         listing_requests = client.requests - client.retries
         listed_s = (time.monotonic() - started_s) / max(client.requests, 1)
-        counts = {chat_id: count or 0 for chat_id, count in listing.counts.items()}
+        counts = {chat_id: count or 0 for chat_id, count in listing.marks.items()}
         asked = _chats_to_ask(extraction, counts)
         with ThreadPoolExecutor(settings.workers) as threads:
             times_s = [
