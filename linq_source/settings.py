@@ -28,7 +28,7 @@ Id = int | str
 
 def id_of(key: str) -> Id:
     """Return the id that a text stands for: digits only for a number."""
-    return int(key) if key.isdecimal() else key
+    return int(key) if key.isascii() and key.isdecimal() else key
 
 
 def id_order(id_: Id) -> tuple[int, str]:
@@ -362,9 +362,6 @@ def _chat_id(chat_id: Id, api: Api) -> Id:
         if not isinstance(chat_id, str) or not UUID.fullmatch(chat_id):
             raise ConfigurationError(f"chat id {chat_id!r} is not a UUID, as API v3 has them")
         return chat_id
-    # Of a command line every id comes as a text.
-    if isinstance(chat_id, str) and chat_id.isascii() and chat_id.isdecimal():
-        chat_id = int(chat_id)
     if isinstance(chat_id, bool) or not isinstance(chat_id, int) or not 0 <= chat_id < _ID_LIMIT:
         raise ConfigurationError(f"chat id {chat_id!r} is not a whole number")
     return chat_id

@@ -9,7 +9,7 @@ import typer
 
 from linq_source.cli.destinations import Target
 from linq_source.cli.logs import VARIABLE
-from linq_source.settings import SourceOptions
+from linq_source.settings import SourceOptions, id_of
 
 SOURCE = "What to read"
 TARGET = "Where to load"
@@ -228,6 +228,8 @@ def source_options(given: dict[str, Any]) -> SourceOptions:
     target = given.get("target")
     if isinstance(target, Target) and target.api is not None:
         given = {**given, "api": target.api}
+    if given.get("chat_ids") is not None:
+        given = {**given, "chat_ids": [id_of(text) for text in given["chat_ids"]]}
     names = (name for name in SourceOptions.__annotations__ if given.get(name) is not None)
     return cast(SourceOptions, {name: given[name] for name in names})
 
