@@ -70,7 +70,8 @@ class Lists:
         return record
 
     def read(self, wanted: Wanted, limit: int = 3) -> ListRead:
-        return drive(read_messages(MessagesRequest(CHAT, limit), wanted), self.serve)
+        listed: ListRead = drive(read_messages(MessagesRequest(CHAT, limit), wanted), self.serve)
+        return listed
 
 
 def drive(asking: Any, serve: Callable[[Any], Page]) -> Any:
@@ -190,7 +191,7 @@ def test_cursors_without_end_that_bring_nothing_new_end_the_walk() -> None:
 
 def test_a_refused_cursor_has_the_list_walked_again_from_its_head() -> None:
     lists = Lists(hourly(7))
-    refused = []
+    refused: list[MessagesRequest] = []
 
     def serve(request: MessagesRequest) -> Page:
         if request.cursor is not None and not refused:

@@ -188,9 +188,7 @@ class Listing:
         # Each run begins elsewhere, so that every one of them gets its turn.
         first = self.bound_us // SECOND_US % len(missing)
         asked = (missing[first:] + missing[:first])[:MAX_ASKED]
-        for item in self._read(
-            (chat_id, self.contract.read_one_chat(chat_id)) for chat_id in asked
-        ):
+        for item in self.read((chat_id, self.contract.read_one_chat(chat_id)) for chat_id in asked):
             if isinstance(item, Failed):
                 if isinstance(item.error, ChatUnavailableError) and item.error.status in _GONE:
                     vanished.append(item.key)
@@ -229,7 +227,7 @@ class Listing:
             readings = {n: self.contract.list_chats(n, per_page) for n in numbers}
         found = []
         failed: dict[Any, Exception] = {}
-        for item in self._read(readings.items()):
+        for item in self.read(readings.items()):
             if isinstance(item, Failed):
                 failed[item.key] = item.error
             else:
@@ -268,7 +266,8 @@ class Listing:
             self.contract.tables[tables.CHAT_PHONE_NUMBERS.name],
         )
 
-    def _read(self, readings: Iterable[tuple[Any, Any]]) -> Iterator[Any]:
+    def read(self, readings: Iterable[tuple[Any, Any]]) -> Iterator[Any]:
+        """Run readings, each under its key. Yield what a `Pool` does."""
         pool: Pool[Any] = Pool(
             readings, self.asker.fetch, lambda _: None, self.settings.workers, self.client.close
         )

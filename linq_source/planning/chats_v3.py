@@ -24,7 +24,9 @@ from linq_source.planning.readings import (
 )
 from linq_source.planning.v3_requests import MessagesRequest
 from linq_source.planning.walking import ListRead, Wanted, read_messages
+from linq_source.planning.window_reading import Asking
 from linq_source.planning.windows import Window
+from linq_source.settings import Id
 
 # Messages so far after the bound are there to stay: a clock was wrong. Nearer ones were sent while
 # the chats were read, and are the next run's.
@@ -67,6 +69,14 @@ def read_chat(task: ChatTask) -> Reading[ChatResult]:
     for loaded in memory.give_out(None):  # noqa: UP028 - a list takes no replies
         yield loaded
     return ChatResult(memory.cursor, True, memory.all_gone_us, memory.oldest_us)
+
+
+def count_messages(chat_id: Id, per_page: int) -> Asking[int | None]:
+    """Return how many messages a chat has; None where its list cannot be verified."""
+    listed = yield from read_messages(MessagesRequest(chat_id, per_page), Wanted(None, END_US))
+    if listed.problem is not None:
+        return None
+    return listed.window(Window(chat_id, None, END_US)).messages
 
 
 def is_unchanged(

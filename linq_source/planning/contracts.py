@@ -27,7 +27,8 @@ class Contract:
 
     `tables` are those that its records fill, by name, `resource_tables` by resource.
     `list_chats` reads the chats of a phone number with so many on a page; `oldest` asks for what is likeliest to show a chat's oldest
-    messages, `any_chats` for any chats of a number.
+    messages, `any_chats` for any chats of a number. Where listings tell no counts, `count_messages`
+    counts a chat's list; None where it cannot be verified.
     """
 
     api: Api
@@ -46,6 +47,7 @@ class Contract:
     messages_key: str
     read_chat: Callable[[ChatTask], Reading[ChatResult]]
     is_unchanged: _IsUnchanged
+    count_messages: Callable[[Id, int], Asking[int | None]] | None = None
 
     def decode_messages(self, body: bytes) -> Records:
         """The messages of a page, ordered by instant."""
@@ -95,6 +97,7 @@ V3 = Contract(
     messages_key="messages",
     read_chat=chats_v3.read_chat,
     is_unchanged=chats_v3.is_unchanged,
+    count_messages=chats_v3.count_messages,
 )
 
 
