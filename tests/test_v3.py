@@ -178,7 +178,7 @@ def test_one_version_is_not_loaded_into_the_dataset_of_the_other(small: Loader) 
 def test_a_token_of_v2_is_refused_in_one_line(small: Loader) -> None:
     with pytest.raises(AuthenticationError) as caught:
         small.sync(api_token="of another version")
-    assert "401 (code 2004" in str(caught.value)
+    assert "(401, code 2004, trace_id" in str(caught.value)
     assert "API v3" in str(caught.value)
 
 

@@ -212,7 +212,7 @@ class Client:
         status, told = answer.status, refusal_text(answer.body)
         if status == 401:
             return AuthenticationError(
-                f"the API refuses the token (401){told}: check SOURCES__LINQ__API_TOKEN or "
+                f"the API refuses the token (401{told}): check SOURCES__LINQ__API_TOKEN or "
                 "api_token under [sources.linq] in .dlt/secrets.toml, and that it is one of API "
                 f"{self._settings.api}"
             )

@@ -112,7 +112,7 @@ def text_member(text: str, key: str) -> str | None:
 
 
 def refusal_text(body: bytes) -> str:
-    """Return the code and the trace id that v3 gives with a refusal, for a message; "" without.
+    """Return what to add to a refusal's status: v3's code and trace id; "" where there are none.
 
     Both are plain by the contract; what is not is left out.
     """
@@ -123,10 +123,10 @@ def refusal_text(body: bytes) -> str:
     error = answer.get("error")
     code = error.get("code") if isinstance(error, dict) else None
     trace_id = answer.get("trace_id")
-    told = [f"code {code}"] if type(code) is int else []
+    told = f", code {code}" if type(code) is int else ""
     if isinstance(trace_id, str) and _TRACE_ID.fullmatch(trace_id):
-        told.append(f"trace_id {trace_id}")
-    return f" ({', '.join(told)})" if told else ""
+        told += f", trace_id {trace_id}"
+    return told
 
 
 def _envelope(meta: dict[str, Any], name: str, page: str) -> Envelope:

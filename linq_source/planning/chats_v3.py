@@ -66,6 +66,14 @@ def read_chat(task: ChatTask) -> Reading[ChatResult]:
     memory.cursor = replace(
         memory.cursor, message_count=task.message_count, reconciled=memory.reconciled(True)
     )
+    if listed.lacks_known and memory.prior is not None:
+        # Should the list only lag, the next run has to find it out.
+        resting = memory.cursor.reconciled is Reconciled.RESTING
+        memory.cursor = replace(
+            memory.cursor,
+            checked_day=memory.prior.checked_day,
+            reconciled=Reconciled.YES if resting else memory.cursor.reconciled,
+        )
     for loaded in memory.give_out(None):  # noqa: UP028 - a list takes no replies
         yield loaded
     return ChatResult(memory.cursor, True, memory.all_gone_us, memory.oldest_us)

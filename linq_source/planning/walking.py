@@ -141,11 +141,13 @@ def walk(first: Request, wanted: Wanted | None = None) -> Asking[Walk]:
 class ListRead:
     """A chat's list, from its head to what was wanted; to its end where it `is_whole`.
 
-    `problem` says why it proves nothing; None where it is verified.
+    It `lacks_known` messages where fewer came than are known. `problem` says why it proves
+    nothing; None where it is verified.
     """
 
     records: Records
     is_whole: bool
+    lacks_known: bool
     pages: int
     requests: int
     attempts: int
@@ -188,16 +190,17 @@ def read_messages(first: MessagesRequest, wanted: Wanted) -> Asking[ListRead]:
             confirmed = None
             continue
         ids = _ids_between(records, wanted.start_us, wanted.bound_us)
-        is_doubtful = (result.is_by_offset and result.pages > 1) or _lacks_known(
-            records, wanted, result.is_at_end
-        )
+        lacks_known = _lacks_known(records, wanted, result.is_at_end)
+        is_doubtful = lacks_known or (result.is_by_offset and result.pages > 1)
         if not is_doubtful or ids == confirmed:
-            return ListRead(records, result.is_at_end, result.pages, requests, attempt, None)
+            return ListRead(
+                records, result.is_at_end, lacks_known, result.pages, requests, attempt, None
+            )
         confirmed = ids
         problem = "two walks through the list did not give the same"
     # Everything seen in any walk existed; of a record seen twice the last version stays.
     union = concat_records(first.shape, seen)
-    return ListRead(union, result.is_at_end, result.pages, requests, ATTEMPTS, problem)
+    return ListRead(union, result.is_at_end, False, result.pages, requests, ATTEMPTS, problem)
 
 
 def _has_moved(
