@@ -125,19 +125,21 @@ class Loader:
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         return query(self.database, sql)
 
-    def live_tables(self) -> Tables:
+    def live_tables(self, database: Path | None = None) -> Tables:
+        """What is live, in another DuckDB file if one is named."""
         place = self._place
         names = LIVE_TABLES if self.api == "v2" else LIVE_TABLES_V3
         if isinstance(place, DuckDB):
             # Opened once: that takes as long as reading all of a small file.
-            return loaded_tables(place.database, names=names)
+            return loaded_tables(database or place.database, names=names)
         return live_tables(place.rows, names)
 
-    def assert_equal_world(self) -> None:
+    def assert_equal_world(self, database: Path | None = None) -> None:
+        loaded = self.live_tables(database)
         if self.api == "v2":
-            assert_equal_tables(self.live_tables(), self.world)
+            assert_equal_tables(loaded, self.world)
         else:
-            assert_equal_world_v3(self.live_tables(), self.world)
+            assert_equal_world_v3(loaded, self.world)
 
     def requests_of(self, call: Callable[[], Any]) -> list[tuple[str, dict[str, str]]]:
         """The requests that a call makes, as route and parameters."""
