@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from linq_source.decoding.pages import decode_pages
-from linq_source.decoding.records import Records, concat_records
+from linq_source.decoding.records import Records, concat_records, distinct_rejected
 from linq_source.instants import MAX_US, MIN_US, SECOND_US
 from linq_source.planning.listings import MAX_LIST_PAGES, ChatList, distinct, with_repeats
 from linq_source.planning.v3_requests import ChatsRequest, MessagesRequest
@@ -172,7 +172,7 @@ class ListRead:
 def read_messages(first: MessagesRequest, wanted: Wanted) -> Asking[ListRead]:
     """Read a chat's list until a walk is verified; after a few give what was seen, unverified."""
     seen: list[Records] = []
-    confirmed: set[object] | None = None
+    confirmed: pa.Array | None = None
     requests = 0
     problem: str | None = None
     result = Walk()
@@ -189,15 +189,16 @@ def read_messages(first: MessagesRequest, wanted: Wanted) -> Asking[ListRead]:
         if problem is not None:
             confirmed = None
             continue
-        ids = _ids_between(records, wanted.start_us, wanted.bound_us)
         lacks_known = _lacks_known(records, wanted, result.is_at_end)
-        is_doubtful = lacks_known or (result.is_by_offset and result.pages > 1)
-        if not is_doubtful or ids == confirmed:
-            return ListRead(
-                records, result.is_at_end, lacks_known, result.pages, requests, attempt, None
-            )
-        confirmed = ids
-        problem = "two walks through the list did not give the same"
+        if lacks_known or (result.is_by_offset and result.pages > 1):
+            ids = pc.unique(_ids_between(records, wanted.start_us, wanted.bound_us)).sort()
+            if confirmed is None or not ids.equals(confirmed):
+                confirmed = ids
+                problem = "two walks through the list did not give the same"
+                continue
+        return ListRead(
+            records, result.is_at_end, lacks_known, result.pages, requests, attempt, None
+        )
     # Everything seen in any walk existed; of a record seen twice the last version stays.
     union = concat_records(first.shape, seen)
     return ListRead(union, result.is_at_end, False, result.pages, requests, ATTEMPTS, problem)
@@ -209,34 +210,46 @@ def _has_moved(
     """Return how the head of a list is not that of the walk any more, if it is not."""
     now = decode_pages([head.body], first.shape, first.key).records
     there = _ids_between(now, None, wanted.bound_us)
-    if not there <= _ids_between(records, None, wanted.bound_us):
-        return _MOVED
+    is_same = _are_among(there, _ids_between(records, None, wanted.bound_us))
     if is_falling and len(now):
         oldest_us = pc.min(now.instants).as_py() + SLACK_US
-        if not _ids_between(records, oldest_us, wanted.bound_us) <= there:
-            return _MOVED
-    return None
+        is_same = is_same and _are_among(
+            _ids_between(records, oldest_us, wanted.bound_us), now.root["id"].combine_chunks()
+        )
+    return None if is_same else _MOVED
 
 
 def _lacks_known(records: Records, wanted: Wanted, is_at_end: bool) -> bool:
     """Return whether fewer messages came than are known."""
     if wanted.newest_us is None:
         return False
-    came = len(_ids_between(records, wanted.start_us, wanted.newest_us + 1))
-    if came < wanted.known:
+
+    lost = [r.near_us for r in distinct_rejected(records.rejected) if not r.repaired]
+
+    def came(start_us: int | None, end_us: int) -> int:
+        ids = _ids_between(records, start_us, end_us)
+        window = Window("", start_us, end_us)
+        untyped = sum(near_us is None or near_us in window for near_us in lost)
+        return int(pc.count_distinct(ids).as_py()) + untyped
+
+    if came(wanted.start_us, wanted.newest_us + 1) < wanted.known:
         return True
     if not is_at_end or wanted.start_us is None:
         return False
-    return len(_ids_between(records, None, wanted.start_us)) < wanted.known_before
+    return came(None, wanted.start_us) < wanted.known_before
 
 
-def _ids_between(records: Records, start_us: int | None, end_us: int) -> set[object]:
+def _ids_between(records: Records, start_us: int | None, end_us: int) -> pa.Array:
     """Return the ids of the records of an interval."""
     instants = records.instants
     is_inside = pc.less(instants, pa.scalar(end_us, pa.int64()))
     if start_us is not None:
         is_inside = pc.and_(is_inside, pc.greater_equal(instants, pa.scalar(start_us, pa.int64())))
-    return set(records.root["id"].combine_chunks().filter(is_inside).to_pylist())
+    return records.root["id"].combine_chunks().filter(is_inside)
+
+
+def _are_among(ids: pa.Array, others: pa.Array) -> bool:
+    return not len(ids) or bool(pc.all(pc.is_in(ids, value_set=others)).as_py())
 
 
 def read_chats(phone_number: str, limit: int) -> Asking[ChatList]:
