@@ -127,6 +127,14 @@ def test_a_rising_list_is_read_to_its_end() -> None:
     assert len(ids_of(listed)) == 100
 
 
+def test_a_rising_list_that_begins_with_a_burst_is_read_to_its_end() -> None:
+    burst = [(n, BOUND_US - 90 * DAY_US + n * MINUTE_US) for n in range(100, 140)]
+    lists = Lists([*hourly(10), *burst], is_falling=False)
+    listed = lists.read(Wanted(BOUND_US - 10 * DAY_US, BOUND_US), 10)
+    assert (listed.problem, listed.is_whole) == (None, True)
+    assert len(ids_of(listed)) == 50
+
+
 def test_a_late_message_at_the_head_does_not_hide_the_order() -> None:
     messages = [*hourly(50), (90, BOUND_US - 10 * DAY_US)]
     lists = Lists(messages, late=frozenset({90}))
@@ -224,6 +232,7 @@ changes = st.lists(
     is_falling=st.booleans(),
     start_hours=st.one_of(st.none(), st.integers(0, 120)),
     found=changes,
+    is_known=st.booleans(),
 )
 def test_what_is_verified_holds_all_that_was_there_throughout(
     count: int,
@@ -232,6 +241,7 @@ def test_what_is_verified_holds_all_that_was_there_throughout(
     is_falling: bool,
     start_hours: int | None,
     found: list[tuple[int, tuple[str, int]]],
+    is_known: bool,
 ) -> None:
     messages = hourly(count)
     throughout = {n for n, _ in messages} - {n for _, (what, n) in found if what == "delete"}
@@ -246,7 +256,7 @@ def test_what_is_verified_holds_all_that_was_there_throughout(
                 lists.messages.append((which, BOUND_US - (which - 200) * 7 * SLACK_US))
 
     start_us = None if start_hours is None else BOUND_US - start_hours * SLACK_US
-    newest_us = messages[0][1] if messages else None
+    newest_us = messages[0][1] if messages and is_known else None
     lists = Lists(list(messages), by_offset, is_falling, change=change)
     listed = lists.read(Wanted(start_us, BOUND_US, newest_us, 0), limit)
     wanted = {uuid(n) for n, at in messages if n in throughout and at >= (start_us or 0)}

@@ -59,23 +59,26 @@ class _Order:
     def note(self, records: Records) -> None:
         """Take in the records of the next page."""
         instants = records.instants
+        is_late = pc.is_valid(records.root[records.shape.arrival]).combine_chunks()
+        instants = instants.filter(pc.invert(is_late))
         if not len(instants):
             return
         self.highest_us = max(self.highest_us, pc.max(instants).as_py())
-        is_late = pc.is_valid(records.root[records.shape.arrival]).combine_chunks()
-        line = pa.concat_arrays(
-            [pa.array([self.lowest_us], pa.int64()), instants.filter(pc.invert(is_late))]
-        )
+        line = pa.concat_arrays([pa.array([self.lowest_us], pa.int64()), instants])
         lowest = pc.cumulative_min(line)
         rise_us = pc.max(pc.subtract(line, lowest)).as_py()
         self.is_falling = self.is_falling and rise_us <= SLACK_US
         self.lowest_us = lowest[-1].as_py()
 
     def is_past(self, wanted: Wanted) -> bool:
-        """Return whether all that follows is older than what is wanted."""
+        """Return whether all that follows is older than what is wanted.
+
+        Of a list that began to rise, or within an hour, nobody knows which way it goes.
+        """
         return (
             wanted.start_us is not None
             and self.is_falling
+            and self.highest_us - self.lowest_us > SLACK_US
             and self.lowest_us < wanted.start_us - SLACK_US
             and (wanted.newest_us is None or self.highest_us >= wanted.newest_us)
         )
