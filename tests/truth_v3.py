@@ -114,7 +114,7 @@ def _add_message(tables: Tables, message: Mapping[str, Any]) -> None:
                 "read_at",
                 "reconciled_at",
             )
-        }  # fmt: skip
+        }
         | {
             "text": "\n".join(texts) if texts else None,
             "edited_at": None,

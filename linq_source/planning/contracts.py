@@ -25,10 +25,10 @@ _IsUnchanged = Callable[[cursors.Cursor, int | None, int, int, int | None], bool
 class Contract:
     """What a version of the API has its own way of.
 
-    `tables` are those that its records fill, by name, `resource_tables` by resource.
-    `list_chats` reads the chats of a phone number with so many on a page; `oldest` asks for what is likeliest to show a chat's oldest
-    messages, `any_chats` for any chats of a number. Where listings tell no counts, `count_messages`
-    counts a chat's list; None where it cannot be verified.
+    `tables` are those that its records fill, by name, `resource_tables` by resource. `list_chats`
+    reads the chats of a phone number with so many on a page; `oldest` asks for what is likeliest to
+    show a chat's oldest messages, `any_chats` for any chats of a number. Where listings tell no
+    counts, `count_messages` counts a chat's list; None where it cannot be verified.
     """
 
     api: Api

@@ -100,8 +100,9 @@ class History:
 class Cursor:
     """One chat's memory.
 
-    `newest_us` is the greatest `sent_at` read in verified windows; `message_count` that of the
-    listing then, of v3 its `updated_at` in microseconds; `begin_us` where its history begins (None: at its first message).
+    `newest_us` is the greatest `sent_at` (of v3 `created_at`) read in verified windows;
+    `message_count` that of the listing then, of v3 the listing's `updated_at` in microseconds;
+    `begin_us` where its history begins (None: at its first message).
     `count_before_lookback` counts the messages read before `lookback_start_us`; `days` are the
     segments from there on that have messages. `count_unlisted` is how many messages the API counts
     besides those: before `begin_us`, or never shown by its lists. `ahead` is what the chat has at
