@@ -27,8 +27,8 @@ def print_check(console: Console, report: CheckReport, location: str) -> None:
         (
             "first load",
             f"{'' if is_counted else 'at least '}{report.requests:,} requests, "
-            f"{in_words(report.seconds)} at {rate(report.requests_per_second)} a second, and the time "
-            "to write",
+            f"{in_words(report.seconds)} at {rate(report.requests_per_second)} a second, "
+            "and the time to write",
         ),
     ]
     print_table(console, None, ("", ""), facts)

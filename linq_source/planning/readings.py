@@ -21,7 +21,8 @@ class ChatTask:
 
     `message_count` is the listing's, of v3 its `updated_at` in microseconds (None: unknown). With
     `end_us` the interval from `begin_us` to it is read as it is and nothing remembered; else
-    `begin_us` is where history begins and `bound_us` the run's upper end. One that `is_checked` is read again from its beginning, a long one a window a run. `read_until_us` is the
+    `begin_us` is where history begins and `bound_us` the run's upper end. One that `is_checked` is
+    read again from its beginning, a long one a window a run. `read_until_us` is the
     bound of the last reading; `keeps_forever` says that the API forgets nothing. `in_one_go` lets
     no wish to stop end it early.
     """
