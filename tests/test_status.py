@@ -28,6 +28,7 @@ from linq_source.operations.status_report import (
 )
 from linq_source.sandbox import Exchange, Fault, World
 from linq_source.sandbox.lagging import lagging
+from linq_source.settings import Id
 from tests.conftest import HOUR_MS, NOW_MS, Loader
 from tests.destinations import KINDS, DuckDB, kinds
 from tests.test_cli import assert_one_line, run_cli

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from linq_source.errors import ConfigurationError
+from linq_source.state import SECTION
 
 if TYPE_CHECKING:
     import dlt
@@ -30,6 +31,16 @@ class Target:
     pipelines_dir: str | None
     bucket_url: str | None = None
     table_format: str | None = None
+    api: str | None = None
+
+
+def names_of(api: str | None, dataset: str | None, pipeline_name: str | None) -> tuple[str, str]:
+    """Dataset and pipeline name, as given or as usual for a version of the API."""
+    import dlt
+
+    configured = api or dlt.config.get(f"sources.{SECTION}.api", str)
+    suffix = "_v3" if configured == "v3" else ""
+    return dataset or f"linq{suffix}", pipeline_name or f"linq_messages{suffix}"
 
 
 def open_pipeline(

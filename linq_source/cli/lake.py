@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from linq_source.cli.destinations import Target, open_pipeline
+from linq_source.cli.destinations import Target, names_of, open_pipeline
 from linq_source.cli.observing import observing
 from linq_source.cli.options import (
     AsJson,
@@ -28,8 +28,8 @@ lake_app = typer.Typer(help="Look after a Parquet lake's current state.", no_arg
 @lake_app.command(epilog="Example:  linq-source lake rebuild --bucket-url s3://my-lake")
 def rebuild(
     bucket_url: BucketUrl = None,
-    dataset: Dataset = "linq",
-    pipeline_name: PipelineName = "linq_messages",
+    dataset: Dataset = None,
+    pipeline_name: PipelineName = None,
     pipelines_dir: PipelinesDir = None,
     lake_partition: LakePartition = None,
     json: AsJson = False,
@@ -40,7 +40,8 @@ def rebuild(
     from linq_source.destinations.lake import rebuild_lake
     from linq_source.destinations.lake.layout import partitioning_of
 
-    target = Target("parquet", "", dataset, pipeline_name, pipelines_dir, bucket_url)
+    names = names_of(None, dataset, pipeline_name)
+    target = Target("parquet", "", *names, pipelines_dir, bucket_url)
     with observing("lake rebuild", target) as observed:
         partitioning = None if lake_partition is None else partitioning_of(lake_partition)
         files = _with_bucket(
@@ -56,8 +57,8 @@ def rebuild(
 @lake_app.command(epilog="Example:  linq-source lake check --bucket-url s3://my-lake --json")
 def check(
     bucket_url: BucketUrl = None,
-    dataset: Dataset = "linq",
-    pipeline_name: PipelineName = "linq_messages",
+    dataset: Dataset = None,
+    pipeline_name: PipelineName = None,
     pipelines_dir: PipelinesDir = None,
     json: AsJson = False,
     log_format: Logs = LogFormat.TEXT,
@@ -66,7 +67,8 @@ def check(
     """Compare the current state with what the log says; changes nothing."""
     from linq_source.destinations.lake import check_lake
 
-    target = Target("parquet", "", dataset, pipeline_name, pipelines_dir, bucket_url)
+    names = names_of(None, dataset, pipeline_name)
+    target = Target("parquet", "", *names, pipelines_dir, bucket_url)
     with observing("lake check", target) as observed:
         report = _with_bucket(target, check_lake)
         observed.report = report

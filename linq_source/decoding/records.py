@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from linq_source import tables
+from linq_source import tables, tables_v3
 from linq_source.instants import format_iso, to_us
 from linq_source.tables import Table
 
@@ -29,7 +29,8 @@ class Shape:
 
     `required` are the root columns without which a record cannot be placed, `id` the first;
     `child_required` are those that tell children of one list apart, by API field. `instant` is the
-    root column that windows go by; "" where there are none.
+    root column that windows go by, `mark` the one that tells that a record has changed, and
+    `arrival` the one that tells when a record that arrived late did; "" where there are none.
     """
 
     root: Table
@@ -37,6 +38,8 @@ class Shape:
     required: tuple[str, ...]
     child_required: Mapping[str, tuple[str, ...]]
     instant: str = ""
+    mark: str = ""
+    arrival: str = ""
 
     @property
     def objects(self) -> frozenset[str]:
@@ -57,6 +60,7 @@ CHAT = Shape(
     children={"chat_handles": tables.CHAT_HANDLES},
     required=("id",),
     child_required={"chat_handles": ("id",)},
+    mark="message_count",
 )
 PHONE_NUMBER = Shape(
     root=tables.PHONE_NUMBERS,
@@ -67,6 +71,31 @@ PHONE_NUMBER = Shape(
 )
 
 
+MESSAGE_V3 = Shape(
+    root=tables_v3.CHAT_MESSAGES,
+    children={
+        "parts": tables_v3.MESSAGE_PARTS,
+        "attachments": tables_v3.ATTACHMENTS,
+        "reactions": tables_v3.REACTIONS,
+    },
+    required=("id", "created_at"),
+    child_required={},
+    instant="created_at",
+    arrival="reconciled_at",
+)
+CHAT_V3 = Shape(
+    root=tables_v3.CHATS,
+    children={"handles": tables_v3.CHAT_HANDLES},
+    required=("id",),
+    child_required={"handles": ("id",)},
+    mark="updated_at",
+)
+PHONE_NUMBER_V3 = Shape(
+    root=tables_v3.PHONE_NUMBERS,
+    children={},
+    required=("id", "phone_number"),
+    child_required={},
+)
 CONTACT = Shape(root=tables.CONTACTS, children={}, required=("id",), child_required={})
 
 

@@ -12,6 +12,7 @@ from linq_source.destinations.counting import Gap, gaps_since, live_messages
 from linq_source.destinations.failures import plain_errors
 from linq_source.destinations.remote import forgotten_in
 from linq_source.extraction import Extraction
+from linq_source.extraction.counting import count_messages
 from linq_source.instants import to_us
 from linq_source.operations.report import Kept, Report, kept_by
 from linq_source.operations.sync import sync
@@ -80,7 +81,7 @@ def audit(
     looks: int = 0,
     **options: Unpack[SourceOptions],
 ) -> AuditReport:
-    """Compare, per chat, the live rows with the API's `message_count`.
+    """Compare, per chat, the live rows with the API's `message_count`, of v3 with its lists.
 
     Takes the options of `linq_source`. People may write between a load and its audit: chats that
     differ are loaded and compared again, so many times as `looks` says. With `deep`, those that
@@ -124,6 +125,7 @@ def _compare(pipeline: dlt.Pipeline, options: SourceOptions) -> AuditReport:
     extraction = Extraction(settings, lambda: 0, forgotten=forgotten)
     try:
         listing = extraction.listing.chats()
+        counts = count_messages(extraction)
     finally:
         extraction.close()
     with plain_errors(pipeline):
@@ -132,7 +134,7 @@ def _compare(pipeline: dlt.Pipeline, options: SourceOptions) -> AuditReport:
     evidence = extraction.evidence
     differences = []
     excused = []
-    for chat_id, count in listing.counts.items():
+    for chat_id, count in counts.items():
         rows = live[chat_id].messages if chat_id in live else 0
         if count is None or rows == count:
             if rows:
@@ -143,13 +145,13 @@ def _compare(pipeline: dlt.Pipeline, options: SourceOptions) -> AuditReport:
             differences.append(Difference(chat_id, rows, count))
     if listing.complete:
         for chat_id, found in live.items():
-            if chat_id not in listing.counts and _in_scope(settings, chat_id):
+            if chat_id not in counts and _in_scope(settings, chat_id):
                 differences.append(Difference(chat_id, found.messages, None))
     differences.sort(key=lambda difference: difference.chat_id)
-    compared = {*listing.counts, *(difference.chat_id for difference in differences)}
+    compared = {*counts, *(difference.chat_id for difference in differences)}
     failed = extraction.counts.chats_failed
     return AuditReport(
-        len(listing.counts),
+        len(counts),
         sum(found.messages for chat_id, found in live.items() if chat_id in compared),
         tuple(differences),
         forgotten_in=tuple(sorted(excused)),

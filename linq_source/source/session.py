@@ -24,11 +24,12 @@ from linq_source.extraction.evidence import LastRead
 from linq_source.extraction.organisation import check_chats, check_lines
 from linq_source.instants import SECOND_US, to_us
 from linq_source.planning import listings
+from linq_source.planning.contracts import contract_of
 from linq_source.planning.takeover import NOTHING_INHERITED, kept_packages
 from linq_source.privacy.forgotten import forgotten_from
 from linq_source.privacy.treatment import PLAIN, privacy_of
 from linq_source.rows import building
-from linq_source.settings import Settings
+from linq_source.settings import Settings, id_of
 from linq_source.source.last_read import last_read, remember_read
 from linq_source.source.schema import (
     is_known,
@@ -49,7 +50,7 @@ from linq_source.state import (
     SETTLED,
     SYNCED_AT_US,
 )
-from linq_source.tables import RESOURCE_TABLES, SYNC_RUNS
+from linq_source.tables import SYNC_RUNS
 
 # How far this machine's clock may be ahead of the API's.
 MOST_CLOCK_DRIFT_US = 3600 * SECOND_US
@@ -64,6 +65,8 @@ class Session:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self._contract = contract_of(settings.api)
+        self._tables = self._contract.resource_tables
         self.extraction: Extraction | None = None
         self.keep = False
         self.listener: Listener | None = None
@@ -86,14 +89,20 @@ class Session:
 
     def resources(self) -> list[DltResource]:
         """Return the resources, every table of theirs with its own hints."""
-        contacts = make_resource("contacts", self._contacts)
-        contacts.selected = self.settings.contacts
-        return [
-            make_resource("phone_numbers", self._phone_numbers),
-            make_resource("chats", self._chats),
-            make_resource("chat_messages", self._chat_messages),
-            contacts,
+        generators = {
+            "phone_numbers": self._phone_numbers,
+            "chats": self._chats,
+            "chat_messages": self._chat_messages,
+            "contacts": self._contacts,
+        }
+        found = [
+            make_resource(name, self._tables[name], generator)
+            for name, generator in generators.items()
+            if name in self._tables
         ]
+        for resource in found:
+            resource.selected = resource.name != "contacts" or self.settings.contacts
+        return found
 
     def close(self) -> None:
         """Close the extraction, if one is open."""
@@ -227,7 +236,9 @@ class Session:
                 kept |= listings.NOT_COMPARED
             state["digests"] = kept
         is_any = len(changed) or changed.rejected
-        found = building.list_rows(changed, self._synced_at_us) if is_any else {}
+        found = (
+            building.list_rows(changed, self._synced_at_us, self._contract.tables) if is_any else {}
+        )
         yield from self._emit(resource, found)
         if listed is not None and listed.complete and known != digests:
             yield from self._mark_gone(listed.records)
@@ -305,7 +316,7 @@ class Session:
         listed = extraction.listing.chats()
         for key, text in found.cursors.items():
             is_sibling = listed.complete and key in found.siblings
-            if key in cursors or int(key) in listed.counts or is_sibling:
+            if key in cursors or id_of(key) in listed.marks or is_sibling:
                 cursors[key] = text
         state = dlt.current.source_state()
         if self.has_looked:
@@ -335,17 +346,17 @@ class Session:
     def _emit(self, resource: str, found: Mapping[str, pa.Table]) -> Iterator[Any]:
         """Rows for dlt, each for its table; without any, tables that lack columns, without rows."""
         schema = dlt.current.source_schema()
-        if table_format(resource) is not None:
+        if table_format(self._tables[resource]) is not None:
             # Children are merged by their own keys: there is nothing a tombstone would remove.
             found = {name: without_tombstones(table) for name, table in found.items()}
         if not found:
             found = {
                 table.name: table.schema.empty_table()
-                for table in RESOURCE_TABLES[resource]
+                for table in self._tables[resource]
                 if not is_known(schema, table)
             }
-        types = unknown_columns(schema, found, self.new_columns)
-        by_name = {table.name: table for table in RESOURCE_TABLES[resource]}
+        types = unknown_columns(schema, found, self.new_columns, self._contract.tables)
+        by_name = {table.name: table for table in self._tables[resource]}
         if any(table.num_rows and name != SYNC_RUNS.name for name, table in found.items()):
             self._remember_package()
         for name, table in found.items():
