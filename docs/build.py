@@ -12,6 +12,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from linq_source import tables_v3
 from linq_source.cli.demo import run_demo
 from linq_source.cli.questions import QUESTIONS
-from linq_source.tables import TABLES, TOMBSTONE, Column, Table
+from linq_source.tables import ALL_TABLES, TABLES, TOMBSTONE, Column, Table
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -108,10 +109,23 @@ def private_columns() -> str:
     )
 
 
+def both_versions() -> list[Table]:
+    """The tables with what they have of API v2 and of v3: a dbt package is one for both."""
+    found = []
+    for name, table in ALL_TABLES.items():
+        v3 = tables_v3.TABLES.get(name, table)
+        optional = {column.name for column in (*table.columns, *v3.columns) if column.nullable}
+        columns = [*table.columns, *(c for c in v3.columns if c.name not in table.column_names)]
+        columns = [replace(c, nullable=c.name in optional) for c in columns]
+        key = (*v3.key, *(name for name in table.key if name not in v3.key))
+        found.append(replace(table, columns=tuple(columns), key=key))
+    return found
+
+
 def dbt_sources() -> str:
     """The tables as dbt's sources."""
     tables = []
-    for table in TABLES.values():
+    for table in both_versions():
         columns = [{**_described(c), "data_type": c.type} for c in table.columns]
         entry: dict[str, Any] = {"name": table.name, "description": table.description}
         if table.name == "chat_messages":
@@ -130,7 +144,7 @@ def dbt_sources() -> str:
 def dbt_staging() -> str:
     """The staging models: the same columns, of the rows that are current."""
     models = []
-    for table in TABLES.values():
+    for table in both_versions():
         model: dict[str, Any] = {
             "name": f"stg_linq__{table.name}",
             "description": f"{table.description} Rows that are current, with every column.",

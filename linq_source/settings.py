@@ -354,10 +354,11 @@ def is_loopback(host: str) -> bool:
 def _chat_ids(chat_ids: Sequence[Id] | None, api: Api) -> tuple[Id, ...] | None:
     if chat_ids is None:
         return None
-    return tuple(dict.fromkeys(_chat_id(chat_id, api) for chat_id in chat_ids))
+    return tuple(dict.fromkeys(check_chat_id(chat_id, api) for chat_id in chat_ids))
 
 
-def _chat_id(chat_id: Id, api: Api) -> Id:
+def check_chat_id(chat_id: Id, api: Api) -> Id:
+    """A chat's id as the version has it. Raises `ConfigurationError`."""
     if api == "v3":
         if not isinstance(chat_id, str) or not UUID.fullmatch(chat_id):
             raise ConfigurationError(f"chat id {chat_id!r} is not a UUID, as API v3 has them")

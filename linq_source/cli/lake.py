@@ -44,7 +44,9 @@ def rebuild(
     target = Target("parquet", "", *names, pipelines_dir, bucket_url)
     with observing("lake rebuild", target) as observed:
         partitioning = None if lake_partition is None else partitioning_of(lake_partition)
-        files = _with_bucket(target, lambda bucket: rebuild_lake(bucket, partitioning))
+        files = _with_bucket(
+            target, lambda bucket, stored: rebuild_lake(bucket, partitioning, stored)
+        )
         observed.counts = {"files": files}
         if json:
             print_json(observed.counts)
@@ -77,6 +79,7 @@ def check(
 
 
 def _with_bucket(target: Target, act: Any) -> Any:
+    from linq_source.destinations.dataset_tables import tables_of
     from linq_source.destinations.failures import plain_errors
     from linq_source.destinations.lake import Bucket
     from linq_source.destinations.lake.settling import complete_loads
@@ -90,4 +93,4 @@ def _with_bucket(target: Target, act: Any) -> Any:
             raise ConfigurationError(
                 f"{bucket.root}: there is no lake: check --bucket-url and --dataset"
             )
-        return act(bucket)
+        return act(bucket, tables_of(pipeline))

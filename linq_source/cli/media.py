@@ -11,10 +11,11 @@ import typer
 from rich.console import Console
 
 from linq_source.cli import logs
-from linq_source.cli.destinations import DEFAULT_DATABASE, Target, open_pipeline
+from linq_source.cli.destinations import DEFAULT_DATABASE, Target, names_of, open_pipeline
 from linq_source.cli.observing import observing
 from linq_source.cli.options import (
     TARGET,
+    ApiVersion,
     AsJson,
     Database,
     Dataset,
@@ -50,8 +51,9 @@ def media(
     ],
     destination: Destination = "duckdb",
     database: Database = DEFAULT_DATABASE,
-    dataset: Dataset = "linq",
-    pipeline_name: PipelineName = "linq_messages",
+    dataset: Dataset = None,
+    pipeline_name: PipelineName = None,
+    api: ApiVersion = None,
     pipelines_dir: PipelinesDir = None,
     messages_url: Annotated[
         str | None,
@@ -99,9 +101,8 @@ def media(
     """Fetch attachments as files into a bucket, each once, and record them."""
     from linq_source.media import media as fetch
 
-    target = Target(
-        destination, database, dataset, pipeline_name, pipelines_dir, messages_url, table_format
-    )
+    names = names_of(api, dataset, pipeline_name)
+    target = Target(destination, database, *names, pipelines_dir, messages_url, table_format)
     with observing("media", target) as observed:
         with _progress(Console(stderr=True)) as listener:
             report = fetch(

@@ -17,10 +17,17 @@ import yaml
 from rich.console import Console
 
 from linq_source.cli import logs
-from linq_source.cli.destinations import DEFAULT_DATABASE, Target, location_of, open_pipeline
+from linq_source.cli.destinations import (
+    DEFAULT_DATABASE,
+    Target,
+    location_of,
+    names_of,
+    open_pipeline,
+)
 from linq_source.cli.observing import observing
 from linq_source.cli.options import (
     MODELS,
+    ApiVersion,
     AsJson,
     BucketUrl,
     Database,
@@ -99,7 +106,8 @@ def transform(
     destination: Destination = "duckdb",
     database: Database = DEFAULT_DATABASE,
     bucket_url: BucketUrl = None,
-    dataset: Dataset = "linq",
+    dataset: Dataset = None,
+    api: ApiVersion = None,
     select: Annotated[
         list[str] | None,
         typer.Option(
@@ -116,7 +124,8 @@ def transform(
     debug: Debug = False,
 ) -> None:
     """Build and test the marts beside the messages, in the dataset named <dataset>_marts."""
-    target = Target(destination, database, dataset, "linq_transform", None, bucket_url)
+    names = names_of(api, dataset, "linq_transform")
+    target = Target(destination, database, *names, None, bucket_url)
     with (
         observing("transform", target) as observed,
         tempfile.TemporaryDirectory(prefix="linq-transform-") as folder,
@@ -127,7 +136,7 @@ def transform(
         from linq_source.cli.dbt_profile import profile_of
 
         # dlt notes down every pipeline; nobody will ask for this one again.
-        target = Target(destination, database, dataset, "linq_transform", folder, bucket_url)
+        target = Target(destination, database, *names, folder, bucket_url)
         pipeline = open_pipeline(target, only_reads=True)
         profile = profile_of(pipeline, database)
         with _working(json):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from linq_source.media.links import link_hash
+from linq_source.settings import Id
 
 # A file that fails run after run is given up after so many requests; `retry_failed` asks again.
 MAX_ATTEMPTS = 20
@@ -17,9 +18,9 @@ Status = Literal["stored", "expired", "failed", "wrong_size", "refused", "skippe
 class Attachment:
     """A current attachment, as the destination has it; sizes in bytes."""
 
-    chat_message_id: int
+    chat_message_id: Id
     position: int
-    chat_id: int
+    chat_id: Id
     id: str | None
     url: str | None = field(repr=False)
     filename: str | None = field(repr=False)

@@ -16,7 +16,7 @@ from linq_source.extraction.counting import count_messages
 from linq_source.instants import to_us
 from linq_source.operations.report import Kept, Report, kept_by
 from linq_source.operations.sync import sync
-from linq_source.settings import Settings, SourceOptions
+from linq_source.settings import Id, Settings, SourceOptions
 from linq_source.source import open_source
 
 # Long enough that somebody sees them who looks once a week.
@@ -27,7 +27,7 @@ GAPS_REPEATED = timedelta(days=7)
 class Difference:
     """A chat whose live rows are not as many as the API counts; None: not listed at all."""
 
-    chat_id: int
+    chat_id: Id
     live_rows: int
     message_count: int | None
 
@@ -47,7 +47,7 @@ class AuditReport:
     messages: int
     differences: tuple[Difference, ...]
     repair: Report | None = None
-    forgotten_in: tuple[int, ...] = ()
+    forgotten_in: tuple[Id, ...] = ()
     failures: tuple[str, ...] = ()
     gaps: tuple[Gap, ...] = ()
     kept: tuple[Kept, ...] = ()
@@ -161,5 +161,5 @@ def _compare(pipeline: dlt.Pipeline, options: SourceOptions) -> AuditReport:
     )
 
 
-def _in_scope(settings: Settings, chat_id: int) -> bool:
+def _in_scope(settings: Settings, chat_id: Id) -> bool:
     return settings.shard is None or chat_id in settings.shard

@@ -261,7 +261,7 @@ class Session:
         if rows.num_rows:
             self._remember_package()
             rows = building.marked_rows(rows, self._synced_at_us)
-            yield in_the_dialect(rows, table.name)
+            yield in_the_dialect(rows, table)
 
     def _rewritten(self, resource: str, records: Any) -> set[Any]:
         """Ids of the records whose rows others loaded or marked since; told once."""
@@ -356,12 +356,13 @@ class Session:
                 if not is_known(schema, table)
             }
         types = unknown_columns(schema, found, self.new_columns, self._contract.tables)
+        by_name = {table.name: table for table in self._tables[resource]}
         if any(table.num_rows and name != SYNC_RUNS.name for name, table in found.items()):
             self._remember_package()
         for name, table in found.items():
             rows = types.fit(name, table)
             note_fields(name, types.fields(name), rows.column_names)
-            yield in_the_dialect(rows, name)
+            yield in_the_dialect(rows, by_name[name])
 
     def _remember_package(self) -> None:
         """Enter the instant and the privacy of the rows, before the first of them is taken."""

@@ -131,7 +131,8 @@ def _range(source: pa.Table, column: str) -> str:
     import pyarrow.compute as pc
 
     ends = pc.min_max(source[column]).as_py()
-    return f"target.{column} BETWEEN {ends['min']} AND {ends['max']}"
+    low, high = (_literal(ends[end]) for end in ("min", "max"))
+    return f"target.{column} BETWEEN {low} AND {high}"
 
 
 def _sql(condition: Condition) -> str:
@@ -139,7 +140,7 @@ def _sql(condition: Condition) -> str:
     if value is None:
         return f"{column} {operator.upper()}"
     if isinstance(value, tuple):
-        return f"{column} IN ({', '.join(map(str, value))})"
+        return f"{column} IN ({', '.join(map(_literal, value))})"
     return f"{column} {operator} {_literal(value)}"
 
 
