@@ -52,6 +52,8 @@ class Column:
     source: str = ""
     nullable: bool = True
     personal_data: PersonalData = ""
+    is_json: bool = False
+    is_computed: bool = False
 
     @property
     def field(self) -> pa.Field:
@@ -65,10 +67,11 @@ class Table:
 
     `key` identifies a row. `merge_key` is what a merge replaces by: a child table replaces all
     rows of a parent. Both are empty for a table that is only appended to. `parent` names the
-    table that the merge key points to. `repeated` are API fields that only repeat the parent's
-    key and are not kept. A warehouse that bills what a query reads keeps rows in parts:
-    `partition_by` is an instant that never changes, by whose day they are parted, `cluster_by` the
-    columns that they are sorted by within a part.
+    table that the merge key points to. `repeated` are API fields that only repeat what stands
+    elsewhere and are not kept; `object.*` means every member of an object that is no column.
+    A warehouse that bills what a query reads keeps rows in parts: `partition_by` is an instant
+    that never changes, by whose day they are parted, `cluster_by` the columns that they are sorted
+    by within a part.
     """
 
     name: str
@@ -106,6 +109,22 @@ class Table:
         """The columns that come from the API's record."""
         return tuple(column for column in self.columns if column.source)
 
+    @property
+    def decoded_columns(self) -> tuple[Column, ...]:
+        """The columns that decoded records have: those from the API, and those made of them."""
+        return tuple(column for column in self.columns if column.source or column.is_computed)
+
+    @property
+    def objects(self) -> frozenset[str]:
+        """The API fields that hold an object whose members are columns."""
+        sources = (column.source for column in self.source_columns)
+        return frozenset(source.partition(".")[0] for source in sources if "." in source)
+
+    def is_repeated(self, field: str) -> bool:
+        """Return whether an API field, or a member of an object, is not kept."""
+        object_, dot, _ = field.partition(".")
+        return field in self.repeated or bool(dot and f"{object_}.*" in self.repeated)
+
 
 def _api(
     name: str,
@@ -115,8 +134,9 @@ def _api(
     source: str = "",
     nullable: bool = True,
     personal_data: PersonalData = "",
+    is_json: bool = False,
 ) -> Column:
-    return Column(name, type_, description, source or name, nullable, personal_data)
+    return Column(name, type_, description, source or name, nullable, personal_data, is_json)
 
 
 _SYNCED_AT = Column(
@@ -311,23 +331,45 @@ MESSAGE_PARTS = Table(
         Column("chat_id", "text", "The chat: `chats.id`.", nullable=False),
         _api("type", "text", "text, media, link, imessage_app, app_clip, ... (open list)."),
         _api("value", "text", "What was written, or the link.", personal_data="writing"),
-        Column("attachment_id", "text", "Of media: `chat_messages__attachments.id`."),
-        _api(
-            "text_decorations", "text", "Which ranges are bold, ...: JSON.", personal_data="writing"
+        Column(
+            "attachment_id",
+            "text",
+            "Of media: `chat_messages__attachments.id`.",
+            is_computed=True,
         ),
         _api(
-            "mentions", "text", "Who is mentioned in which range: JSON.", personal_data="anything"
+            "text_decorations",
+            "text",
+            "Which ranges are bold, ...: JSON.",
+            personal_data="writing",
+            is_json=True,
         ),
-        _api("inline_stickers", "text", "Stickers in the text: JSON.", personal_data="anything"),
+        _api(
+            "mentions",
+            "text",
+            "Who is mentioned in which range: JSON.",
+            personal_data="anything",
+            is_json=True,
+        ),
+        _api(
+            "inline_stickers",
+            "text",
+            "Stickers in the text: JSON.",
+            personal_data="anything",
+            is_json=True,
+        ),
         Column(
             "payload",
             "text",
             "The whole part as JSON, without reactions, where it is neither text, media nor link.",
             personal_data="anything",
+            is_computed=True,
         ),
         _SYNCED_AT,
         _TOMBSTONE,
     ),
+    # What `mentions` has, of one person only.
+    repeated=frozenset({"mention", "mention_range"}),
 )
 
 CONTACTS = Table(

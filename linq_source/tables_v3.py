@@ -147,6 +147,7 @@ CHAT_MESSAGES = _v3(
             "text",
             "The text and link parts, a line each; null where it has none.",
             personal_data="writing",
+            is_computed=True,
         ),
         _api("sent_at", "timestamp", "When it was sent; null until then, and if it failed."),
     ),
@@ -214,6 +215,7 @@ REACTIONS = _v3(
             "bigint",
             "The part of the message: `chat_messages__parts.position`.",
             nullable=False,
+            is_computed=True,
         ),
         Column("position", "bigint", "Place in the part's list, from 0.", nullable=False),
         _api(

@@ -2,42 +2,91 @@
 
 A scalar becomes a column of its inferred type. A string that merely looks like a date stays text
 (an inferred timestamp would not give the text back). Objects and lists become JSON text through
-DuckDB's JSON functions, in C++ like everything else on this path.
+DuckDB's JSON functions, in C++ like everything else on this path. Members of an object that are
+columns go by `<object>.<member>`, as in `tables`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from linq_source.decoding.records import Shape
-from linq_source.tables import Table
+from linq_source.decoding.records import ATTACHMENTS, PARTS, REACTIONS, Shape
+from linq_source.tables import Column, Table
 
 _SCALARS = {pa.int64(), pa.float64(), pa.bool_(), pa.string()}
 # Fractions that a double may not hold as they are written: of 16 digits, or with an exponent.
 # Texts that look like one cost time only.
 _LONG_FRACTION = re.compile(rb"[:,\[\s]-?(?:(?=[0-9.]{17})[0-9]+\.|[0-9.]+[eE][-+0-9])")
+# Arrow reads up to nine digits of a second only as nanoseconds.
+_READ_TIMESTAMP = pa.timestamp("ns", tz="UTC")
+# In JSON text: a link up to its query string, which may be another in every answer, and that.
+LINK_QUERY = r'("https?://[^"?]*)\?[^"]*'
+
+
+class Refused(Exception):
+    """The fast path cannot take this block; the slow path will."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where rows were read: the bodies, and the lists from the outermost to the rows' own."""
+
+    bodies: Sequence[bytes]
+    lists: tuple[str, ...]
 
 
 def expected_record(shape: Shape) -> pa.DataType:
     """Return the Arrow type of one record as the contract describes it."""
-    fields = _expected_fields(shape.root)
-    for name, table in shape.children.items():
-        fields.append((name, pa.list_(pa.struct(_expected_fields(table)))))
-    return pa.struct(fields)
+    lists = {name: _expected_fields(shape.children[name].source_columns) for name in shape.lists}
+    if PARTS in lists:
+        parts, media = shape.children[PARTS], shape.children[ATTACHMENTS]
+        reaction = pa.struct(_expected_fields(shape.children[REACTIONS].source_columns))
+        lists[PARTS] = [
+            *_expected_fields((*parts.source_columns, *media.source_columns)),
+            (REACTIONS, pa.list_(reaction)),
+        ]
+    root = _expected_fields(shape.root.source_columns)
+    return pa.struct([*root, *((name, pa.list_(pa.struct(f))) for name, f in lists.items())])
 
 
-def _expected_fields(table: Table) -> list[tuple[str, pa.DataType]]:
-    return [(column.source, column.field.type) for column in table.source_columns]
+def _expected_fields(columns: Iterable[Column]) -> list[tuple[str, pa.DataType]]:
+    found: dict[str, pa.DataType] = {}
+    objects: dict[str, list[tuple[str, pa.DataType]]] = {}
+    for column in columns:
+        type_ = _READ_TIMESTAMP if column.type == "timestamp" else column.field.type
+        name, _, member = column.source.partition(".")
+        if member:
+            objects.setdefault(name, []).append((member, type_))
+        elif not column.is_json:
+            found[name] = type_
+    return [*found.items(), *((name, pa.struct(members)) for name, members in objects.items())]
+
+
+def columns_of(rows: pa.StructArray, table: Table) -> dict[str, pa.Array]:
+    """The fields of records by name, members of the table's objects as `<object>.<member>`."""
+    columns: dict[str, pa.Array] = {}
+    for field, array in zip(rows.type, rows.flatten(), strict=True):
+        if field.name in table.objects:
+            members = zip(array.type, array.flatten(), strict=True)
+            found = {f"{field.name}.{member.name}": values for member, values in members}
+        else:
+            found = {field.name: array}
+        if columns.keys() & found.keys():
+            raise Refused
+        columns |= found
+    return columns
 
 
 def fields_to_read_as_text(inferred: pa.DataType, expected: pa.DataType) -> pa.DataType | None:
     """`expected` with the unknown fields that look like instants as text; None if there are none.
 
-    Looks at the record and at the records in its lists.
+    Looks at the record, and at the objects and the records in its lists that the contract knows.
     """
     changed = False
     known = {field.name: field.type for field in expected}
@@ -49,14 +98,20 @@ def fields_to_read_as_text(inferred: pa.DataType, expected: pa.DataType) -> pa.D
                 changed = True
                 fields.append((field.name, pa.string()))
             continue
-        if pa.types.is_list(type_) and pa.types.is_struct(type_.value_type):
-            inner = fields_to_read_as_text(type_.value_type, known[field.name].value_type)
+        fields.append((field.name, known[field.name]))
+        if (members := _members_of(type_)) is not None:
+            inner = fields_to_read_as_text(members, _members_of(known[field.name]))
             if inner is not None:
                 changed = True
-                fields.append((field.name, pa.list_(inner)))
-                continue
-        fields.append((field.name, known[field.name]))
+                is_list = pa.types.is_list(type_)
+                fields[-1] = (field.name, pa.list_(inner) if is_list else inner)
     return pa.struct(fields) if changed else None
+
+
+def _members_of(type_: pa.DataType) -> pa.DataType | None:
+    """The type of an object, or of the objects in a list; None for anything else."""
+    inner = type_.value_type if pa.types.is_list(type_) else type_
+    return inner if pa.types.is_struct(inner) else None
 
 
 def has_inexact(inferred: pa.DataType, expected: pa.DataType, bodies: Sequence[bytes]) -> bool:
@@ -67,53 +122,69 @@ def has_inexact(inferred: pa.DataType, expected: pa.DataType, bodies: Sequence[b
 
 
 def _unknown_types(inferred: pa.DataType, expected: pa.DataType) -> Iterator[pa.DataType]:
-    """The types of the fields the contract does not know, of a record and those in its lists."""
+    """The types of the fields the contract does not know, of a record and those in it."""
     known = {field.name: field.type for field in expected}
     for field in inferred:
         if field.name not in known:
             yield field.type
-        elif pa.types.is_list(field.type) and pa.types.is_struct(field.type.value_type):
-            yield from _unknown_types(field.type.value_type, known[field.name].value_type)
+        elif (members := _members_of(field.type)) is not None:
+            yield from _unknown_types(members, _members_of(known[field.name]))
 
 
 def _may_hold_doubles(type_: pa.DataType) -> bool:
     return bool(pa.types.is_floating(type_) or pa.types.is_nested(type_))
 
 
-def typed_columns(columns: Mapping[str, pa.Array], table: Table, skip: Set[str]) -> pa.Table:
-    """Return the contract's columns by our names, then unknown scalar fields by theirs."""
+def with_json_text(
+    columns: Mapping[str, pa.Array], table: Table, place: Place, skip: Set[str] = frozenset()
+) -> dict[str, pa.Array]:
+    """Return the columns, objects and lists that are kept among them as JSON text."""
+    result = dict(columns)
+    known = {column.source: column for column in table.source_columns}
+    nested = []
+    for name, array in columns.items():
+        is_json = known[name].is_json if name in known else array.type not in _SCALARS
+        if not is_json or name in skip or table.is_repeated(name):
+            continue
+        if array.null_count == len(array):
+            result[name] = pa.nulls(len(array), pa.string())
+        else:
+            nested.append(name)
+    texts = json_texts(place, [_pointer(name, table) for name in nested]) if nested else []
+    return result | dict(zip(nested, texts, strict=True))
+
+
+def typed_columns(
+    columns: Mapping[str, pa.Array],
+    table: Table,
+    skip: Set[str] = frozenset(),
+    computed: Mapping[str, pa.Array] | None = None,
+) -> pa.Table:
+    """Return the contract's columns by our names, then unknown fields by theirs."""
+    length = len(next(iter(columns.values())))
     names = []
     arrays = []
-    for column in table.source_columns:
+    for column in table.decoded_columns:
         names.append(column.name)
-        arrays.append(columns[column.source])
-    known = {column.source for column in table.source_columns} | table.repeated
+        if column.is_computed and computed is not None:
+            arrays.append(computed[column.name])
+        elif column.source in columns:
+            arrays.append(_as_column(columns[column.source], column))
+        else:
+            arrays.append(pa.nulls(length, column.field.type))
+    known = {column.source for column in table.source_columns} | skip
     for name, array in columns.items():
-        if name not in known and name not in skip and array.type in _SCALARS:
+        is_kept = name not in known and not table.is_repeated(name)
+        if is_kept and array.type in _SCALARS and array.null_count < length:
             names.append(column_name(name, table))
             arrays.append(array)
     return pa.table(arrays, names=names)
 
 
-def add_nested(
-    rows: pa.Table,
-    columns: Mapping[str, pa.Array],
-    table: Table,
-    skip: Set[str],
-    bodies: Sequence[bytes],
-    key: str,
-    child: str,
-) -> pa.Table:
-    """Append unknown objects and lists as columns of JSON text, read again from the bodies.
-
-    `child` names the list the rows come from, "" for the records themselves.
-    """
-    known = {column.source for column in table.source_columns} | skip | table.repeated
-    for name, array in columns.items():
-        if name in known or array.type in _SCALARS or pa.types.is_null(array.type):
-            continue
-        rows = rows.append_column(column_name(name, table), _json_text(bodies, key, child, name))
-    return rows
+def _as_column(array: pa.Array, column: Column) -> pa.Array:
+    if column.type != "timestamp":
+        return array
+    return pc.floor_temporal(array, unit="microsecond").cast(column.field.type)
 
 
 def column_name(field: str, table: Table) -> str:
@@ -128,33 +199,46 @@ def column_name(field: str, table: Table) -> str:
     return f"api_{field}" if bare in ours or bare.startswith("_") else field
 
 
-def _json_text(bodies: Sequence[bytes], key: str, child: str, field: str) -> pa.ChunkedArray:
-    """The JSON text of `field` in every record, in order; null where it is absent or null."""
-    list_of = "json_extract(body, $list)::JSON[]"
-    record = (
-        f"SELECT position, generate_subscripts({list_of}, 1) AS row, unnest({list_of}) AS item "
-        "FROM pages"
-    )
-    parameters = {"list": _pointer(key), "field": _pointer(field)}
-    if child:
-        parameters["child"] = _pointer(child)
-        record = (
-            "SELECT position, row, generate_subscripts(list, 1) AS place, unnest(list) AS item "
-            "FROM (SELECT position, row, json_extract(item, $child)::JSON[] AS list "
-            f"FROM ({record}))"
+def json_texts(place: Place, pointers: Sequence[str]) -> list[pa.Array]:
+    """The JSON text of members of every row, in order; null where one is absent or null.
+
+    A member is told by its JSON Pointer; "" means the row itself, without reactions.
+    """
+    rows = "SELECT [number] AS place, body AS item FROM pages"
+    parameters = {}
+    for level, name in enumerate(place.lists):
+        parameters[f"list_{level}"] = _pointer_to(name)
+        lists = f"SELECT place, json_extract(item, $list_{level})::JSON[] AS list FROM ({rows})"
+        rows = (
+            "SELECT list_append(place, generate_subscripts(list, 1)) AS place,"
+            f" unnest(list) AS item FROM ({lists})"
         )
-    order = "position, row, place" if child else "position, row"
-    pages = pa.table({"position": list(range(len(bodies))), "body": [b.decode() for b in bodies]})
+    values = []
+    for number, pointer in enumerate(pointers):
+        if pointer:
+            parameters[f"member_{number}"] = pointer
+            values.append(f"nullif(json_extract(item, $member_{number})::VARCHAR, 'null')")
+        else:
+            values.append(f"json_merge_patch(item, '{{\"{REACTIONS}\":null}}'::JSON)::VARCHAR")
+    bodies = [body.decode() for body in place.bodies]
+    pages = pa.table({"number": list(range(len(bodies))), "body": bodies})
     with duckdb.connect() as connection:
         connection.register("pages", pages)
         result = connection.sql(
-            f"SELECT nullif(json_extract(item, $field)::VARCHAR, 'null') AS value "
-            f"FROM ({record}) ORDER BY {order}",
-            params=parameters,
+            f"SELECT {', '.join(values)} FROM ({rows}) ORDER BY place", params=parameters
         ).to_arrow_table()
-    return result["value"].cast(pa.string())
+    columns = (column.cast(pa.string()).combine_chunks() for column in result.columns)
+    return [c.chunk(0) if isinstance(c, pa.ChunkedArray) else c for c in columns]
 
 
-def _pointer(name: str) -> str:
-    """Return a JSON Pointer to a member (RFC 6901), in which no character is a wildcard."""
+def _pointer(name: str, table: Table) -> str:
+    """Return the JSON Pointer (RFC 6901) to a field of a record, or to a member of its object."""
+    object_, dot, member = name.partition(".")
+    if dot and object_ in table.objects:
+        return _pointer_to(object_) + _pointer_to(member)
+    return _pointer_to(name)
+
+
+def _pointer_to(name: str) -> str:
+    """Return a JSON Pointer to a member, in which no character is a wildcard."""
     return "/" + name.replace("~", "~0").replace("/", "~1")

@@ -7,6 +7,7 @@ through `salvage`. Fields the contract does not know are kept: see `fields`.
 
 from __future__ import annotations
 
+import re
 from codecs import BOM_UTF8
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,17 +16,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
-from linq_source import tables
 from linq_source.decoding import fields
+from linq_source.decoding.fields import Refused
+from linq_source.decoding.lists import objects_in, read_children, read_parts
 from linq_source.decoding.records import (
-    POSITION,
+    PARTS,
     ROW,
     Records,
     Rejected,
     Shape,
     concat_records,
     empty_records,
-    row_numbers,
 )
 from linq_source.decoding.salvage import salvage_page
 from linq_source.decoding.scanning import is_nested_deeply
@@ -44,10 +45,6 @@ class Decoded:
     page_rows: tuple[int, ...]
 
 
-class _Refused(Exception):
-    """The fast path cannot take this block; the slow path will."""
-
-
 def decode_pages(bodies: Sequence[bytes], shape: Shape, key: str = "data") -> Decoded:
     """Decode page bodies whose envelope was already checked.
 
@@ -59,7 +56,7 @@ def decode_pages(bodies: Sequence[bytes], shape: Shape, key: str = "data") -> De
     bodies = [body.removeprefix(BOM_UTF8) for body in bodies]
     try:
         return _decode_block(bodies, shape, key)
-    except _Refused:
+    except Refused:
         if len(bodies) == 1:
             records = _salvage(bodies[0], shape, key)
             return Decoded(records, (records.received,))
@@ -84,9 +81,9 @@ def _placed_after(records: Records, last_us: int | None) -> Records:
 
 
 def _last_instant(records: Records, before_us: int | None) -> int | None:
-    if "sent_at" not in records.root.column_names or not len(records):
+    if not records.shape.instant or not len(records):
         return before_us
-    return int(records.root["sent_at"][-1].value)
+    return int(records.instants[-1].as_py())
 
 
 def _salvage(body: bytes, shape: Shape, key: str) -> Records:
@@ -99,14 +96,13 @@ def _salvage(body: bytes, shape: Shape, key: str) -> Records:
 
 
 def _decode_block(bodies: Sequence[bytes], shape: Shape, key: str) -> Decoded:
-    """Decode all bodies at once. Raises `_Refused` for anything the parser or Arrow cannot take."""
-    # Columns that are members of an object are the slow path's.
-    if shape.objects or not all(_is_parsable(body) for body in bodies):
-        raise _Refused
+    """Decode all bodies at once. Raises `Refused` for anything the parser or Arrow cannot take."""
+    if not all(_is_parsable(body) for body in bodies):
+        raise Refused
     try:
         return _parse_block(bodies, shape, key)
     except pa.ArrowException as error:
-        raise _Refused from error
+        raise Refused from error
 
 
 # pyarrow.json ends the process for lists within lists some thousands deep.
@@ -131,13 +127,12 @@ def _parse_block(bodies: Sequence[bytes], shape: Shape, key: str) -> Decoded:
     block = _parse(bodies, key, expected)
     data = _list_column(block, key, len(bodies))
     if fields.has_inexact(data.type.value_type, expected, bodies):
-        raise _Refused
+        raise Refused
     as_text = fields.fields_to_read_as_text(data.type.value_type, expected)
     if as_text is not None:
         block = _parse(bodies, key, as_text)
         data = _list_column(block, key, len(bodies))
-    rows = pc.list_flatten(data)
-    _refuse_nulls(rows)
+    rows = objects_in(data)
     records = _flatten(rows, shape, bodies, key)
     counts = pc.fill_null(pc.list_value_length(data), 0)
     return Decoded(records, tuple(counts.to_pylist()))
@@ -157,20 +152,14 @@ def _parse(bodies: Sequence[bytes], key: str, record: pa.DataType) -> pa.Table:
             ),
         )
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise _Refused from error
+        raise Refused from error
 
 
 def _list_column(block: pa.Table, key: str, bodies: int) -> pa.ListArray:
     if block.num_rows != bodies:
-        raise _Refused
+        raise Refused
     column = block[key].combine_chunks()
     return column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
-
-
-def _refuse_nulls(rows: pa.StructArray) -> None:
-    """Leave a null where an object belongs to the slow path."""
-    if rows.null_count:
-        raise _Refused
 
 
 def _refuse_missing(column: pa.ChunkedArray) -> None:
@@ -178,7 +167,7 @@ def _refuse_missing(column: pa.ChunkedArray) -> None:
         pc.equal(pc.utf8_trim_whitespace(column), "")
     )
     if column.null_count or (is_blank and is_blank.as_py()):
-        raise _Refused
+        raise Refused
 
 
 def _refuse_repeats(rows: pa.Table, key: Sequence[str]) -> None:
@@ -186,7 +175,14 @@ def _refuse_repeats(rows: pa.Table, key: Sequence[str]) -> None:
     if pc.count_distinct(rows[key[0]]).as_py() < rows.num_rows and (
         len(key) == 1 or rows.group_by(list(key)).aggregate([]).num_rows < rows.num_rows
     ):
-        raise _Refused
+        raise Refused
+
+
+def _refuse_other_ids(ids: pa.ChunkedArray, pattern: re.Pattern[str] | None) -> None:
+    if pattern is not None:
+        fits = pc.match_substring_regex(ids, f"^(?:{pattern.pattern})$")
+        if not pc.all(fits, min_count=0).as_py():
+            raise Refused
 
 
 def _refuse_beyond_range(rows: pa.Table) -> None:
@@ -195,52 +191,35 @@ def _refuse_beyond_range(rows: pa.Table) -> None:
         if pa.types.is_timestamp(column.type):
             ends = pc.min_max(column.cast(pa.int64())).as_py()
             if ends["min"] is not None and not MIN_US <= ends["min"] <= ends["max"] <= MAX_US:
-                raise _Refused
+                raise Refused
         elif pa.types.is_floating(column.type):
             largest = pc.max(pc.abs(column)).as_py()
             if largest is not None and not largest < 2**53:
-                raise _Refused
+                raise Refused
 
 
 def _flatten(rows: pa.StructArray, shape: Shape, bodies: Sequence[bytes], key: str) -> Records:
-    columns = dict(zip((f.name for f in rows.type), rows.flatten(), strict=True))
-    root = fields.typed_columns(columns, shape.root, skip=set(shape.children))
-    root = fields.add_nested(root, columns, shape.root, set(shape.children), bodies, key, "")
+    place = fields.Place(bodies, (key,))
+    columns = fields.columns_of(rows, shape.root)
+    columns = fields.with_json_text(columns, shape.root, place, shape.lists)
+    computed: dict[str, pa.Array] = {}
+    if PARTS in shape.lists:
+        children, computed["text"] = read_parts(columns[PARTS], shape, bodies, key)
+    else:
+        children = {
+            field: read_children(columns[field], table, fields.Place(bodies, (key, field)))
+            for field, table in shape.children.items()
+        }
+    root = fields.typed_columns(columns, shape.root, shape.lists, computed)
     for name in shape.required:
         _refuse_missing(root[name])
+    _refuse_other_ids(root[shape.required[0]], shape.id_pattern)
     _refuse_repeats(root, shape.required[:1])
     _refuse_beyond_range(root)
-    children = {}
-    for field, table in shape.children.items():
-        child = _flatten_children(columns[field], table, bodies, key, field)
+    for field, child in children.items():
         if keys := shape.child_required.get(field, ()):
             for name in keys:
                 _refuse_missing(child[name])
             _refuse_repeats(child, (*keys, ROW))
         _refuse_beyond_range(child)
-        children[field] = child
     return Records(shape, root, children)
-
-
-def _flatten_children(
-    lists: pa.ListArray, table: tables.Table, bodies: Sequence[bytes], key: str, field: str
-) -> pa.Table:
-    items = pc.list_flatten(lists)
-    _refuse_nulls(items)
-    row = pc.list_parent_indices(lists).cast(pa.int64())
-    columns = dict(zip((f.name for f in items.type), items.flatten(), strict=True))
-    child = fields.typed_columns(columns, table, skip=set())
-    child = fields.add_nested(child, columns, table, set(), bodies, key, field)
-    child = child.add_column(0, POSITION, _positions(row))
-    return child.add_column(0, ROW, row)
-
-
-def _positions(row: pa.Array) -> pa.Array:
-    """Place of each item within its parent's list, from 0; `row` is ascending."""
-    if len(row) == 0:
-        return pa.array([], pa.int64())
-    runs = pc.run_end_encode(row, run_end_type=pa.int64())
-    first = pa.array([0], pa.int64())
-    starts = pa.concat_arrays([first, runs.run_ends.slice(0, len(runs.values) - 1)])
-    start_of_row = pc.run_end_decode(pa.RunEndEncodedArray.from_arrays(runs.run_ends, starts))
-    return pc.subtract(row_numbers(len(row)), start_of_row)

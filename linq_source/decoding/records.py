@@ -7,6 +7,7 @@ so that a selection of parents (`Records.take`) carries its children along.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -21,16 +22,22 @@ from linq_source.tables import Table
 
 ROW = "_row"
 POSITION = "position"
+# Of a reaction to a part of a message: the part's place.
+PART_POSITION = "part_position"
+# The list of a message of API v3 that its children come from.
+PARTS, ATTACHMENTS, REACTIONS = "parts", "attachments", "reactions"
 
 
 @dataclass(frozen=True)
 class Shape:
     """What a kind of record looks like: its table, and the tables of its lists by API field.
 
+    Where one of the lists is `parts`, the other children come from the same list.
     `required` are the root columns without which a record cannot be placed, `id` the first;
     `child_required` are those that tell children of one list apart, by API field. `instant` is the
     root column that windows go by, `mark` the one that tells that a record has changed, and
     `arrival` the one that tells when a record that arrived late did; "" where there are none.
+    `id_pattern` is what an id looks like, where it is a text of a form of its own.
     """
 
     root: Table
@@ -40,12 +47,12 @@ class Shape:
     instant: str = ""
     mark: str = ""
     arrival: str = ""
+    id_pattern: re.Pattern[str] | None = None
 
     @property
-    def objects(self) -> frozenset[str]:
-        """The API fields that hold an object whose members are columns."""
-        sources = (column.source for column in self.root.source_columns)
-        return frozenset(source.partition(".")[0] for source in sources if "." in source)
+    def lists(self) -> frozenset[str]:
+        """The API fields of a record that hold lists of children."""
+        return frozenset({PARTS} if PARTS in self.children else self.children)
 
 
 MESSAGE = Shape(
@@ -69,19 +76,20 @@ PHONE_NUMBER = Shape(
     required=("id", "phone_number"),
     child_required={},
 )
-
+CONTACT = Shape(root=tables.CONTACTS, children={}, required=("id",), child_required={})
 
 MESSAGE_V3 = Shape(
     root=tables_v3.CHAT_MESSAGES,
     children={
-        "parts": tables_v3.MESSAGE_PARTS,
-        "attachments": tables_v3.ATTACHMENTS,
-        "reactions": tables_v3.REACTIONS,
+        PARTS: tables_v3.MESSAGE_PARTS,
+        ATTACHMENTS: tables_v3.ATTACHMENTS,
+        REACTIONS: tables_v3.REACTIONS,
     },
     required=("id", "created_at"),
     child_required={},
     instant="created_at",
     arrival="reconciled_at",
+    id_pattern=tables_v3.UUID,
 )
 CHAT_V3 = Shape(
     root=tables_v3.CHATS,
@@ -89,14 +97,15 @@ CHAT_V3 = Shape(
     required=("id",),
     child_required={"handles": ("id",)},
     mark="updated_at",
+    id_pattern=tables_v3.UUID,
 )
 PHONE_NUMBER_V3 = Shape(
     root=tables_v3.PHONE_NUMBERS,
     children={},
     required=("id", "phone_number"),
     child_required={},
+    id_pattern=tables_v3.UUID,
 )
-CONTACT = Shape(root=tables.CONTACTS, children={}, required=("id",), child_required={})
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +114,7 @@ class Rejected:
 
     `id` is that of the record, a number or (of a contact) a text; None where it has no usable one.
     `repaired` tells that it was loaded all the same, with what `reason` says changed.
-    `near_us` is the instant it stands at: its own `sent_at`, or that of a neighbour in the list.
+    `near_us` is the instant it stands at: its own, or that of a neighbour in the list.
     `repeat` counts the equal records before it in the same answer.
     """
 
@@ -122,7 +131,8 @@ class Records:
     """Records of one shape.
 
     `root` has the shape's columns by our names, then columns the contract does not know yet.
-    Tables in `children` have in addition `_row`, the parent's row number in `root`, ascending.
+    Tables in `children` have in addition `_row`, the parent's row number in `root`, ascending,
+    and `position`, the place in the API's list.
     """
 
     shape: Shape
@@ -155,7 +165,8 @@ class Records:
         for name, child in self.children.items():
             new_row = pc.index_in(child[ROW], value_set=rows).cast(pa.int64())
             child = child.set_column(0, ROW, new_row).filter(pc.is_valid(new_row))
-            order = pc.sort_indices(child, sort_keys=[(ROW, "ascending"), (POSITION, "ascending")])
+            keys = (key for key in (ROW, PART_POSITION, POSITION) if key in child.column_names)
+            order = pc.sort_indices(child, sort_keys=[(key, "ascending") for key in keys])
             children[name] = child.take(order)
         return replace(self, root=self.root.take(rows), children=children)
 
@@ -257,13 +268,13 @@ def _cast(part: pa.Table, types: Mapping[str, pa.DataType]) -> pa.Table:
 
 def root_schema(shape: Shape) -> pa.Schema:
     """Return the Arrow schema of `Records.root`, without columns the contract does not know."""
-    return pa.schema([pa.field(c.name, c.field.type) for c in shape.root.source_columns])
+    return pa.schema([pa.field(c.name, c.field.type) for c in shape.root.decoded_columns])
 
 
 def child_schema(table: Table) -> pa.Schema:
     """Return the Arrow schema of a table in `Records.children`."""
     fields = [pa.field(ROW, pa.int64()), pa.field(POSITION, pa.int64())]
-    return pa.schema(fields + [pa.field(c.name, c.field.type) for c in table.source_columns])
+    return pa.schema(fields + [pa.field(c.name, c.field.type) for c in table.decoded_columns])
 
 
 def empty_records(shape: Shape) -> Records:
@@ -278,19 +289,43 @@ def empty_records(shape: Shape) -> Records:
 def record_text(records: Records, row: int) -> str:
     """Return a record as JSON, by the API's names: what it says, though not how it was written."""
     shape = records.shape
-    members = _by_source(records.root.slice(row, 1).to_pylist()[0], shape.root)
-    for name, table in shape.children.items():
-        child = records.children[name]
-        members[name] = [
-            _by_source(item, table) for item in child.filter(pc.equal(child[ROW], row)).to_pylist()
-        ]
-    return json.dumps(members, ensure_ascii=False)
+    record = _by_source(records.root.slice(row, 1).to_pylist()[0], shape.root)
+    children = {
+        name: child.filter(pc.equal(child[ROW], row)).to_pylist()
+        for name, child in records.children.items()
+    }
+    if PARTS in children:
+        record[PARTS] = _parts(children, shape)
+    else:
+        for name, items in children.items():
+            record[name] = [_by_source(item, shape.children[name]) for item in items]
+    return json.dumps(record, ensure_ascii=False)
+
+
+def _parts(children: Mapping[str, list[dict[str, Any]]], shape: Shape) -> list[dict[str, Any]]:
+    """The parts of a message with the files and reactions that belong to them."""
+    parts = {item[POSITION]: _by_source(item, shape.children[PARTS]) for item in children[PARTS]}
+    for item in children[ATTACHMENTS]:
+        parts[item[POSITION]] |= _by_source(item, shape.children[ATTACHMENTS])
+    for item in children[REACTIONS]:
+        reactions = parts[item[PART_POSITION]].setdefault(REACTIONS, [])
+        reactions.append(_by_source(item, shape.children[REACTIONS]))
+    return list(parts.values())
 
 
 def _by_source(values: Mapping[str, Any], table: Table) -> dict[str, Any]:
-    sources = {column.name: column.source for column in table.source_columns}
-    return {
-        sources.get(name, name): format_iso(to_us(value)) if isinstance(value, datetime) else value
-        for name, value in values.items()
-        if name not in (ROW, POSITION)
-    }
+    """A row by the names of the API's fields, members within their objects."""
+    sources = {column.name: column.source for column in table.decoded_columns}
+    record: dict[str, Any] = {}
+    for name, value in values.items():
+        source = sources.get(name, name)
+        if name in (ROW, POSITION, PART_POSITION) or (not source and value is None):
+            continue
+        if isinstance(value, datetime):
+            value = format_iso(to_us(value))
+        object_, dot, member = source.partition(".")
+        if dot and object_ in table.objects:
+            record.setdefault(object_, {})[member] = value
+        else:
+            record[source or name] = value
+    return record

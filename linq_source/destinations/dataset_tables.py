@@ -16,6 +16,7 @@ from linq_source import tables, tables_v3
 from linq_source.destinations.quoting import literal
 from linq_source.destinations.remote import stored_schema
 from linq_source.destinations.table_formats import schema_of_messages
+from linq_source.errors import ConfigurationError
 from linq_source.settings import Api, Id, Shard, check_chat_id
 from linq_source.tables import Table
 
@@ -27,18 +28,37 @@ def tables_of(pipeline: dlt.Pipeline) -> Mapping[str, Table]:
 
     Where the pipeline does not know them, the destination is asked; nothing there: those of v2.
     """
-    name = schema_of_messages(pipeline)
-    schema = stored_schema(pipeline) if name is None else pipeline.schemas[name]
-    return tables.TABLES if schema is None else tables_in(schema.tables)
+    return tables_in(_stored(pipeline))
 
 
 def tables_in(stored: Mapping[str, Any]) -> Mapping[str, Table]:
     """The same, by the tables as dlt's schemas describe them."""
+    return tables_v3.TABLES if _api_in(stored) == "v3" else tables.TABLES
+
+
+def check_api(pipeline: dlt.Pipeline, api: Api) -> None:
+    """Raise `ConfigurationError` where the dataset holds the data of another version."""
+    found = _api_in(_stored(pipeline))
+    if found is not None and found != api:
+        raise ConfigurationError(
+            f"the dataset {pipeline.dataset_name} holds data of API {found}, and API {api} was to "
+            f"be read: load that into another dataset with another pipeline name, or use {found}"
+        )
+
+
+def _stored(pipeline: dlt.Pipeline) -> Mapping[str, Any]:
+    name = schema_of_messages(pipeline)
+    schema = stored_schema(pipeline) if name is None else pipeline.schemas[name]
+    return {} if schema is None else schema.tables
+
+
+def _api_in(stored: Mapping[str, Any]) -> Api | None:
+    """Return the version that dlt's tables are of; None where they do not tell."""
     for table in _TOLD_BY:
-        columns = stored.get(table.name, {}).get("columns", {})
-        if columns.get("id", {}).get("data_type") == "text":
-            return tables_v3.TABLES
-    return tables.TABLES
+        id_type = stored.get(table.name, {}).get("columns", {}).get("id", {}).get("data_type")
+        if id_type is not None:
+            return "v3" if id_type == "text" else "v2"
+    return None
 
 
 def check_chat_ids(stored: Mapping[str, Table], chat_ids: Iterable[Id]) -> list[Id]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from linq_source import tables, tables_v3
 from linq_source.decoding.pages import decode_pages
 from linq_source.decoding.records import CHAT, CHAT_V3, MESSAGE, MESSAGE_V3, Records, Shape
+from linq_source.errors import ConfigurationError
 from linq_source.instants import END_US
 from linq_source.planning import chats, chats_v3, cursors, listings, v3_requests
 from linq_source.planning.listings import ChatList
@@ -101,6 +102,9 @@ V3 = Contract(
 )
 
 
-def contract_of(api: Api) -> Contract:
-    """Return the contract of a version."""
-    return {"v2": V2, "v3": V3}[api]
+def contract_of(api: str) -> Contract:
+    """Return the contract of a version. Raises `ConfigurationError` for one that is not known."""
+    found = {"v2": V2, "v3": V3}.get(api)
+    if found is None:
+        raise ConfigurationError(f"api is {api!r}: use v2 or v3")
+    return found

@@ -14,6 +14,7 @@ from dlt.common.storages.exceptions import CurrentLoadPackageStateNotAvailable
 from dlt.extract import DltResource
 
 from linq_source.decoding.records import Records
+from linq_source.destinations.dataset_tables import check_api
 from linq_source.destinations.kinds import destination_of
 from linq_source.destinations.new_columns import NO_COLUMNS
 from linq_source.destinations.outgoing import in_the_dialect
@@ -29,7 +30,7 @@ from linq_source.planning.takeover import NOTHING_INHERITED, kept_packages
 from linq_source.privacy.forgotten import forgotten_from
 from linq_source.privacy.treatment import PLAIN, privacy_of
 from linq_source.rows import building
-from linq_source.settings import Settings, id_of
+from linq_source.settings import Api, Settings, id_of
 from linq_source.source.last_read import last_read, remember_read
 from linq_source.source.schema import (
     is_known,
@@ -118,7 +119,7 @@ class Session:
         if is_new or self.extraction is None:
             is_new = True
             if package is not None and not self.keep:
-                _check_destination()
+                _check_destination(self.settings.api)
             self._package = package
             self._entered = set()
             if self.inheritance.forgotten is not None:
@@ -391,11 +392,12 @@ def _load_id() -> str | None:
         return None
 
 
-def _check_destination() -> None:
+def _check_destination(api: Api) -> None:
     """Raise `ConfigurationError` where the pipeline under way could load nothing that it reads."""
     pipeline = dlt.current.pipeline()
     if pipeline.destination is not None:
         destination_of(pipeline).check_name()
+        check_api(pipeline, api)
 
 
 def _now_us() -> int:
