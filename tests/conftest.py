@@ -19,6 +19,8 @@ from hypothesis import HealthCheck, settings
 from linq_source import Report, audit, linq_source, open_shard, plan_shards, settle, sync
 from linq_source.operations.audit import AuditReport
 from linq_source.sandbox import DEFAULT_TOKEN, Sandbox, World, seeded_world
+from linq_source.sandbox.v3_rendering import Kind, uuid_of
+from linq_source.settings import Id
 from tests.bigquery import front_end
 from tests.destinations import KINDS, DuckDB, Place
 from tests.dlt_types import remember_types
@@ -140,6 +142,10 @@ class Loader:
             assert_equal_tables(loaded, self.world)
         else:
             assert_equal_world_v3(loaded, self.world)
+
+    def id_of(self, kind: Kind, number: int) -> Id:
+        """A world's number as the id that the version of the API has for it."""
+        return number if self.api == "v2" else uuid_of(kind, number)
 
     def requests_of(self, call: Callable[[], Any]) -> list[tuple[str, dict[str, str]]]:
         """The requests that a call makes, as route and parameters."""

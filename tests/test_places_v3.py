@@ -5,7 +5,7 @@ Ids are texts, and `created_at` stands where v2 has `sent_at`, which is null of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,17 @@ from linq_source.destinations.kinds import destination_of
 from linq_source.destinations.lake import Bucket, check_lake, rebuild_lake
 from linq_source.destinations.outgoing import in_the_dialect
 from linq_source.destinations.remote import connected
+from linq_source.errors import AuthenticationError
 from linq_source.operations.status import reading_for_status, status
 from linq_source.operations.views import make_views
 from linq_source.reporting.making import whole_name
 from linq_source.reporting.questions import READ_FOR_REPORT, read_figures
 from linq_source.rows.hints import table_hints
+from linq_source.sandbox import DEFAULT_TOKEN, World, seeded_world
 from linq_source.settings import Shard
 from linq_source.tables_v3 import CHAT_MESSAGES, TABLES
+from tests.attaching import fetch
+from tests.conftest import HOUR_MS, Loader
 from tests.destinations import KINDS, Place, kinds
 from tests.truth import Row
 
@@ -292,3 +296,27 @@ def test_a_lake_is_checked_and_made_again(dataset: Dataset) -> None:
         assert check_lake(bucket, TABLES).findings == ()
     assert {name: dataset.place.rows(name) for name in TABLES} == before
     assert bucket.list("current/contacts") == []
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("is_without", [False, True])
+def test_links_that_expired_are_asked_for_again(
+    serve: Callable[[World], Loader], is_without: bool
+) -> None:
+    """Without a token they are recorded as expired, and a later run that has one gets the files."""
+    loader = serve(seeded_world(chats=4, messages=100))
+    loader.api, loader.sandbox.serves_files = "v3", True
+    loader.sync()
+    (count,) = loader.query("SELECT count(*) FROM chat_messages__attachments")[0]
+    assert count > 5
+    loader.world.advance(2 * HOUR_MS)
+    if is_without:
+        assert fetch(loader).expired == count
+    access = {"api_token": DEFAULT_TOKEN, "base_url": loader.sandbox.url}
+    gone = next(m for m in loader.world.messages.values() if m.attachments)
+    lost = len(gone.attachments)
+    gone.attachments.clear()
+    report = fetch(loader, **access)
+    assert (report.stored, report.expired) == (count - lost, lost)
+    with pytest.raises(AuthenticationError, match="SOURCES__LINQ__API_TOKEN"):
+        fetch(loader, **{**access, "api_token": "another"})

@@ -17,6 +17,7 @@ from linq_source.cli.options import (
     TARGET,
     ApiVersion,
     AsJson,
+    BaseUrl,
     Database,
     Dataset,
     Debug,
@@ -94,11 +95,14 @@ def media(
             rich_help_panel=_FILES,
         ),
     ] = False,
+    base_url: BaseUrl = None,
     json: AsJson = False,
     log_format: Logs = LogFormat.TEXT,
     debug: Debug = False,
 ) -> None:
     """Fetch attachments as files into a bucket, each once, and record them."""
+    import dlt
+
     from linq_source.media import media as fetch
 
     names = names_of(api, dataset, pipeline_name)
@@ -115,6 +119,8 @@ def media(
                 allow_plain_http=allow_plain_http,
                 allow_private_hosts=allow_private_hosts,
                 listener=listener,
+                api_token=dlt.secrets.get("sources.linq.api_token", str),
+                base_url=base_url or dlt.config.get("sources.linq.base_url", str),
             )
         observed.report = report
         if json:

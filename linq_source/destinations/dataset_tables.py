@@ -61,10 +61,14 @@ def _api_in(stored: Mapping[str, Any]) -> Api | None:
     return None
 
 
+def api_of(stored: Mapping[str, Table]) -> Api:
+    """The version of the API that fills the tables."""
+    return "v3" if stored is tables_v3.TABLES else "v2"
+
+
 def check_chat_ids(stored: Mapping[str, Table], chat_ids: Iterable[Id]) -> list[Id]:
     """Ids of chats as the dataset has them. Raises `ConfigurationError`."""
-    api: Api = "v3" if stored is tables_v3.TABLES else "v2"
-    return [check_chat_id(chat_id, api) for chat_id in chat_ids]
+    return [check_chat_id(chat_id, api_of(stored)) for chat_id in chat_ids]
 
 
 def in_shard(table: Table, column: str, shard: Shard) -> str:

@@ -44,6 +44,8 @@ class Choice:
 
     max_file_bytes: int
     retry_failed: bool = False
+    # Whether another link can be had in place of one that expired.
+    has_fresh_links: bool = False
 
     def wants(self, attachment: Attachment, known: Known | None) -> bool:
         """Whether the file is to be fetched, or its outcome recorded, in this run."""
@@ -56,7 +58,10 @@ class Choice:
             return size is None or size <= self.max_file_bytes
         if self.retry_failed or known.url_hash != link_hash(attachment.url):
             return True
-        return known.status == "failed" and known.attempts < MAX_ATTEMPTS
+        is_passing = known.status == "failed" or (
+            known.status == "expired" and self.has_fresh_links
+        )
+        return is_passing and known.attempts < MAX_ATTEMPTS
 
 
 def attempts_before(attachment: Attachment, known: Known | None) -> int:
