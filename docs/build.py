@@ -114,9 +114,10 @@ def both_versions() -> list[Table]:
     found = []
     for name, table in ALL_TABLES.items():
         v3 = tables_v3.TABLES.get(name, table)
-        optional = {column.name for column in (*table.columns, *v3.columns) if column.nullable}
         columns = [*table.columns, *(c for c in v3.columns if c.name not in table.column_names)]
-        columns = [replace(c, nullable=c.name in optional) for c in columns]
+        # What one version lacks is null.
+        filled = [{c.name for c in each.columns if not c.nullable} for each in (table, v3)]
+        columns = [replace(c, nullable=c.name not in set.intersection(*filled)) for c in columns]
         key = (*v3.key, *(name for name in table.key if name not in v3.key))
         found.append(replace(table, columns=tuple(columns), key=key))
     return found
