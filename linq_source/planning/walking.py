@@ -103,14 +103,16 @@ class Walk:
         self.pages += 1
         self._bodies.append(body)
         if len(self._bodies) == CHUNK_PAGES:
-            self.records(request)
+            self._decode(request)
 
     def records(self, request: MessagesRequest) -> Records:
         """Return all that was found."""
-        if self._bodies:
-            self._decoded.append(decode_pages(self._bodies, request.shape, request.key).records)
-            self._bodies = []
+        self._decode(request)
         return concat_records(request.shape, self._decoded)
+
+    def _decode(self, request: MessagesRequest) -> None:
+        bodies, self._bodies = self._bodies, []
+        self._decoded.append(decode_pages(bodies, request.shape, request.key).records)
 
 
 class _Pages:
