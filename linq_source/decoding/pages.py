@@ -169,9 +169,9 @@ def _parse_block(bodies: Sequence[bytes], shape: Shape, key: str) -> Decoded:
     if as_text is not None:
         block = _parse(bodies, key, as_text)
         data = _list_column(block, key, len(bodies))
-    rows = objects_in(data)
-    records = _flatten(rows, shape, bodies, key)
     counts = pc.fill_null(pc.list_value_length(data), 0)
+    ends = pc.cumulative_sum(counts).to_pylist()
+    records = _flatten(objects_in(data), shape, fields.Place(bodies, (key,), ends))
     return Decoded(records, tuple(counts.to_pylist()))
 
 
@@ -237,16 +237,17 @@ def _refuse_beyond_range(rows: pa.Table) -> None:
                 raise Refused
 
 
-def _flatten(rows: pa.StructArray, shape: Shape, bodies: Sequence[bytes], key: str) -> Records:
-    place = fields.Place(bodies, (key,))
+def _flatten(rows: pa.StructArray, shape: Shape, place: fields.Place) -> Records:
     columns = fields.columns_of(rows, shape.root)
     columns = fields.with_json_text(columns, shape.root, place, shape.lists)
     computed: dict[str, pa.Array] = {}
     if PARTS in shape.lists:
-        children, computed["text"] = read_parts(columns[PARTS], shape, bodies, key)
+        children, computed["text"] = read_parts(
+            columns[PARTS], shape, place.within(PARTS, columns[PARTS])
+        )
     else:
         children = {
-            field: read_children(columns[field], table, fields.Place(bodies, (key, field)))
+            field: read_children(columns[field], table, place.within(field, columns[field]))
             for field, table in shape.children.items()
         }
     root = fields.typed_columns(columns, shape.root, shape.lists, computed)
