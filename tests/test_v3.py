@@ -14,8 +14,9 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 from linq_source import ConfigurationError
 from linq_source.errors import AuthenticationError
 from linq_source.sandbox import Exchange, Fault, World, grow, seeded_world
-from linq_source.sandbox.v3_rendering import uuid_of
+from linq_source.sandbox.v3_rendering import number_of, uuid_of
 from tests.conftest import DAY_MS, HOUR_MS, NOW_MS, Loader
+from tests.test_retention import History, forgetful_world
 from tests.truth import assert_equal_rows
 from tests.truth_v3 import tables_of, with_json
 
@@ -299,3 +300,37 @@ def test_an_interval_is_read_as_it_is(small: Loader) -> None:
     expected = [m for m in small.world.messages.values() if start_ms <= m.sent_at_ms < end_ms]
     assert (report.exit_code, report.messages) == (0, len(expected))
     assert small.query("SELECT count(*) FROM chat_messages") == [(len(expected),)]
+
+
+def test_nothing_is_lost_when_the_api_forgets(serve_v3: Serve) -> None:
+    """Two days, run every eight hours: as seen stays what was ever seen."""
+    loader = serve_v3(forgetful_world())
+    history = History(loader.world)
+    for _ in range(6):
+        history.pass_hours(8)
+        report = loader.sync()
+        assert (report.exit_code, report.gaps) == (0, 0)
+    loader.assert_equal_world()
+    rows = {
+        number_of("message", id_): (text, deleted, expired)
+        for id_, text, deleted, expired in loader.query(
+            "SELECT id, text, deleted_at, expired_at FROM chat_messages"
+        )
+    }
+    assert {i: text for i, (text, _, _) in rows.items()} == history.texts
+    assert {i for i, (_, deleted, _) in rows.items() if deleted} == history.deleted
+    gone = history.texts.keys() - loader.world.messages.keys() - history.deleted
+    assert {i for i, (_, _, expired) in rows.items() if expired} == gone
+    assert loader.audit().exit_code == 0
+
+
+def test_run_too_seldom_it_reports_gaps(serve_v3: Serve) -> None:
+    loader = serve_v3(forgetful_world())
+    history = History(loader.world)
+    history.pass_hours(30)
+    assert loader.sync().gaps == 0
+    for _ in range(2):
+        history.pass_hours(30)
+        report = loader.sync()
+        # Of the chats of the line that forgets, none has a message left that was known.
+        assert (report.exit_code, report.gaps) == (3, 4)
