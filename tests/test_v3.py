@@ -134,6 +134,7 @@ def test_old_changes_are_found_when_all_is_read_again(small: Loader) -> None:
     small.assert_equal_world()
 
 
+@pytest.mark.long
 def test_what_the_api_forgets_stays(small: Loader) -> None:
     small.sync()
     ids = set(small.world.messages)
@@ -269,6 +270,7 @@ def test_audit_reads_the_lists_and_finds_what_differs(small: Loader) -> None:
     small.assert_equal_world()
 
 
+@pytest.mark.long
 def test_shards_together_equal_the_world(seeded: Loader) -> None:
     reports = seeded.sync_shards(3)
     assert all(report.exit_code == 0 and 0 < report.chats < 12 for report in reports)
@@ -280,6 +282,7 @@ def test_shards_together_equal_the_world(seeded: Loader) -> None:
     seeded.assert_equal_world()
 
 
+@pytest.mark.long
 def test_plain_pipeline_run_and_settle_give_the_same_tables(seeded: Loader) -> None:
     seeded.pipeline.run(seeded.source())
     seeded.settle()
@@ -324,6 +327,7 @@ def test_nothing_is_lost_when_the_api_forgets(serve_v3: Serve) -> None:
     assert loader.audit().exit_code == 0
 
 
+@pytest.mark.long
 def test_run_too_seldom_it_reports_gaps(serve_v3: Serve) -> None:
     loader = serve_v3(forgetful_world())
     history = History(loader.world)

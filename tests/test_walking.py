@@ -224,7 +224,7 @@ changes = st.lists(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=60)
 @given(
     count=st.integers(0, 30),
     limit=st.integers(1, 7),
