@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -11,9 +12,10 @@ from linq_source.decoding.records import Rejected
 from linq_source.instants import parse_iso
 from linq_source.planning.changes import segments_of
 from linq_source.planning.cursors import day_segment
-from linq_source.planning.digests import digest_records
+from linq_source.planning.digests import digest_records, digest_rejected
 from linq_source.planning.window_reading import WindowRead
 from linq_source.planning.windows import Window
+from tests import test_decoding_v3 as v3
 from tests.test_decoding import (
     LAW,
     LISTS,
@@ -189,6 +191,63 @@ def test_the_type_a_neighbour_gives_a_new_field_does_not_count() -> None:
     own = message(1, score=1)
     records = decode(body(own, message(2, score=1.5)))
     assert digest_records(records.slice(0, 1)) == digest(own)
+
+
+LINK = "https://cdn.linqapp.com/a.png?signature=1"
+PARTS = [
+    v3.part(mentions=[{"handle": "mara@example.com"}], reactions=[{"type": "love"}]),
+    {"type": "media", "url": LINK, "reactions": [{"type": "sticker", "sticker": {"url": LINK}}]},
+    {"type": "app_clip", "title": "How?", "icon": {"url": LINK}},
+    v3.part(inline_stickers=[{"url": LINK, "at": 1}]),
+]
+
+
+def digest_v3(parts: list[Any]) -> str:
+    return digest_records(v3.decode(v3.body(v3.message(1, *parts))))
+
+
+@pytest.mark.parametrize("query", ["", "?", "?signature=2", "?x?y&z=%22"])
+def test_the_query_strings_of_links_in_parts_do_not_count(query: str) -> None:
+    signed = json.loads(json.dumps(PARTS).replace("?signature=1", query))
+    assert digest_v3(signed) == digest_v3(PARTS)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("How?", "How? No"),
+        ("a.png", "b.png"),
+        ("mara@", "ann@"),
+        ("love", "like"),
+        ('sticker"', 'custom"'),
+        ("app_clip", "poll"),
+        ('"at": 1', '"at": 2'),
+        ('"value": "Hi"', '"value": "Ho"'),
+    ],
+)
+def test_any_value_of_a_part_changes_the_digest(old: str, new: str) -> None:
+    text = json.dumps(PARTS)
+    assert old in text
+    assert digest_v3(json.loads(text.replace(old, new, 1))) != digest_v3(PARTS)
+
+
+def test_the_place_of_a_part_and_of_a_reaction_changes_the_digest() -> None:
+    love, like = ({"type": type_} for type_ in ("love", "like"))
+    reactions: list[list[Any]] = [[love, like], [like, love], [love], []]
+    found = {
+        digest_v3([v3.part(reactions=first), v3.part(reactions=second)])
+        for first in reactions
+        for second in reactions
+    }
+    assert len(found) == len(reactions) ** 2
+
+
+def test_the_query_strings_of_links_in_rejected_records_do_not_count() -> None:
+    texts = [f'{{"url":"https://example.com/a?{n}","text":"b?{t}"}}' for n in "12" for t in "34"]
+    rejected = [[Rejected(None, "why", text, None, repaired=True)] for text in texts]
+    digests = [digest_rejected(lost) for lost in rejected]
+    assert digests[:2] == digests[2:]
+    assert digests[0] != digests[1]
 
 
 def test_messages_before_1970_lie_in_a_day_too() -> None:

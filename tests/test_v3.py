@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from dlt.pipeline.exceptions import PipelineStepFailed
 
 from linq_source import ConfigurationError
 from linq_source.errors import AuthenticationError
 from linq_source.sandbox import Exchange, Fault, World, grow, seeded_world
-from linq_source.sandbox.v3_rendering import uuid_of
+from linq_source.sandbox.v3_rendering import number_of, uuid_of
 from tests.conftest import DAY_MS, HOUR_MS, NOW_MS, Loader
+from tests.test_retention import History, forgetful_world
 from tests.truth import assert_equal_rows
 from tests.truth_v3 import tables_of, with_json
 
@@ -60,7 +63,7 @@ def test_the_tables_equal_the_world_whatever_the_list_is_like(
     assert (report.exit_code, report.rejected, report.windows_unverified) == (0, 0, 0)
     seeded.assert_equal_world()
     again = seeded.sync(page_size=20)
-    assert (again.exit_code, again.messages) == (0, 0)
+    assert (again.exit_code, again.messages, again.windows) == (0, 0, 0)
     changes = grow(seeded.world)
     assert seeded.sync(page_size=20).deleted == changes.deleted_messages == 1
     seeded.assert_equal_world()
@@ -131,6 +134,7 @@ def test_old_changes_are_found_when_all_is_read_again(small: Loader) -> None:
     small.assert_equal_world()
 
 
+@pytest.mark.long
 def test_what_the_api_forgets_stays(small: Loader) -> None:
     small.sync()
     ids = set(small.world.messages)
@@ -241,3 +245,96 @@ def test_ids_that_are_no_uuids_are_rejected_whole(small: Loader) -> None:
     ((chat_id, payload),) = small.query("SELECT chat_id, payload FROM rejected_records")
     assert (chat_id, json.loads(payload)["id"]) == (uuid_of("chat", 2), "msg_1")
     assert small.query("SELECT count(*) FROM chat_messages") == [(304,)]
+
+
+def test_an_idle_run_writes_no_state(seeded: Loader) -> None:
+    seeded.sync()
+    before = seeded.query("SELECT count(*) FROM _dlt_pipeline_state")
+    for _ in range(2):
+        seeded.sync()
+    assert seeded.query("SELECT count(*) FROM _dlt_pipeline_state") == before
+
+
+def test_audit_reads_the_lists_and_finds_what_differs(small: Loader) -> None:
+    small.sync()
+    assert small.audit().exit_code == 0
+    small.world.advance(20 * DAY_MS)
+    small.world.delete_message(small.world.messages_of(1)[5].id)
+    report = small.audit()
+    assert report.exit_code == 3
+    ((chat_id, rows, count),) = [
+        (d.chat_id, d.live_rows, d.message_count) for d in report.differences
+    ]
+    assert (str(chat_id), rows, count) == (uuid_of("chat", 1), 300, 299)
+    assert small.audit(deep=True).differences == ()
+    small.assert_equal_world()
+
+
+@pytest.mark.long
+def test_shards_together_equal_the_world(seeded: Loader) -> None:
+    reports = seeded.sync_shards(3)
+    assert all(report.exit_code == 0 and 0 < report.chats < 12 for report in reports)
+    seeded.assert_equal_world()
+    grow(seeded.world)
+    # Another count of shards goes on where the others were.
+    reports = seeded.sync_shards(2)
+    assert sum(report.messages for report in reports) < 600
+    seeded.assert_equal_world()
+
+
+@pytest.mark.long
+def test_plain_pipeline_run_and_settle_give_the_same_tables(seeded: Loader) -> None:
+    seeded.pipeline.run(seeded.source())
+    seeded.settle()
+    seeded.assert_equal_world()
+    grow(seeded.world)
+    seeded.pipeline.run(seeded.source())
+    seeded.settle()
+    seeded.assert_equal_world()
+    of_v2 = seeded.source(api="v2")
+    with pytest.raises(PipelineStepFailed, match="holds data of API v3"):
+        seeded.pipeline.run(of_v2)
+
+
+def test_an_interval_is_read_as_it_is(small: Loader) -> None:
+    start_ms, end_ms = NOW_MS - 3 * DAY_MS, NOW_MS - DAY_MS
+    instants = [datetime.fromtimestamp(ms / 1000, UTC) for ms in (start_ms, end_ms)]
+    report = small.sync(start=instants[0], end=instants[1])
+    expected = [m for m in small.world.messages.values() if start_ms <= m.sent_at_ms < end_ms]
+    assert (report.exit_code, report.messages) == (0, len(expected))
+    assert small.query("SELECT count(*) FROM chat_messages") == [(len(expected),)]
+
+
+def test_nothing_is_lost_when_the_api_forgets(serve_v3: Serve) -> None:
+    """Two days, run every eight hours: as seen stays what was ever seen."""
+    loader = serve_v3(forgetful_world())
+    history = History(loader.world)
+    for _ in range(6):
+        history.pass_hours(8)
+        report = loader.sync()
+        assert (report.exit_code, report.gaps) == (0, 0)
+    loader.assert_equal_world()
+    rows = {
+        number_of("message", id_): (text, deleted, expired)
+        for id_, text, deleted, expired in loader.query(
+            "SELECT id, text, deleted_at, expired_at FROM chat_messages"
+        )
+    }
+    assert {i: text for i, (text, _, _) in rows.items()} == history.texts
+    assert {i for i, (_, deleted, _) in rows.items() if deleted} == history.deleted
+    gone = history.texts.keys() - loader.world.messages.keys() - history.deleted
+    assert {i for i, (_, _, expired) in rows.items() if expired} == gone
+    assert loader.audit().exit_code == 0
+
+
+@pytest.mark.long
+def test_run_too_seldom_it_reports_gaps(serve_v3: Serve) -> None:
+    loader = serve_v3(forgetful_world())
+    history = History(loader.world)
+    history.pass_hours(30)
+    assert loader.sync().gaps == 0
+    for _ in range(2):
+        history.pass_hours(30)
+        report = loader.sync()
+        # Of the chats of the line that forgets, none has a message left that was known.
+        assert (report.exit_code, report.gaps) == (3, 4)

@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from linq_source.cli.destinations import Target, names_of, open_pipeline
+from linq_source.cli.destinations import Target, open_pipeline
 from linq_source.cli.observing import observing
 from linq_source.cli.options import (
     AsJson,
@@ -40,8 +40,7 @@ def rebuild(
     from linq_source.destinations.lake import rebuild_lake
     from linq_source.destinations.lake.layout import partitioning_of
 
-    names = names_of(None, dataset, pipeline_name)
-    target = Target("parquet", "", *names, pipelines_dir, bucket_url)
+    target = Target("parquet", "", dataset, pipeline_name, pipelines_dir, bucket_url)
     with observing("lake rebuild", target) as observed:
         partitioning = None if lake_partition is None else partitioning_of(lake_partition)
         files = _with_bucket(
@@ -67,8 +66,7 @@ def check(
     """Compare the current state with what the log says; changes nothing."""
     from linq_source.destinations.lake import check_lake
 
-    names = names_of(None, dataset, pipeline_name)
-    target = Target("parquet", "", *names, pipelines_dir, bucket_url)
+    target = Target("parquet", "", dataset, pipeline_name, pipelines_dir, bucket_url)
     with observing("lake check", target) as observed:
         report = _with_bucket(target, check_lake)
         observed.report = report

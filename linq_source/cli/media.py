@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from linq_source.cli import logs
-from linq_source.cli.destinations import DEFAULT_DATABASE, Target, names_of, open_pipeline
+from linq_source.cli.destinations import DEFAULT_DATABASE, Target, open_pipeline
 from linq_source.cli.observing import observing
 from linq_source.cli.options import (
     TARGET,
@@ -105,8 +105,16 @@ def media(
 
     from linq_source.media import media as fetch
 
-    names = names_of(api, dataset, pipeline_name)
-    target = Target(destination, database, *names, pipelines_dir, messages_url, table_format)
+    target = Target(
+        destination,
+        database,
+        dataset,
+        pipeline_name,
+        pipelines_dir,
+        messages_url,
+        table_format,
+        api,
+    )
     with observing("media", target) as observed:
         with _progress(Console(stderr=True)) as listener:
             report = fetch(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from linq_source.cli.destinations import DEFAULT_DATABASE, Target, names_of
+from linq_source.cli.destinations import DEFAULT_DATABASE, Target
 from linq_source.cli.options import (
     ApiVersion,
     BucketUrl,
@@ -30,8 +30,16 @@ def _target(
     pipelines_dir: PipelinesDir = None,
     api: ApiVersion = None,
 ) -> Target:
-    names = names_of(api, dataset, pipeline_name)
-    return Target(destination, database, *names, pipelines_dir, bucket_url, table_format, api)
+    return Target(
+        destination,
+        database,
+        dataset,
+        pipeline_name,
+        pipelines_dir,
+        bucket_url,
+        table_format,
+        api,
+    )
 
 
 def takes_target(command: Callable[..., None]) -> Callable[..., None]:

@@ -7,7 +7,7 @@ import os
 import re
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,7 +21,6 @@ from linq_source.cli.destinations import (
     DEFAULT_DATABASE,
     Target,
     location_of,
-    names_of,
     open_pipeline,
 )
 from linq_source.cli.observing import observing
@@ -124,8 +123,9 @@ def transform(
     debug: Debug = False,
 ) -> None:
     """Build and test the marts beside the messages, in the dataset named <dataset>_marts."""
-    names = names_of(api, dataset, "linq_transform")
-    target = Target(destination, database, *names, None, bucket_url)
+    target = Target(
+        destination, database, dataset, "linq_transform", bucket_url=bucket_url, api=api
+    )
     with (
         observing("transform", target) as observed,
         tempfile.TemporaryDirectory(prefix="linq-transform-") as folder,
@@ -136,8 +136,7 @@ def transform(
         from linq_source.cli.dbt_profile import profile_of
 
         # dlt notes down every pipeline; nobody will ask for this one again.
-        target = Target(destination, database, *names, folder, bucket_url)
-        pipeline = open_pipeline(target, only_reads=True)
+        pipeline = open_pipeline(replace(target, pipelines_dir=folder), only_reads=True)
         profile = profile_of(pipeline, database)
         with _working(json):
             report = _build(profile, given, select or (), full_refresh, Path(folder))

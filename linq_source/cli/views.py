@@ -10,7 +10,6 @@ from linq_source.cli.destinations import (
     DEFAULT_DATABASE,
     Target,
     location_of,
-    names_of,
     open_pipeline,
 )
 from linq_source.cli.observing import observing
@@ -51,8 +50,7 @@ def views(
 
     # dlt notes down every pipeline; nobody will ask for this one again.
     with tempfile.TemporaryDirectory(prefix="linq-views-") as folder:
-        names = names_of(api, dataset, "linq_views")
-        target = Target(destination, database, *names, folder, bucket_url)
+        target = Target(destination, database, dataset, "linq_views", folder, bucket_url, api=api)
         with observing("views", target) as observed:
             given = variables_of(variables)
             pipeline = open_pipeline(target, only_reads=True)

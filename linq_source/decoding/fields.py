@@ -1,30 +1,34 @@
 """Fields as typed columns; those that the contract does not know are typed by what they hold.
 
 A scalar becomes a column of its inferred type. A string that merely looks like a date stays text
-(an inferred timestamp would not give the text back). Objects and lists become JSON text through
-DuckDB's JSON functions, in C++ like everything else on this path. Members of an object that are
-columns go by `<object>.<member>`, as in `tables`.
+(an inferred timestamp would not give the text back). Objects and lists become JSON text: pages that
+have any are parsed a second time, by the standard library. Members of an object that are columns
+go by `<object>.<member>`, as in `tables`.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from linq_source.decoding.records import ATTACHMENTS, PARTS, REACTIONS, Shape
+from linq_source.decoding.records import ATTACHMENTS, PARTS, REACTIONS, Shape, row_numbers
 from linq_source.tables import Column, Table
 
+_Object = dict[str, Any]
 _SCALARS = {pa.int64(), pa.float64(), pa.bool_(), pa.string()}
 # Fractions that a double may not hold as they are written: of 16 digits, or with an exponent.
 # Texts that look like one cost time only.
 _LONG_FRACTION = re.compile(rb"[:,\[\s]-?(?:(?=[0-9.]{17})[0-9]+\.|[0-9.]+[eE][-+0-9])")
 # Arrow reads up to nine digits of a second only as nanoseconds.
-_READ_TIMESTAMP = pa.timestamp("ns", tz="UTC")
+READ_TIMESTAMP = pa.timestamp("ns", tz="UTC")
 # In JSON text: a link up to its query string, which may be another in every answer, and that.
 LINK_QUERY = r'("https?://[^"?]*)\?[^"]*'
 
@@ -35,10 +39,46 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Place:
-    """Where rows were read: the bodies, and the lists from the outermost to the rows' own."""
+    """Where rows were read: the bodies, and the lists from the outermost to the rows' own.
+
+    `ends` are the numbers of rows up to the end of each body.
+    """
 
     bodies: Sequence[bytes]
     lists: tuple[str, ...]
+    ends: Sequence[int]
+
+    def within(self, name: str, lists: pa.ListArray) -> Place:
+        """Where the rows of a list stand that is a field of these rows."""
+        offsets = pc.subtract(lists.offsets, lists.offsets[0])
+        ends = offsets.take(pa.array(self.ends, pa.int64())).to_pylist()
+        return Place(self.bodies, (*self.lists, name), ends)
+
+    def json_texts(self, is_wanted: pa.Array, value_of: Callable[[_Object], Any]) -> pa.Array:
+        """JSON text of what `value_of` finds in the wanted rows; null in others and for None."""
+        wanted = pc.indices_nonzero(is_wanted).to_pylist()
+        texts = []
+        for body, start, end in zip(self.bodies, [0, *self.ends], self.ends, strict=False):
+            numbers = wanted[bisect_left(wanted, start) : bisect_left(wanted, end)]
+            rows = self._rows_of(body) if numbers else []
+            texts += [_json_text(value_of(rows[number - start])) for number in numbers]
+        places = pc.index_in(row_numbers(len(is_wanted)), value_set=pa.array(wanted, pa.int64()))
+        return pa.array(texts, pa.string()).take(places)
+
+    def _rows_of(self, body: bytes) -> list[_Object]:
+        try:
+            rows = [json.loads(body.decode(), strict=False)]
+        except ValueError as error:
+            raise Refused from error
+        for name in self.lists:
+            rows = [item for row in rows for item in row.get(name) or ()]
+        return rows
+
+
+def _json_text(value: Any) -> str | None:
+    if value is None:
+        return None
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def expected_record(shape: Shape) -> pa.DataType:
@@ -59,7 +99,7 @@ def _expected_fields(columns: Iterable[Column]) -> list[tuple[str, pa.DataType]]
     found: dict[str, pa.DataType] = {}
     objects: dict[str, list[tuple[str, pa.DataType]]] = {}
     for column in columns:
-        type_ = _READ_TIMESTAMP if column.type == "timestamp" else column.field.type
+        type_ = READ_TIMESTAMP if column.type == "timestamp" else column.field.type
         name, _, member = column.source.partition(".")
         if member:
             objects.setdefault(name, []).append((member, type_))
@@ -141,17 +181,18 @@ def with_json_text(
     """Return the columns, objects and lists that are kept among them as JSON text."""
     result = dict(columns)
     known = {column.source: column for column in table.source_columns}
-    nested = []
     for name, array in columns.items():
         is_json = known[name].is_json if name in known else array.type not in _SCALARS
-        if not is_json or name in skip or table.is_repeated(name):
-            continue
-        if array.null_count == len(array):
-            result[name] = pa.nulls(len(array), pa.string())
-        else:
-            nested.append(name)
-    texts = json_texts(place, [_pointer(name, table) for name in nested]) if nested else []
-    return result | dict(zip(nested, texts, strict=True))
+        if is_json and name not in skip and not table.is_repeated(name):
+            result[name] = place.json_texts(array.is_valid(), partial(_member, name, table))
+    return result
+
+
+def _member(name: str, table: Table, row: _Object) -> Any:
+    object_, dot, member = name.partition(".")
+    if dot and object_ in table.objects:
+        return (row[object_] or {}).get(member)
+    return row.get(name)
 
 
 def typed_columns(
@@ -197,48 +238,3 @@ def column_name(field: str, table: Table) -> str:
     while bare.startswith("api_"):
         bare = bare.removeprefix("api_")
     return f"api_{field}" if bare in ours or bare.startswith("_") else field
-
-
-def json_texts(place: Place, pointers: Sequence[str]) -> list[pa.Array]:
-    """The JSON text of members of every row, in order; null where one is absent or null.
-
-    A member is told by its JSON Pointer; "" means the row itself, without reactions.
-    """
-    rows = "SELECT [number] AS place, body AS item FROM pages"
-    parameters = {}
-    for level, name in enumerate(place.lists):
-        parameters[f"list_{level}"] = _pointer_to(name)
-        lists = f"SELECT place, json_extract(item, $list_{level})::JSON[] AS list FROM ({rows})"
-        rows = (
-            "SELECT list_append(place, generate_subscripts(list, 1)) AS place,"
-            f" unnest(list) AS item FROM ({lists})"
-        )
-    values = []
-    for number, pointer in enumerate(pointers):
-        if pointer:
-            parameters[f"member_{number}"] = pointer
-            values.append(f"nullif(json_extract(item, $member_{number})::VARCHAR, 'null')")
-        else:
-            values.append(f"json_merge_patch(item, '{{\"{REACTIONS}\":null}}'::JSON)::VARCHAR")
-    bodies = [body.decode() for body in place.bodies]
-    pages = pa.table({"number": list(range(len(bodies))), "body": bodies})
-    with duckdb.connect() as connection:
-        connection.register("pages", pages)
-        result = connection.sql(
-            f"SELECT {', '.join(values)} FROM ({rows}) ORDER BY place", params=parameters
-        ).to_arrow_table()
-    columns = (column.cast(pa.string()).combine_chunks() for column in result.columns)
-    return [c.chunk(0) if isinstance(c, pa.ChunkedArray) else c for c in columns]
-
-
-def _pointer(name: str, table: Table) -> str:
-    """Return the JSON Pointer (RFC 6901) to a field of a record, or to a member of its object."""
-    object_, dot, member = name.partition(".")
-    if dot and object_ in table.objects:
-        return _pointer_to(object_) + _pointer_to(member)
-    return _pointer_to(name)
-
-
-def _pointer_to(name: str) -> str:
-    """Return a JSON Pointer to a member, in which no character is a wildcard."""
-    return "/" + name.replace("~", "~0").replace("/", "~1")

@@ -6,7 +6,8 @@ among them, and the reactions to each.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -46,11 +47,10 @@ def read_children(lists: pa.ListArray, table: Table, place: Place) -> pa.Table:
 
 
 def read_parts(
-    lists: pa.ListArray, shape: Shape, bodies: Sequence[bytes], key: str
+    lists: pa.ListArray, shape: Shape, place: Place
 ) -> tuple[dict[str, pa.Table], pa.Array]:
     """The children of messages, and the text of each message."""
     table, media = shape.children[PARTS], shape.children[ATTACHMENTS]
-    place = Place(bodies, (key, PARTS))
     row = _parents_of(lists)
     position = _positions(row)
     columns = fields.columns_of(objects_in(lists), table)
@@ -66,13 +66,12 @@ def read_parts(
     # What a text or a link has of the fields of media is a field that the contract does not know.
     own |= _only_of(of_media, is_text)
     own = fields.with_json_text(own, table, place)
-    own = {"type": type_} | _only_of(own, is_known, except_for="type")
     parts = fields.typed_columns(
         own,
         table,
         computed={
             "attachment_id": pc.if_else(is_media, of_media["id"], None),
-            "payload": _payloads(is_known, place),
+            "payload": place.json_texts(pc.invert(is_known), _without_reactions),
         },
     )
     files = fields.typed_columns(of_media, media)
@@ -116,11 +115,8 @@ def _refuse_lone_mentions(columns: Mapping[str, pa.Array], is_known: pa.Array) -
         raise Refused
 
 
-def _payloads(is_known: pa.Array, place: Place) -> pa.Array:
-    if pc.all(is_known, min_count=0).as_py():
-        return pa.nulls(len(is_known), pa.string())
-    (texts,) = fields.json_texts(place, [""])
-    return pc.if_else(is_known, None, texts)
+def _without_reactions(part: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in part.items() if name != REACTIONS}
 
 
 def _reactions(
@@ -128,8 +124,7 @@ def _reactions(
 ) -> pa.Table:
     """The reactions to all parts, with the part's place beside their own."""
     columns = fields.columns_of(objects_in(lists), table)
-    place = Place(place.bodies, (*place.lists, REACTIONS))
-    columns = fields.with_json_text(columns, table, place)
+    columns = fields.with_json_text(columns, table, place.within(REACTIONS, lists))
     part = _parents_of(lists)
     computed = {PART_POSITION: position.take(part)}
     rows = fields.typed_columns(columns, table, computed=computed)

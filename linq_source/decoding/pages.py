@@ -71,6 +71,43 @@ def decode_pages(bodies: Sequence[bytes], shape: Shape, key: str = "data") -> De
     return Decoded(concat_records(shape, parts), tuple(rows))
 
 
+@dataclass(frozen=True)
+class Outline:
+    """What places the records of a page, in its order; `is_late` of those that arrived late."""
+
+    identities: frozenset[object]
+    instants: pa.Array
+    is_late: pa.Array
+
+
+def outline_of(body: bytes, shape: Shape, key: str) -> Outline:
+    """Read ids and instants of a page, in a tenth of the time that all of it takes.
+
+    A page that this cannot be read of is decoded.
+    """
+    instant = fields.READ_TIMESTAMP
+    names = [("id", pa.string()), (shape.instant, instant), (shape.arrival, instant)]
+    try:
+        if not _is_parsable(body):
+            raise Refused
+        found = _parse([body], key, pa.struct(names), is_whole=False)
+        rows = pa.table(
+            objects_in(_list_column(found, key, 1)).flatten(), names=["id", "at", "late"]
+        )
+        if rows["id"].null_count or rows["at"].null_count:
+            raise Refused
+        instants = rows["at"].cast(pa.timestamp("us", tz="UTC"), safe=False).cast(pa.int64())
+        return Outline(
+            frozenset(rows["id"].to_pylist()),
+            instants.combine_chunks(),
+            rows["late"].combine_chunks().is_valid(),
+        )
+    except (Refused, pa.ArrowException):
+        records = decode_pages([body], shape, key).records
+        is_late = pc.is_valid(records.root[shape.arrival]).combine_chunks()
+        return Outline(frozenset(records.identities), records.instants, is_late)
+
+
 def _placed_after(records: Records, last_us: int | None) -> Records:
     """Rejected records of a page on which nothing tells an instant stand after the page before."""
     rejected = tuple(
@@ -132,13 +169,15 @@ def _parse_block(bodies: Sequence[bytes], shape: Shape, key: str) -> Decoded:
     if as_text is not None:
         block = _parse(bodies, key, as_text)
         data = _list_column(block, key, len(bodies))
-    rows = objects_in(data)
-    records = _flatten(rows, shape, bodies, key)
     counts = pc.fill_null(pc.list_value_length(data), 0)
+    ends = pc.cumulative_sum(counts).to_pylist()
+    records = _flatten(objects_in(data), shape, fields.Place(bodies, (key,), ends))
     return Decoded(records, tuple(counts.to_pylist()))
 
 
-def _parse(bodies: Sequence[bytes], key: str, record: pa.DataType) -> pa.Table:
+def _parse(
+    bodies: Sequence[bytes], key: str, record: pa.DataType, *, is_whole: bool = True
+) -> pa.Table:
     schema = pa.schema([(key, pa.list_(record)), ("meta", _META)])
     buffer = bodies[0] if len(bodies) == 1 else b"\n".join(bodies)
     try:
@@ -148,7 +187,7 @@ def _parse(bodies: Sequence[bytes], key: str, record: pa.DataType) -> pa.Table:
             parse_options=pj.ParseOptions(
                 explicit_schema=schema,
                 newlines_in_values=any(b"\n" in body for body in bodies),
-                unexpected_field_behavior="infer",
+                unexpected_field_behavior="infer" if is_whole else "ignore",
             ),
         )
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
@@ -198,16 +237,17 @@ def _refuse_beyond_range(rows: pa.Table) -> None:
                 raise Refused
 
 
-def _flatten(rows: pa.StructArray, shape: Shape, bodies: Sequence[bytes], key: str) -> Records:
-    place = fields.Place(bodies, (key,))
+def _flatten(rows: pa.StructArray, shape: Shape, place: fields.Place) -> Records:
     columns = fields.columns_of(rows, shape.root)
     columns = fields.with_json_text(columns, shape.root, place, shape.lists)
     computed: dict[str, pa.Array] = {}
     if PARTS in shape.lists:
-        children, computed["text"] = read_parts(columns[PARTS], shape, bodies, key)
+        children, computed["text"] = read_parts(
+            columns[PARTS], shape, place.within(PARTS, columns[PARTS])
+        )
     else:
         children = {
-            field: read_children(columns[field], table, fields.Place(bodies, (key, field)))
+            field: read_children(columns[field], table, place.within(field, columns[field]))
             for field, table in shape.children.items()
         }
     root = fields.typed_columns(columns, shape.root, shape.lists, computed)

@@ -22,7 +22,6 @@ from linq_source.tables import Column, Table
 _INT64 = range(-(2**63), 2**63)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
-_ESCAPE = re.compile(r"\\(?:u([0-9a-f]{4})|.)")
 _LONGEST_NUMBER = 400
 
 
@@ -163,13 +162,7 @@ def json_text(value: Any) -> str:
         return "[" + ",".join(map(json_text, value)) + "]"
     if isinstance(value, NotJson):
         return value.text if value.is_number else json.dumps(value.text)
-    text = json.dumps(value, ensure_ascii=False)
-    return _ESCAPE.sub(_upper, text) if "\\u" in text else text
-
-
-def _upper(escape: re.Match[str]) -> str:
-    # DuckDB, which writes such texts for the fast path, has capitals in escapes.
-    return f"\\u{escape[1].upper()}" if escape[1] else escape[0]
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _parse_integer(text: str) -> int | NotJson:

@@ -289,12 +289,13 @@ class ChatMemory:
 
     def close_before_lookback(self, received: int) -> None:
         """Enter that all before the span was read, and verified."""
+        count = received + self.received - self.cursor.count_in_lookback
         self.cursor = replace(
             self.cursor,
-            count_before_lookback=received + self.received - self.cursor.count_in_lookback,
+            count_before_lookback=count,
             checked_day=self.task.bound_us // DAY_US,
             recheck_from_us=None,
-            oldest_us=self.first_us,
+            oldest_us=self.first_us if count else None,
         )
 
     def reconciled(self, is_agreed: bool) -> Reconciled:

@@ -60,7 +60,8 @@ def read_chat(task: ChatTask) -> Reading[ChatResult]:
         if is_whole or listed.is_whole:
             if span.start_us is not None and span.start_us != begin_us:
                 before = listed.window(Window(task.chat_id, begin_us, span.start_us))
-                memory.hold_before_lookback(before)
+                if before.messages or memory.cursor.count_before_lookback or memory.is_unproven:
+                    memory.hold_before_lookback(before)
                 memory.close_before_lookback(before.messages)
             memory.is_unproven = False
     memory.cursor = replace(

@@ -8,14 +8,19 @@ may be signed again at every answer.
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterable
 from hashlib import blake2b
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from linq_source.decoding.fields import LINK_QUERY
 from linq_source.decoding.records import POSITION, ROW, Records, Rejected, row_numbers
 from linq_source.tables import Table
+
+# What is left of a link, or of the links in JSON text.
+_QUERIES = {"link": r"(?s)()\?.*$", "anything": LINK_QUERY}
 
 # 72 bits: 12 characters in the state, and one accidental match in 10^21 changed days.
 _DIGEST_BYTES = 9
@@ -40,8 +45,9 @@ def digest_rejected(rejected: Iterable[Rejected]) -> str:
 
 def _update_rejected(state: blake2b, rejected: Iterable[Rejected]) -> None:
     for record in rejected:
+        payload = re.sub(LINK_QUERY, r"\1", record.payload)
         state.update(b"rejected")
-        state.update(blake2b(record.payload.encode()).digest())
+        state.update(blake2b(payload.encode()).digest())
 
 
 def _text(state: blake2b) -> str:
@@ -54,7 +60,7 @@ def _update(state: blake2b, rows: pa.Table, table: Table) -> None:
     Whether a column the contract does not know is there at all depends on the neighbours a
     reading happened to have; where it holds nothing, it must not count.
     """
-    own = [column.name for column in table.source_columns]
+    own = [column.name for column in table.decoded_columns]
     keys = [name for name in (ROW, POSITION) if name in rows.column_names]
     others = sorted(
         name
@@ -63,9 +69,9 @@ def _update(state: blake2b, rows: pa.Table, table: Table) -> None:
     )
     state.update(repr((table.name, rows.num_rows, others)).encode())
     if rows.num_rows:
-        for column in table.source_columns:
-            if column.personal_data == "link":
-                rows = _without_queries(rows, column.name)
+        for column in table.decoded_columns:
+            if (pattern := _QUERIES.get(column.personal_data)) is not None:
+                rows = _without_queries(rows, column.name, pattern)
         # Taking copies: a slice would be serialized with bytes of its neighbours.
         rows = rows.select(keys + own + others).take(row_numbers(rows.num_rows))
         for name in others:
@@ -78,6 +84,6 @@ def _update(state: blake2b, rows: pa.Table, table: Table) -> None:
         state.update(batch.serialize())
 
 
-def _without_queries(rows: pa.Table, name: str) -> pa.Table:
-    plain = pc.replace_substring_regex(rows[name], pattern=r"(?s)\?.*$", replacement="")
+def _without_queries(rows: pa.Table, name: str, pattern: str) -> pa.Table:
+    plain = pc.replace_substring_regex(rows[name], pattern=pattern, replacement=r"\1")
     return rows.set_column(rows.column_names.index(name), name, plain)

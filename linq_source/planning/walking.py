@@ -10,18 +10,24 @@ other have to give the same.
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from linq_source.decoding.pages import decode_pages
+from linq_source.decoding.pages import Outline, decode_pages, outline_of
 from linq_source.decoding.records import Records, concat_records, distinct_rejected
 from linq_source.instants import MAX_US, MIN_US, SECOND_US
 from linq_source.planning.listings import MAX_LIST_PAGES, ChatList, distinct, with_repeats
 from linq_source.planning.v3_requests import ChatsRequest, MessagesRequest
-from linq_source.planning.window_reading import ATTEMPTS, Asking, WindowRead, arrange
+from linq_source.planning.window_reading import (
+    ATTEMPTS,
+    CHUNK_PAGES,
+    Asking,
+    WindowRead,
+    arrange,
+)
 from linq_source.planning.windows import Ask, Page, Window
 
 # By so much instants may rise in a list that falls: its order may be that of another instant.
@@ -29,8 +35,6 @@ SLACK_US = 3_600 * SECOND_US
 # So many pages one after the other that bring nothing new end a walk.
 _MOST_STALE = 3
 _MOVED = "the list moved while it was read"
-
-Request = TypeVar("Request", MessagesRequest, ChatsRequest)
 
 
 @dataclass(frozen=True)
@@ -56,11 +60,9 @@ class _Order:
     lowest_us: int = MAX_US
     highest_us: int = MIN_US
 
-    def note(self, records: Records) -> None:
+    def note(self, page: Outline) -> None:
         """Take in the records of the next page."""
-        instants = records.instants
-        is_late = pc.is_valid(records.root[records.shape.arrival]).combine_chunks()
-        instants = instants.filter(pc.invert(is_late))
+        instants = page.instants.filter(pc.invert(page.is_late))
         if not len(instants):
             return
         self.highest_us = max(self.highest_us, pc.max(instants).as_py())
@@ -88,55 +90,80 @@ class _Order:
 class Walk:
     """What one walk found, page by page; `problem` says why something may be missing."""
 
-    found: list[Records] = field(default_factory=list)
     order: _Order = field(default_factory=_Order)
-    identities: set[object] = field(default_factory=set)
+    pages: int = 0
     is_at_end: bool = False
     is_by_offset: bool = False
     problem: str | None = None
+    _bodies: list[bytes] = field(default_factory=list)
+    _decoded: list[Records] = field(default_factory=list)
 
-    @property
-    def pages(self) -> int:
-        """How many pages came."""
-        return len(self.found)
+    def add(self, body: bytes, request: MessagesRequest) -> None:
+        """Add a page; many are decoded at once, which takes a fraction of the time."""
+        self.pages += 1
+        self._bodies.append(body)
+        if len(self._bodies) == CHUNK_PAGES:
+            self._decode(request)
+
+    def records(self, request: MessagesRequest) -> Records:
+        """Return all that was found."""
+        self._decode(request)
+        return concat_records(request.shape, self._decoded)
+
+    def _decode(self, request: MessagesRequest) -> None:
+        bodies, self._bodies = self._bodies, []
+        self._decoded.append(decode_pages(bodies, request.shape, request.key).records)
 
 
-def walk(first: Request, wanted: Wanted | None = None) -> Asking[Walk]:
-    """Walk a list from the request of its first page, once.
+class _Pages:
+    """Follows a list by its cursors, and says when that leads nowhere."""
+
+    def __init__(self) -> None:
+        self._cursors: set[str] = set()
+        self._seen: set[object] = set()
+        self._stale = 0
+        self._count = 0
+
+    def problem_with(self, cursor: str, identities: Set[object]) -> str | None:
+        """Take in a page that is not the last. Return why the next one is not to be asked for."""
+        self._count += 1
+        self._stale = self._stale + 1 if identities <= self._seen else 0
+        self._seen |= identities
+        if cursor in self._cursors:
+            return "the API gave the same cursor twice"
+        self._cursors.add(cursor)
+        if self._stale == _MOST_STALE:
+            return f"{_MOST_STALE} pages brought nothing new, and the list did not end"
+        if self._count == MAX_LIST_PAGES:
+            return f"the list did not end after {MAX_LIST_PAGES} pages"
+        return None
+
+
+def walk(first: MessagesRequest, wanted: Wanted) -> Asking[Walk]:
+    """Walk a chat's list from the request of its first page, once.
 
     The walk ends with the list; where all that follows is older than what is wanted; with a cursor
     that came before or is refused; with a few pages that bring nothing new; at `MAX_LIST_PAGES`.
     """
-    result = Walk()
-    cursors: set[str] = set()
-    request, stale = first, 0
+    result, pages, request = Walk(), _Pages(), first
     while True:
         (page,) = yield Ask((request,))
         if page.is_refused:
             result.problem = "the API refused a cursor of its own"
             return result
-        records = decode_pages([page.body], request.shape, request.key).records
-        result.found.append(records)
-        stale = stale + 1 if records.identities <= result.identities else 0
-        result.identities |= records.identities
-        if records.shape.instant:
-            result.order.note(records)
+        result.add(page.body, request)
+        outline = outline_of(page.body, request.shape, request.key)
+        result.order.note(outline)
         cursor = page.next_cursor
         if cursor is None:
             result.is_at_end = True
             return result
         result.is_by_offset = result.is_by_offset or cursor.isdecimal()
-        if wanted is not None and result.order.is_past(wanted):
+        if result.order.is_past(wanted):
             return result
-        if cursor in cursors:
-            result.problem = "the API gave the same cursor twice"
-        elif stale == _MOST_STALE:
-            result.problem = f"{_MOST_STALE} pages brought nothing new, and the list did not end"
-        elif result.pages == MAX_LIST_PAGES:
-            result.problem = f"the list did not end after {MAX_LIST_PAGES} pages"
+        result.problem = pages.problem_with(cursor, outline.identities)
         if result.problem is not None:
             return result
-        cursors.add(cursor)
         request = replace(request, cursor=cursor)
 
 
@@ -183,7 +210,7 @@ def read_messages(first: MessagesRequest, wanted: Wanted) -> Asking[ListRead]:
         result = yield from walk(first, wanted)
         requests += result.pages
         problem = result.problem
-        records = concat_records(first.shape, result.found)
+        records = result.records(first)
         seen.append(records)
         if problem is None and result.pages > 1:
             (head,) = yield Ask((first,))
@@ -265,16 +292,30 @@ def read_chats(phone_number: str, limit: int) -> Asking[ChatList]:
     seen: list[Records] = []
     before: set[object] | None = None
     for _ in range(ATTEMPTS):
-        result = yield from walk(first)
-        records = concat_records(first.shape, result.found)
+        records, is_whole, is_by_offset = yield from _walk_chats(first)
         seen.append(records)
-        received = sum(page.received for page in result.found)
-        if result.problem is not None or received != len(result.identities):
+        identities = records.identities
+        if not is_whole or records.received != len(identities):
             before = None
-        elif result.is_by_offset and result.identities != before:
-            before = result.identities
+        elif is_by_offset and identities != before:
+            before = identities
         else:
             listed = distinct(with_repeats(records))
             return ChatList(listed, complete=all(lost.id is not None for lost in listed.rejected))
     seen[-1] = with_repeats(seen[-1])
     return ChatList(distinct(concat_records(first.shape, seen)), complete=False)
+
+
+def _walk_chats(first: ChatsRequest) -> Asking[tuple[Records, bool, bool]]:
+    """One walk: what was found, whether it came to the end, whether cursors may be offsets."""
+    found: list[Records] = []
+    pages, request, is_by_offset = _Pages(), first, False
+    while True:
+        (page,) = yield Ask((request,))
+        found.append(decode_pages([page.body], first.shape, first.key).records)
+        cursor = page.next_cursor
+        is_over = cursor is None or pages.problem_with(cursor, found[-1].identities) is not None
+        if is_over or cursor is None:
+            return concat_records(first.shape, found), cursor is None, is_by_offset
+        is_by_offset = is_by_offset or cursor.isdecimal()
+        request = replace(request, cursor=cursor)

@@ -19,6 +19,7 @@ from linq_source import tables
 from linq_source.decoding.records import ROW, Records, row_numbers
 from linq_source.privacy.numbers import NUMBER_OR_ADDRESS, forms_of, normalize_phone
 from linq_source.privacy.treatment import WITHHELD
+from linq_source.settings import Id
 from linq_source.tables import Table
 
 _JSON_STRING = re.compile(r'"([^"\\]+)"')
@@ -35,9 +36,9 @@ class Forgotten:
     are fewer than the API counts.
     """
 
-    chats: frozenset[int] = frozenset()
+    chats: frozenset[Id] = frozenset()
     people: frozenset[str] = frozenset()
-    partly: frozenset[int] = frozenset()
+    partly: frozenset[Id] = frozenset()
     salt: bytes = field(default=b"", repr=False)
 
     def __bool__(self) -> bool:
@@ -57,7 +58,7 @@ class Forgotten:
         hashes = {self._hash(normalize_phone(number)) for number in numbers}
         return replace(self, people=self.people | hashes)
 
-    def with_chats(self, chats: Iterable[int], partly: Iterable[int] = ()) -> Forgotten:
+    def with_chats(self, chats: Iterable[Id], partly: Iterable[Id] = ()) -> Forgotten:
         """These chats forgotten as well, and these in part."""
         chats = self.chats | frozenset(chats)
         return replace(self, chats=chats, partly=(self.partly | frozenset(partly)) - chats)
@@ -80,27 +81,28 @@ class Forgotten:
             return WITHHELD
         return _TOKEN.sub(lambda match: WITHHELD if self.is_of(match[0]) else match[0], name)
 
-    def chats_of(self, chats: Records) -> frozenset[int]:
+    def chats_of(self, chats: Records) -> frozenset[Id]:
         """The ids of the listed chats that are forgotten: by id, or as a forgotten person's own.
 
         A chat of two is a person's own; in a group others speak, too.
         """
         ids = chats.root["id"]
         gone = set(self.chats) & set(ids.to_pylist())
-        handles = chats.children["chat_handles"]
+        handles = _rows_of(tables.CHAT_HANDLES, chats)
         own = handles.filter(self._mask(handles["phone_number"]))[ROW]
         for row in own.to_pylist():
             if chats.root["is_group"][row].as_py() is False:
                 gone.add(ids[row].as_py())
         return frozenset(gone)
 
-    def without_chats(self, chats: Records, gone: frozenset[int]) -> Records:
+    def without_chats(self, chats: Records, gone: frozenset[Id]) -> Records:
         """Return the listed chats without some."""
         if not gone:
             return chats
         rejected = tuple(lost for lost in chats.rejected if lost.id not in gone)
         chats = replace(chats, rejected=rejected)
-        mask = pc.is_in(chats.root["id"], value_set=pa.array(sorted(gone), pa.int64()))
+        ids = chats.root["id"]
+        mask = pc.is_in(ids, value_set=pa.array(list(gone), ids.type))
         return chats.take(row_numbers(len(chats)).filter(pc.invert(mask).combine_chunks()))
 
     def without(self, records: Records) -> Records:
@@ -111,6 +113,7 @@ class Forgotten:
             child = records.children[name]
             for column in sender_columns(table):
                 child = child.filter(pc.invert(self._mask(child[column])))
+            child = self._mask_columns(child, table)
             records = replace(records, children={**records.children, name: child})
         for column in sender_columns(records.shape.root):
             gone = self._mask(records.root[column])
@@ -123,9 +126,11 @@ class Forgotten:
 
     def _mask_columns(self, rows: pa.Table, table: Table) -> pa.Table:
         """Names and numbers that stand in rows which are not the person's own."""
-        for column in table.source_columns:
+        for column in table.decoded_columns:
             values = rows[column.name]
-            if column.personal_data == "name":
+            if column.personal_data == "anything":
+                masked = [t and (None if self.is_named_in(t) else t) for t in values.to_pylist()]
+            elif column.personal_data == "name":
                 masked = [n and self.mask(n) for n in values.to_pylist()]
             elif column.personal_data == "phone" and column.name not in sender_columns(table):
                 masked = [None if self.is_of(n) else n for n in values.to_pylist()]
@@ -142,6 +147,12 @@ class Forgotten:
 
     def _hash(self, form: str) -> str:
         return hmac.digest(self.salt, form.encode(errors="surrogatepass"), "sha256").hex()
+
+
+def _rows_of(table: Table, records: Records) -> pa.Table:
+    """The children that are of a table, whatever the API calls their list."""
+    (field_,) = (n for n, child in records.shape.children.items() if child.name == table.name)
+    return records.children[field_]
 
 
 NOTHING = Forgotten()

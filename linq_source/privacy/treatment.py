@@ -9,14 +9,18 @@ from __future__ import annotations
 import hmac
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from linq_source.decoding.records import Records, Rejected, Shape
+from linq_source.decoding.fields import LINK_QUERY
+from linq_source.decoding.lists import MEDIA_TYPE, TEXT_TYPES
+from linq_source.decoding.records import ATTACHMENTS, PARTS, REACTIONS, Records, Rejected, Shape
 from linq_source.instants import parse_iso
 from linq_source.privacy.numbers import NUMBER_OR_ADDRESS, normalize_phone
 from linq_source.settings import Settings, Treatment
@@ -25,6 +29,8 @@ from linq_source.tables import Column, Table
 WITHHELD = "(withheld)"
 
 _Change = Callable[[str], str | None]
+_Protect = Callable[[dict[str, Any]], dict[str, Any]]
+_STRICTNESS: Sequence[Treatment] = ("plain", "hash", "drop")
 
 
 @dataclass(frozen=True)
@@ -82,20 +88,36 @@ class Privacy:
 
     def _change_of(self, column: Column) -> _Change | None:
         """Return what is done with a column's values; None if they stay."""
-        treatment = self.text if column.personal_data in ("writing", "link") else self.phones
-        if not column.personal_data or treatment == "plain":
+        treatment = self._treatment_of(column)
+        if treatment == "plain":
             return None
         if column.personal_data == "name":
             return self._mask_name
         if treatment == "drop":
             return _drop
-        return {"writing": self.hash_text, "link": self._hash_link}.get(
-            column.personal_data, self.hash_phone
-        )
+        changes: Mapping[str, _Change] = {
+            "writing": self.hash_text,
+            "link": self._hash_link,
+            "anything": self._hash_json,
+        }
+        return changes.get(column.personal_data, self.hash_phone)
+
+    def _treatment_of(self, column: Column) -> Treatment:
+        if not column.personal_data:
+            return "plain"
+        if column.personal_data in ("writing", "link"):
+            return self.text
+        if column.personal_data == "anything":
+            # The stricter of the two.
+            return max(self.phones, self.text, key=_STRICTNESS.index)
+        return self.phones
 
     def _hash_link(self, url: str) -> str:
         # Links may have another signature in every answer.
         return self.hash_text(url.partition("?")[0])
+
+    def _hash_json(self, text: str) -> str:
+        return self.hash_text(re.sub(LINK_QUERY, r"\1", text))
 
     def _mask_name(self, name: str) -> str:
         def mask(match: re.Match[str]) -> str:
@@ -123,29 +145,51 @@ class Privacy:
             return WITHHELD
         if not isinstance(value, dict):
             return WITHHELD
-        return json.dumps(self._protect_object(value, shape.root, shape))
+        lists = {name: partial(self._protect_child, shape, name) for name in shape.lists}
+        return json.dumps(self._protect_object(value, (shape.root,), shape, lists))
+
+    def _protect_child(self, shape: Shape, name: str, item: dict[str, Any]) -> dict[str, Any]:
+        tables = [shape.children[name]]
+        if name != PARTS:
+            return self._protect_object(item, tables, shape)
+        if item.get("type") == MEDIA_TYPE:
+            tables.append(shape.children[ATTACHMENTS])
+        reactions = {REACTIONS: partial(self._protect_child, shape, REACTIONS)}
+        part = self._protect_object(item, tables, shape, reactions)
+        if item.get("type") in (*TEXT_TYPES, MEDIA_TYPE):
+            return part
+        # Nobody can tell what a part of another type holds.
+        return {n: v if n in ("type", REACTIONS) else WITHHELD for n, v in part.items()}
 
     def _protect_object(
-        self, value: dict[str, Any], table: Table, shape: Shape | None
+        self,
+        value: dict[str, Any],
+        tables: Sequence[Table],
+        shape: Shape,
+        lists: Mapping[str, _Protect] = MappingProxyType({}),
+        prefix: str = "",
     ) -> dict[str, Any]:
-        columns = {column.source: column for column in table.source_columns}
+        """Protect an object whose members are columns of some tables, by `prefix` and name."""
+        columns = {column.source: column for table in tables for column in table.source_columns}
         result: dict[str, Any] = {}
         for name, member in value.items():
-            child = shape.children.get(name) if shape else None
-            if child is not None and isinstance(member, list):
+            field = prefix + name
+            if name in lists and isinstance(member, list):
                 result[name] = [
-                    self._protect_object(item, child, None) if isinstance(item, dict) else WITHHELD
-                    for item in member
+                    lists[name](item) if isinstance(item, dict) else WITHHELD for item in member
                 ]
-            elif name in columns:
-                result[name] = self._protect_value(member, columns[name])
-            elif name in table.repeated and type(member) is int:
+            elif field in columns:
+                result[name] = self._protect_value(member, columns[field], shape)
+            elif isinstance(member, dict) and any(field in table.objects for table in tables):
+                result[name] = self._protect_object(member, tables, shape, prefix=f"{field}.")
+            elif type(member) is int and any(field in table.repeated for table in tables):
                 result[name] = member
             else:
-                result[name if name.isidentifier() else WITHHELD] = WITHHELD
+                withheld = None if member is None else WITHHELD
+                result[name if name.isidentifier() else WITHHELD] = withheld
         return result
 
-    def _protect_value(self, value: Any, column: Column) -> Any:
+    def _protect_value(self, value: Any, column: Column, shape: Shape) -> Any:
         if value is None or isinstance(value, bool):
             return value
         if column.personal_data:
@@ -153,7 +197,7 @@ class Privacy:
             if not isinstance(value, str):
                 return WITHHELD
             return value if change is None else change(value)
-        return value if _is_of_type(value, column) else WITHHELD
+        return value if _is_of_type(value, column, shape) else WITHHELD
 
 
 PLAIN = Privacy()
@@ -181,7 +225,7 @@ def _changed(column: pa.ChunkedArray, change: _Change) -> pa.ChunkedArray:
     return pa.chunked_array([pa.array(changed, pa.string())]).take(places)
 
 
-def _is_of_type(value: Any, column: Column) -> bool:
+def _is_of_type(value: Any, column: Column, shape: Shape) -> bool:
     """Return whether a value is what its column is for; then it holds nothing else."""
     if column.type == "bigint":
         return isinstance(value, int | float) or (isinstance(value, str) and value.isdecimal())
@@ -193,4 +237,7 @@ def _is_of_type(value: Any, column: Column) -> bool:
         except ValueError:
             return False
         return True
-    return column.type == "text" and isinstance(value, str)
+    if column.type != "text" or not isinstance(value, str):
+        return False
+    pattern = shape.id_pattern if column.name == "id" or column.name.endswith("_id") else None
+    return pattern is None or pattern.fullmatch(value) is not None
