@@ -385,7 +385,7 @@ def at_request(number: int, change: Callable[[], None]) -> Callable[[Exchange], 
 @pytest.mark.parametrize(
     ("place", "divides", "forgets", "max_rows", "inclusive", "examples"),
     [
-        ("duckdb", False, False, 24, False, 1),
+        ("duckdb", False, False, 24, False, 2),
         ("duckdb", True, True, 60, True, 1),
         ("parquet", True, False, 40, False, 1),
         ("duckdb", False, True, 42, False, 1),
