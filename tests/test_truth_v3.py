@@ -103,7 +103,8 @@ def test_the_tables_equal_the_world(
     run_state_machine_as_test(
         seed(3_000 + 10 * divides + 5 * forgets + histories)(Variant),
         settings=settings(
-            max_examples=2, stateful_step_count=14 if histories else 8, deadline=None, database=None,
+            max_examples=2, stateful_step_count=14 if histories else 8, deadline=None,
+            database=None,
             suppress_health_check=list(HealthCheck), phases=[Phase.generate],
         ),
         _min_steps=10 if histories else 6,
