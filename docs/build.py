@@ -11,6 +11,8 @@ import io
 import re
 import sys
 import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +21,15 @@ from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from linq_source import tables_v3
 from linq_source.cli.demo import run_demo
 from linq_source.cli.questions import QUESTIONS
-from linq_source.tables import TABLES, TOMBSTONE, Column, Table
+from linq_source.tables import ALL_TABLES, TABLES, TOMBSTONE, Column, Table
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 TABLES_PAGE = ROOT / "docs" / "tables.md"
+TABLES_V3_PAGE = ROOT / "docs" / "tables-v3.md"
 QUESTIONS_PAGE = ROOT / "docs" / "questions.md"
 SECURITY_PAGE = ROOT / "docs" / "security.md"
 MARTS_PAGE = ROOT / "docs" / "marts.md"
@@ -48,27 +52,18 @@ def tables_overview() -> str:
     return "\n".join(["| table | rows |", "|---|---|", *rows])
 
 
-def tables_page() -> str:
-    """`docs/tables.md`: every column of every table, and how they refer to each other."""
-    parts = [
-        "# Tables",
-        "",
-        "All instants are UTC with microseconds. Columns that begin with `_` are technical.",
-        "Made from `linq_source/tables.py` by `make docs`. [Ten questions](questions.md) use them.",
-        "",
-        "```mermaid",
-        *_diagram(),
-        "```",
-    ]
-    for table in TABLES.values():
+def tables_page(tables: Mapping[str, Table], *begin: str) -> str:
+    """Every column of every table, and how they refer to each other, after some lines."""
+    parts = [*begin, "", "```mermaid", *_diagram(tables.values()), "```"]
+    for table in tables.values():
         parts += ["", *_columns(table)]
     return "\n".join(parts) + "\n"
 
 
-def _diagram() -> list[str]:
+def _diagram(tables: Iterable[Table]) -> list[str]:
     """The tables and what they refer to, as Mermaid draws them."""
     lines = ["erDiagram"]
-    for table in TABLES.values():
+    for table in tables:
         refers = {
             found[1]: column.name
             for column in table.columns
@@ -98,9 +93,10 @@ def private_columns() -> str:
     """What the settings `phones` and `text` cover, by column."""
 
     def columns(*kinds: str) -> str:
-        found = [f"`{t.name}.{c.name}`" for t in TABLES.values() for c in t.columns
+        tables = (*TABLES.values(), *tables_v3.TABLES.values())
+        found = [f"`{t.name}.{c.name}`" for t in tables for c in t.columns
                  if c.personal_data in kinds]  # fmt: skip
-        return ", ".join(found)
+        return ", ".join(dict.fromkeys(found))
 
     return "\n".join(
         [
@@ -108,14 +104,29 @@ def private_columns() -> str:
             "|---|---|",
             f"| `phones` | {columns('phone')}; numbers and e-mail addresses in {columns('name')} |",
             f"| `text` | {columns('writing', 'link')} |",
+            f"| both | {columns('anything')} |",
         ]
     )
+
+
+def both_versions() -> list[Table]:
+    """The tables with what they have of API v2 and of v3: a dbt package is one for both."""
+    found = []
+    for name, table in ALL_TABLES.items():
+        v3 = tables_v3.TABLES.get(name, table)
+        columns = [*table.columns, *(c for c in v3.columns if c.name not in table.column_names)]
+        # What one version lacks is null.
+        filled = [{c.name for c in each.columns if not c.nullable} for each in (table, v3)]
+        columns = [replace(c, nullable=c.name not in set.intersection(*filled)) for c in columns]
+        key = (*v3.key, *(name for name in table.key if name not in v3.key))
+        found.append(replace(table, columns=tuple(columns), key=key))
+    return found
 
 
 def dbt_sources() -> str:
     """The tables as dbt's sources."""
     tables = []
-    for table in TABLES.values():
+    for table in both_versions():
         columns = [{**_described(c), "data_type": c.type} for c in table.columns]
         entry: dict[str, Any] = {"name": table.name, "description": table.description}
         if table.name == "chat_messages":
@@ -134,7 +145,7 @@ def dbt_sources() -> str:
 def dbt_staging() -> str:
     """The staging models: the same columns, of the rows that are current."""
     models = []
-    for table in TABLES.values():
+    for table in both_versions():
         model: dict[str, Any] = {
             "name": f"stg_linq__{table.name}",
             "description": f"{table.description} Rows that are current, with every column.",
@@ -222,7 +233,23 @@ def built() -> dict[Path, str]:
     security = with_block(SECURITY_PAGE.read_text(), "private columns", private_columns())
     return {
         README: readme,
-        TABLES_PAGE: tables_page(),
+        TABLES_PAGE: tables_page(
+            TABLES,
+            "# Tables",
+            "",
+            "All instants are UTC with microseconds. Columns that begin with `_` are technical.",
+            "Made from `linq_source/tables.py` by `make docs`. [Ten questions](questions.md) use",
+            "them. Those of API v3 are on [a page of their own](tables-v3.md).",
+        ),
+        TABLES_V3_PAGE: tables_page(
+            tables_v3.TABLES,
+            "# Tables of API v3",
+            "",
+            "The names and meanings are those of [API v2](tables.md) where v2 has them, so that",
+            "the same SQL asks both; ids are texts, and columns that v3 has no field for are null.",
+            "[What else is otherwise](api-v3.md). Made from `linq_source/tables_v3.py` by",
+            "`make docs`.",
+        ),
         QUESTIONS_PAGE: questions_page(),
         SECURITY_PAGE: security,
         MARTS_PAGE: with_block(MARTS_PAGE.read_text(), "marts", marts()),

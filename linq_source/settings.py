@@ -24,6 +24,18 @@ Retention = Literal["auto", "forever"]
 Api = Literal["v2", "v3"]
 # A chat's or a message's id: v2 counts, v3 has UUIDs.
 Id = int | str
+
+
+def id_of(key: str) -> Id:
+    """Return the id that a text stands for: digits only for a number."""
+    return int(key) if key.isascii() and key.isdecimal() else key
+
+
+def id_order(id_: Id) -> tuple[int, str]:
+    """Sort ids: numbers by size, texts by their characters."""
+    return (id_, "") if isinstance(id_, int) else (0, id_)
+
+
 # So many chats of v3 may be told apart by the end of their ids.
 _SHARD_DIGITS = 2
 MAX_SHARDS_V3 = 16**_SHARD_DIGITS
@@ -342,17 +354,15 @@ def is_loopback(host: str) -> bool:
 def _chat_ids(chat_ids: Sequence[Id] | None, api: Api) -> tuple[Id, ...] | None:
     if chat_ids is None:
         return None
-    return tuple(dict.fromkeys(_chat_id(chat_id, api) for chat_id in chat_ids))
+    return tuple(dict.fromkeys(check_chat_id(chat_id, api) for chat_id in chat_ids))
 
 
-def _chat_id(chat_id: Id, api: Api) -> Id:
+def check_chat_id(chat_id: Id, api: Api) -> Id:
+    """A chat's id as the version has it. Raises `ConfigurationError`."""
     if api == "v3":
         if not isinstance(chat_id, str) or not UUID.fullmatch(chat_id):
             raise ConfigurationError(f"chat id {chat_id!r} is not a UUID, as API v3 has them")
         return chat_id
-    # Of a command line every id comes as a text.
-    if isinstance(chat_id, str) and chat_id.isascii() and chat_id.isdecimal():
-        chat_id = int(chat_id)
     if isinstance(chat_id, bool) or not isinstance(chat_id, int) or not 0 <= chat_id < _ID_LIMIT:
         raise ConfigurationError(f"chat id {chat_id!r} is not a whole number")
     return chat_id

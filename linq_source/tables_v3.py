@@ -254,7 +254,23 @@ REACTIONS = _v3(
     repeated=frozenset({"handle.*"}),
 )
 
-SYNC_WINDOWS = _v3(tables.SYNC_WINDOWS)
+SYNC_WINDOWS = replace(
+    _v3(
+        tables.SYNC_WINDOWS,
+        replaced=(
+            Column("total_count", "bigint", "Messages of it that were listed: v3 counts none."),
+            Column("verified", "bool", "Whether the list proves that it was read completely."),
+            Column(
+                "kept_since",
+                "timestamp",
+                "`created_at` of the oldest message that the API was shown to keep, in this "
+                "reading, of the chat or of the lines that see it: what is gone and younger was "
+                "deleted. The year 1 where `retention` is `forever`.",
+            ),
+        ),
+    ),
+    description="The ledger: every window of `created_at` that was loaded, or failed.",
+)
 REJECTED_RECORDS = _v3(tables.REJECTED_RECORDS)
 ATTACHMENT_FILES = _v3(tables.ATTACHMENT_FILES)
 

@@ -47,7 +47,9 @@ DESTINATION = os.environ.get("LINQ_DESTINATION", "duckdb")
 LOCATION = os.environ.get("LINQ_LOCATION", "~/linq_messages.duckdb")
 # delta or iceberg; none: a bucket becomes a Parquet lake.
 TABLE_FORMAT = os.environ.get("LINQ_TABLE_FORMAT") or None
-DATASET = os.environ.get("LINQ_DATASET", "linq")
+# The version of the API: v2 or v3.
+API = os.environ.get("LINQ_API", "v2")
+DATASET = os.environ.get("LINQ_DATASET", "linq" if API == "v2" else "linq_v3")
 # Shards that load at the same time. A DuckDB file and Delta and Iceberg tables take one writer at
 # a time; BigQuery, Postgres and a Parquet lake take all of them, and then the API is what limits.
 ONE_WRITER = DESTINATION == "duckdb" or TABLE_FORMAT is not None
@@ -60,7 +62,7 @@ POOL = os.environ.get("LINQ_POOL", "default_pool")
 # Before a failed task is tried again, for the first time; then twice as long each time.
 RETRY_DELAY_S = int(os.environ.get("LINQ_RETRY_DELAY_S", "60"))
 # Options of `linq_source`, such as {"phones": "hash", "max_requests_per_second": 20}.
-OPTIONS: dict[str, Any] = {}
+OPTIONS: dict[str, Any] = {"api": API}
 
 
 def destination() -> Any:

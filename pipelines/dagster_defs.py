@@ -19,11 +19,13 @@ from dagster_dlt import DagsterDltTranslator
 from dagster_dlt.translator import DltResourceTranslatorData
 
 import linq_source as linq
-from linq_source.tables import RESOURCE_TABLES, SYNCED_AT, TABLES, Table
+from linq_source.planning.contracts import contract_of
+from linq_source.tables import SYNCED_AT, Table
 
 SHARDS = linq.plan_shards(int(os.environ.get("LINQ_SHARDS", "1")))
 DESTINATION = os.environ.get("LINQ_DESTINATION", "duckdb")  # what `dlt.pipeline` takes
-DATASET = os.environ.get("LINQ_DATASET", "linq")
+API = os.environ.get("LINQ_API", "v2")  # the version of the API: v2 or v3
+DATASET = os.environ.get("LINQ_DATASET", "linq" if API == "v2" else "linq_v3")
 DUCKDB_FILE = os.environ.get("LINQ_DUCKDB_FILE", "linq_messages.duckdb")
 FIRST_MONTH = os.environ.get("LINQ_FIRST_MONTH", "2020-01-01")  # of the backfill's partitions
 
@@ -53,7 +55,7 @@ class LinqApi(dg.ConfigurableResource):
     def arguments(self, shard: str) -> dict[str, Any]:
         """What `sync` and `audit` must be told; dlt's configuration says the rest."""
         known = {"api_token": self.api_token, "base_url": self.base_url, "shard": shard}
-        return {name: value for name, value in known.items() if value is not None}
+        return {name: value for name, value in known.items() if value is not None} | {"api": API}
 
 
 class LinqDestination(dg.ConfigurableResource):
@@ -100,7 +102,7 @@ class LinqTranslator(DagsterDltTranslator):
                     "dagster/table_name": f"{DATASET}.{table.name}",
                 },
             )
-            for table in RESOURCE_TABLES[data.resource.name]
+            for table in contract_of(API).resource_tables[data.resource.name]
         ]
 
 
@@ -123,7 +125,7 @@ def column_schema(table: Table) -> dg.TableSchema:
 # Building the source asks nobody; the token comes with the resource, when a run needs it.
 found_specs = [
     spec
-    for resource in linq.linq_source(api_token="later").selected_resources.values()  # noqa: S106
+    for resource in linq.linq_source(api_token="later", api=API).selected_resources.values()  # noqa: S106
     for spec in LinqTranslator().table_specs(
         DltResourceTranslatorData(resource=resource, pipeline=None)
     )
@@ -275,7 +277,9 @@ def latest_loading(context: Any, shard: str) -> Any:
 
 # A lake's log keeps every version of a row, and the current state is made one row per key.
 KEYED_TABLES = [
-    TABLES[name] for name in TABLE_NAMES if TABLES[name].key and DESTINATION != "filesystem"
+    table
+    for name, table in contract_of(API).tables.items()
+    if name in TABLE_NAMES and table.key and DESTINATION != "filesystem"
 ]
 table_checks = [
     *(dg.AssetCheckSpec("unique_key", asset=asset_key(table.name)) for table in KEYED_TABLES),

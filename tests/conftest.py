@@ -19,11 +19,21 @@ from hypothesis import HealthCheck, settings
 from linq_source import Report, audit, linq_source, open_shard, plan_shards, settle, sync
 from linq_source.operations.audit import AuditReport
 from linq_source.sandbox import DEFAULT_TOKEN, Sandbox, World, seeded_world
+from linq_source.sandbox.v3_rendering import Kind, uuid_of
+from linq_source.settings import Id
 from tests.bigquery import front_end
 from tests.destinations import KINDS, DuckDB, Place
 from tests.dlt_types import remember_types
 from tests.files import FileHost, file_host
-from tests.truth import Tables, assert_equal_tables, live_tables, loaded_tables, query
+from tests.truth import (
+    LIVE_TABLES,
+    Tables,
+    assert_equal_tables,
+    live_tables,
+    loaded_tables,
+    query,
+)
+from tests.truth_v3 import LIVE_TABLES_V3, assert_equal_world_v3
 
 DAY_MS = 86_400_000
 HOUR_MS = 3_600_000
@@ -55,6 +65,7 @@ class Loader:
     folder: Path
     name: str = "test_linq"
     place: Place | None = None
+    api: str = "v2"
 
     @property
     def database(self) -> Path:
@@ -83,7 +94,8 @@ class Loader:
         )
 
     def arguments(self, **options: Any) -> dict[str, Any]:
-        return {"api_token": DEFAULT_TOKEN, "base_url": self.sandbox.url, **options}
+        version = {} if self.api == "v2" else {"api": self.api}
+        return {"api_token": DEFAULT_TOKEN, "base_url": self.sandbox.url, **version, **options}
 
     def sync(self, **options: Any) -> Report:
         return sync(self.pipeline, **self.options, **self.arguments(**options))
@@ -115,15 +127,25 @@ class Loader:
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         return query(self.database, sql)
 
-    def live_tables(self) -> Tables:
+    def live_tables(self, database: Path | None = None) -> Tables:
+        """What is live, in another DuckDB file if one is named."""
         place = self._place
+        names = LIVE_TABLES if self.api == "v2" else LIVE_TABLES_V3
         if isinstance(place, DuckDB):
             # Opened once: that takes as long as reading all of a small file.
-            return loaded_tables(place.database)
-        return live_tables(place.rows)
+            return loaded_tables(database or place.database, names=names)
+        return live_tables(place.rows, names)
 
-    def assert_equal_world(self) -> None:
-        assert_equal_tables(self.live_tables(), self.world)
+    def assert_equal_world(self, database: Path | None = None) -> None:
+        loaded = self.live_tables(database)
+        if self.api == "v2":
+            assert_equal_tables(loaded, self.world)
+        else:
+            assert_equal_world_v3(loaded, self.world)
+
+    def id_of(self, kind: Kind, number: int) -> Id:
+        """A world's number as the id that the version of the API has for it."""
+        return number if self.api == "v2" else uuid_of(kind, number)
 
     def requests_of(self, call: Callable[[], Any]) -> list[tuple[str, dict[str, str]]]:
         """The requests that a call makes, as route and parameters."""

@@ -275,9 +275,17 @@ KINDS: Mapping[str, Kind] = {
 FAST = ("duckdb", "parquet")
 
 
-def kinds(*names: str, fast: Collection[str] = FAST) -> list[Any]:
+V3 = ", v3"
+
+
+def kinds(*names: str, fast: Collection[str] = FAST, suffix: str = "") -> list[Any]:
     """Kinds of destination as parameters, all but the fast ones marked `long`; none named: all."""
     return [
-        name if name in fast else pytest.param(name, marks=pytest.mark.long)
+        pytest.param(name + suffix, marks=() if name in fast else pytest.mark.long)
         for name in names or KINDS
     ]
+
+
+def kinds_of_both(*names: str, fast: Collection[str] = FAST, v3: Collection[str] = ()) -> list[Any]:
+    """The same for a dataset of API v2, and of v3 where those of `v3` are fast."""
+    return [*kinds(*names, fast=fast), *kinds(*names, fast=v3, suffix=V3)]

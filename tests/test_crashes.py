@@ -16,7 +16,7 @@ import pytest
 from linq_source.sandbox import DEFAULT_TOKEN, Exchange, Fault, grow
 from tests import processes
 from tests.conftest import DAY_MS, NOW_MS, Loader
-from tests.truth import assert_equal_world, query
+from tests.truth import query
 
 # The command, ended by its own hand just before or after a step.
 SUICIDE = """
@@ -80,6 +80,8 @@ def command(loader: Loader, folder: Path, *options: str) -> tuple[list[str], dic
         "RUNTIME__DLTHUB_TELEMETRY": "false",
     }
     arguments = ["run", "--base-url", loader.sandbox.url, "--json", *options]
+    if loader.api == "v3":
+        arguments += ["--api", "v3", "--dataset", "linq", "--pipeline-name", "linq_messages"]
     return arguments, environment
 
 
@@ -88,10 +90,15 @@ def run_to_end(loader: Loader, folder: Path, *options: str) -> subprocess.Comple
     return processes.run(arguments, folder, environment)
 
 
+VERSIONS = ["v2", pytest.param("v3", marks=pytest.mark.long)]
+
+
+@pytest.mark.parametrize("api", VERSIONS)
 @pytest.mark.parametrize("moment", list(MOMENTS))
 def test_killed_at_a_step_of_the_first_and_of_a_later_run(
-    seeded: Loader, tmp_path: Path, moment: str
+    seeded: Loader, tmp_path: Path, moment: str, api: str
 ) -> None:
+    seeded.api = api
     database = tmp_path / "linq_messages.duckdb"
     for _ in range(2):
         arguments, environment = command(seeded, tmp_path)
@@ -100,13 +107,15 @@ def test_killed_at_a_step_of_the_first_and_of_a_later_run(
         assert killed.returncode == -signal.SIGKILL, killed.stderr
         result = run_to_end(seeded, tmp_path)
         assert result.returncode == 0, result.stderr
-        assert_equal_world(database, seeded.world)
+        seeded.assert_equal_world(database)
         assert query(database, "SELECT count(*) - count(DISTINCT id) FROM chat_messages") == [(0,)]
         grow(seeded.world)
 
 
 @pytest.mark.long
-def test_killed_while_fetching_at_many_requests(seeded: Loader, tmp_path: Path) -> None:
+@pytest.mark.parametrize("api", VERSIONS)
+def test_killed_while_fetching_at_many_requests(seeded: Loader, tmp_path: Path, api: str) -> None:
+    seeded.api = api
     database = tmp_path / "linq_messages.duckdb"
     for request_number in (1, 3, 9, 20):
         arguments, environment = command(seeded, tmp_path)
@@ -117,10 +126,14 @@ def test_killed_while_fetching_at_many_requests(seeded: Loader, tmp_path: Path) 
         grow(seeded.world)
     result = run_to_end(seeded, tmp_path)
     assert result.returncode == 0, result.stderr
-    assert_equal_world(database, seeded.world)
+    seeded.assert_equal_world(database)
 
 
-def test_killed_at_random_moments_of_a_backfill_in_packages(small: Loader, tmp_path: Path) -> None:
+@pytest.mark.parametrize("api", VERSIONS)
+def test_killed_at_random_moments_of_a_backfill_in_packages(
+    small: Loader, tmp_path: Path, api: str
+) -> None:
+    small.api = api
     for number in range(2000):
         small.world.add_message(
             1, str(number), sent_at_ms=NOW_MS - 200 * DAY_MS + number * 7_200_000
@@ -137,7 +150,7 @@ def test_killed_at_random_moments_of_a_backfill_in_packages(small: Loader, tmp_p
         timer.cancel()
     result = run_to_end(small, tmp_path, *options)
     assert result.returncode == 0, result.stderr
-    assert_equal_world(database, small.world)
+    small.assert_equal_world(database)
 
 
 def test_a_package_left_pending_is_finished_first_and_the_run_says_so(
@@ -149,7 +162,7 @@ def test_a_package_left_pending_is_finished_first_and_the_run_says_so(
     grow(seeded.world)
     result = run_to_end(seeded, tmp_path)
     assert "finished 1 package(s) that an earlier run had left pending" in result.stdout
-    assert_equal_world(tmp_path / "linq_messages.duckdb", seeded.world)
+    seeded.assert_equal_world(tmp_path / "linq_messages.duckdb")
 
 
 def _at_request(request_number: int, act: Callable[[], None]) -> Callable[[Exchange], None]:
@@ -199,4 +212,4 @@ def test_terminated_at_a_step_says_so_and_the_next_run_goes_on(
     assert errors == ["error: interrupted; what was loaded stays, run again to go on"]
     result = run_to_end(seeded, tmp_path)
     assert result.returncode == 0, result.stderr
-    assert_equal_world(tmp_path / "linq_messages.duckdb", seeded.world)
+    seeded.assert_equal_world(tmp_path / "linq_messages.duckdb")

@@ -24,6 +24,7 @@ from linq_source.media.links import (
     link_hash,
 )
 from linq_source.media.recording import Outcome, records_source
+from linq_source.tables import ATTACHMENT_FILES
 from tests import processes
 from tests.attaching import (
     AT_MS,
@@ -192,7 +193,7 @@ def test_what_was_recorded_and_not_loaded_is_loaded_first(small: Loader, host: F
         f"{small.name}_media", destination=small.pipeline.destination, dataset_name="linq",
         pipelines_dir=str(small.folder / "pipelines"),
     )  # fmt: skip
-    killed.extract(records_source([row]))
+    killed.extract(records_source(ATTACHMENT_FILES, [row]))
     report = fetch(small)
     assert (report.left_out, len(report.loads), host.asked) == (1, 1, [])
 

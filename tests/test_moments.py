@@ -14,7 +14,7 @@ from linq_source.sandbox import World, grow, seeded_world
 from tests import processes
 from tests.conftest import Loader
 from tests.test_crashes import command
-from tests.truth import assert_equal_world, query
+from tests.truth import query
 
 # What changes a folder. CPython raises these events before it does what they say, so that to be
 # killed at one is to be killed between it and the one before.
@@ -44,9 +44,11 @@ FEW = (0, 200)
 OTHERS = [(100, 200), *((first, 100) for first in range(10, 100, 10))]
 
 
-@pytest.fixture
-def loader(serve: Callable[[World], Loader]) -> Loader:
-    return serve(seeded_world(chats=3, messages=40))
+@pytest.fixture(params=["v2", pytest.param("v3", marks=pytest.mark.long)])
+def loader(request: pytest.FixtureRequest, serve: Callable[[World], Loader]) -> Loader:
+    loader = serve(seeded_world(chats=3, messages=40))
+    loader.api = request.param
+    return loader
 
 
 def count_of(folder: Path) -> int:
@@ -99,7 +101,7 @@ def test_killed_between_any_two_changes_to_files(
             assert (killed.returncode, count_of(folder) < moment) == (0, True), killed.stderr
         again = run()
         assert again.returncode == 0, (moment, again.stderr)
-        assert_equal_world(database, loader.world)
+        loader.assert_equal_world(database)
         assert query(database, DOUBLED) == [(0,)]
         working = folder / "dlt" / "pipelines" / "linq_messages"
         assert [p.name for p in (working / "normalize").iterdir() if p.is_dir()] == ["extracted"]

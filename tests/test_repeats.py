@@ -16,6 +16,7 @@ from linq_source.planning.changes import Part
 from linq_source.planning.repeats import Owners
 from linq_source.planning.windows import Window
 from linq_source.sandbox import World
+from linq_source.settings import Id
 from linq_source.tables import TABLES
 from tests.conftest import DAY_MS, NOW_MS, Loader
 from tests.destinations import KINDS, kinds
@@ -30,7 +31,7 @@ def part(chat_id: int, *records: dict[str, Any]) -> Part:
     return Part(Window(chat_id, None, parse_iso(SENT_AT) + DAY_US), found)
 
 
-def outcome(parts: list[Part]) -> dict[int, tuple[list[int], list[int | None]]]:
+def outcome(parts: list[Part]) -> dict[Id, tuple[list[int], list[int | None]]]:
     return {
         part.window.chat_id: (
             part.records.root["id"].to_pylist(),

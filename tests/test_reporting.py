@@ -212,7 +212,7 @@ class Written:
     def __init__(self) -> None:
         self.connection = duckdb.connect()
         for table, columns in READ_FOR_REPORT.items():
-            schema = pa.schema([table.schema.field(name) for name in columns])
+            schema = pa.schema([field for field in table.schema if field.name in columns])
             self.connection.register("_empty", schema.empty_table())
             self.connection.execute(f"CREATE TABLE {table.name} AS SELECT * FROM _empty")
         self.connection.execute(f"INSERT INTO phone_numbers VALUES ('{OURS}')")

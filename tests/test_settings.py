@@ -54,8 +54,8 @@ def test_options_are_the_same_everywhere() -> None:
         "api_token", "timeout_s", "request_deadline_s",
     }  # fmt: skip
     assert signature(audit).parameters.keys() & options.keys() == {
-        "base_url", "chat_ids", "phone_numbers", "workers", "shard", "max_requests_per_second",
-        "allow_plain_http",
+        "base_url", "api", "chat_ids", "phone_numbers", "workers", "shard",
+        "max_requests_per_second", "allow_plain_http",
     }  # fmt: skip
 
 

@@ -28,6 +28,7 @@ from linq_source.operations.status_report import (
 )
 from linq_source.sandbox import Exchange, Fault, World
 from linq_source.sandbox.lagging import lagging
+from linq_source.settings import Id
 from tests.conftest import HOUR_MS, NOW_MS, Loader
 from tests.destinations import KINDS, DuckDB, kinds
 from tests.test_cli import assert_one_line, run_cli
@@ -69,7 +70,7 @@ def status_of(loader: Loader, **options: Any) -> Status:
     return status(loader.pipeline, **options)
 
 
-def events(found: Status) -> list[tuple[int, str, int]]:
+def events(found: Status) -> list[tuple[Id, str, int]]:
     return [(t.chat_id, t.event, t.windows) for t in found.troubles]
 
 

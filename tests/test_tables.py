@@ -12,6 +12,7 @@ from linq_source.media.recording import records_source
 from linq_source.rows.hints import table_hints
 from linq_source.tables import (
     ARROW_TYPES,
+    ATTACHMENT_FILES,
     RESOURCE_TABLES,
     SYNCED_AT,
     TABLES,
@@ -126,7 +127,7 @@ def test_a_child_names_its_parent_and_can_remove_its_rows(table: Table) -> None:
 def resource_schema(table: Table) -> dict[str, Any]:
     source = linq_source(api_token="t", base_url="http://127.0.0.1:9")
     if table.name == "attachment_files":
-        source = records_source([])
+        source = records_source(ATTACHMENT_FILES, [])
     resource = source.resources[OWNERS[table.name]]
     return dict(resource.compute_table_schema(meta=TableNameMeta(table.name)))
 

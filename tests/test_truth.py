@@ -29,6 +29,7 @@ from linq_source.planning import windows
 from linq_source.sandbox import Exchange, Sandbox, World, lagging
 from tests.conftest import DAY_MS, HOUR_MS, NOW_MS, Loader
 from tests.destinations import Lake
+from tests.truth import Row
 
 LOOKBACK_DAYS = 2
 STEPS = {"steps": 0, "runs": 0, "examples": 0}
@@ -50,6 +51,7 @@ KINDS = (
 class Truth(RuleBasedStateMachine):
     """World and pipeline side by side."""
 
+    api = "v2"
     divides = False
     # Whether the API forgets what is older than its lines keep.
     forgets = False
@@ -63,7 +65,7 @@ class Truth(RuleBasedStateMachine):
         world.add_phone_number("+15550000002")
         self.sandbox = Sandbox(world)
         self.sandbox.start()
-        self.loader = Loader(self.sandbox, self.folder)
+        self.loader = Loader(self.sandbox, self.folder, api=self.api)
         self.page_size = 5
         self.workers = 3
         self.shards = 1
@@ -250,18 +252,7 @@ class Truth(RuleBasedStateMachine):
         chat_id = self.chat(pick)
         if chat_id is None or chat_id in self.otherwise:
             return
-        copy = self.world.copy()
-        if what == "no chat":
-            copy.chats.clear()
-        elif what == "all but one chat":
-            del copy.chats[chat_id]
-        elif what != "old":
-            messages = copy.messages_of(chat_id)
-            for message in messages if what == "no message" else messages[pick % 7 :][:1]:
-                copy.delete_message(message.id)
-        is_of_chats = what.endswith("chat")
-        view = lagging(copy, "chats") if is_of_chats else lagging(copy, "chat_messages", chat_id)
-        self.sandbox.views.append(view)
+        is_of_chats = self.let_lag(what, chat_id, pick)
         self.world.add_message(chat_id, "new", sent_at_ms=self.world.now_ms - 2000 - age_ms)
         for _ in range(runs):
             before = self.live_ids()
@@ -274,8 +265,28 @@ class Truth(RuleBasedStateMachine):
         self.sandbox.views.clear()
         self.run(None)
 
+    def let_lag(self, what: str, chat_id: int, pick: int) -> bool:
+        """From now on a list is empty, short or old. Return whether it is that of the chats."""
+        copy = self.world.copy()
+        if what == "no chat":
+            copy.chats.clear()
+        elif what == "all but one chat":
+            del copy.chats[chat_id]
+        elif what != "old":
+            messages = copy.messages_of(chat_id)
+            for message in messages if what == "no message" else messages[pick % 7 :][:1]:
+                copy.delete_message(message.id)
+        is_of_chats = what.endswith("chat")
+        view = lagging(copy, "chats") if is_of_chats else lagging(copy, "chat_messages", chat_id)
+        self.sandbox.views.append(view)
+        return is_of_chats
+
     def live_ids(self) -> set[int]:
-        return {row["id"] for row in self.loader.live_tables()["chat_messages"]}
+        return {self.number(row) for row in self.loader.live_tables()["chat_messages"]}
+
+    def number(self, message: Row) -> int:
+        """The world's number of a loaded message."""
+        return int(message["id"])
 
     @rule(request=st.integers(1, 6), pick=picks, deletes=st.booleans())
     def run_while_the_list_moves(self, request: int, pick: int, deletes: bool) -> None:
@@ -319,8 +330,8 @@ class Truth(RuleBasedStateMachine):
         self.loader.assert_equal_world()
         self.seen |= self.world.messages.keys()
         rows = self.loader._place.rows("chat_messages")
-        assert self.seen <= {row["id"] for row in rows}
-        deleted = {row["id"] for row in rows if row["deleted_at"] is not None}
+        assert self.seen <= {self.number(row) for row in rows}
+        deleted = {self.number(row) for row in rows if row["deleted_at"] is not None}
         assert deleted <= self.removed, deleted - self.removed
 
     def options(self) -> dict[str, Any]:

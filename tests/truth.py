@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -91,12 +91,12 @@ def _add_message(tables: Tables, message: Row) -> None:
     ]
 
 
-def live_tables(rows_of: Callable[[str], list[Row]]) -> Tables:
+def live_tables(rows_of: Callable[[str], list[Row]], names: Sequence[str] = LIVE_TABLES) -> Tables:
     """The live rows of a destination, by table, without `synced_at` and technical columns.
 
     A row is live when neither it, nor its message, nor its chat is marked deleted or expired.
     """
-    tables = {name: rows_of(name) for name in LIVE_TABLES}
+    tables = {name: rows_of(name) for name in names}
     gone_chats, gone = (
         {row["id"] for row in tables[name] if row["deleted_at"] or row.get("expired_at")}
         for name in ("chats", "chat_messages")
@@ -114,10 +114,12 @@ def live_tables(rows_of: Callable[[str], list[Row]]) -> Tables:
     return result
 
 
-def loaded_tables(database: Path, dataset: str = "linq") -> Tables:
+def loaded_tables(
+    database: Path, dataset: str = "linq", names: Sequence[str] = LIVE_TABLES
+) -> Tables:
     """The live rows in a DuckDB file."""
     with _opened(database, dataset) as connection:
-        return live_tables(lambda name: _rows(connection, name))
+        return live_tables(lambda name: _rows(connection, name), names)
 
 
 def rows_of_duckdb(database: Path, table: str) -> list[Row]:
@@ -157,7 +159,12 @@ def assert_equal_world(database: Path, world: World) -> None:
 
 def assert_equal_tables(loaded: Tables, world: World) -> None:
     """Every live row of every table equals the world, value by value."""
-    for name, rows in world_tables(world).items():
+    assert_equal_rows(loaded, world_tables(world))
+
+
+def assert_equal_rows(loaded: Tables, expected: Tables) -> None:
+    """Every live row of every table is the one that is expected, value by value."""
+    for name, rows in expected.items():
         missing = [row for row in rows if row not in loaded[name]] if rows != loaded[name] else []
         surplus = [row for row in loaded[name] if row not in rows] if rows != loaded[name] else []
         assert loaded[name] == rows, (
@@ -166,7 +173,7 @@ def assert_equal_tables(loaded: Tables, world: World) -> None:
 
 
 def ordered(rows: list[Row]) -> list[Row]:
-    keys = ("chat_message_id", "chat_id", "position", "id", "phone_number_id")
+    keys = ("chat_message_id", "chat_id", "part_position", "position", "id", "phone_number_id")
     return sorted(
         ({name: row[name] for name in sorted(row)} for row in rows),
         key=lambda row: tuple(str(row.get(key, "")) for key in keys),

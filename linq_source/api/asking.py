@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from linq_source.api.client import Client
-from linq_source.decoding.envelope import read_envelope
 from linq_source.errors import (
     ApiContractError,
     ApiUnavailableError,
@@ -20,11 +19,11 @@ from linq_source.errors import (
     LinqError,
     PhoneNumberUnavailableError,
 )
-from linq_source.planning.listings import ChatRequest, CountRequest, ListRequest, decode_chat
+from linq_source.planning.listings import ChatRequest, CountRequest, ListRequest
 from linq_source.planning.organisations import line_of
-from linq_source.planning.windows import Page, PageRequest
-
-Request = ChatRequest | ListRequest | PageRequest
+from linq_source.planning.v3_requests import ChatsRequest, MessagesRequest
+from linq_source.planning.windows import Page, PageRequest, Request
+from linq_source.settings import Id
 
 # Others that are asked before a failure is taken for an outage: one of them may fail, too.
 MOST_OTHERS = 3
@@ -62,6 +61,8 @@ class Asker:
         except ApiContractError as error:
             if error.status is None:
                 raise
+            if isinstance(request, MessagesRequest) and request.is_refused_with(error.status):
+                return Page(b"", is_refused=True)
             raise _confined(request, error) from error
         except ApiUnavailableError as error:
             if not self._is_answered_about_others(request):
@@ -70,21 +71,17 @@ class Asker:
             raise _confined(request, error) from error
 
     def _ask(self, request: Request, *, once: bool) -> Page:
-        path, parameters = request.path, request.parameters
-        if isinstance(request, ChatRequest):
-            answer, _ = self.client.get(path, parameters, decode_chat, once=once)
+        answer, page = self.client.get(request.path, request.parameters, request.read, once=once)
+        if not isinstance(request, ChatRequest):
+            self.on_answered(answer.date)
+        if not isinstance(request, PageRequest | MessagesRequest):
             self.on_listed(answer.date)
-            return Page(answer.body)
-        answer, envelope = self.client.get(path, parameters, read_envelope, once=once)
-        self.on_answered(answer.date)
-        if isinstance(request, ListRequest):
-            self.on_listed(answer.date)
-        return Page(answer.body, envelope)
+        return page
 
     def _ask_for_count(self, request: CountRequest) -> Page:
         """Ask for a chat's count; without an answer the chat is judged by the listing."""
         try:
-            return Page(self.client.get(request.path, {}, decode_chat, once=True)[0].body)
+            return self.client.get(request.path, {}, request.read, once=True)[1]
         except (ApiContractError, ApiUnavailableError):
             return Page(b'{"data":{}}')
 
@@ -105,22 +102,22 @@ class Asker:
 
 def subject_of(request: Request) -> str:
     """Return what a request is about, in a form that the state may keep."""
-    if isinstance(request, ListRequest):
-        return f"line:{line_of(request.phone_number)}"
-    return str(_chat_of(request))
+    number = _number_of(request)
+    return str(_chat_of(request)) if number is None else f"line:{line_of(number)}"
 
 
-def chats_of(subjects: Iterable[str]) -> frozenset[int]:
-    """Return the chats among what requests were about."""
-    return frozenset(int(subject) for subject in subjects if subject.isdecimal())
+def _chat_of(request: Request) -> Id:
+    if isinstance(request, ChatRequest | PageRequest | MessagesRequest):
+        return request.chat_id
+    raise AssertionError(request)
 
 
-def _chat_of(request: ChatRequest | PageRequest) -> int:
-    return request.chat_id if isinstance(request, ChatRequest) else request.window.chat_id
+def _number_of(request: Request) -> str | None:
+    return request.phone_number if isinstance(request, ListRequest | ChatsRequest) else None
 
 
 def _confined(request: Request, error: ApiContractError | ApiUnavailableError) -> LinqError:
-    if isinstance(request, ListRequest):
+    if _number_of(request) is not None:
         return PhoneNumberUnavailableError(str(error))
     chat_id = _chat_of(request)
     status = error.status if isinstance(error, ApiContractError) else None

@@ -22,6 +22,7 @@ from tenacity import (
 
 from linq_source.api.throttle import Deadline, Throttle, ThrottleTimeout
 from linq_source.api.transport import RawAnswer, Transport, TransportError, UntrustedError
+from linq_source.decoding.envelope import refusal_text
 from linq_source.errors import (
     ApiContractError,
     ApiUnavailableError,
@@ -208,16 +209,17 @@ class Client:
 
     def _refusal(self, answer: RawAnswer, path: str) -> Exception:
         """Return what an answer other than 200 means, as an exception."""
-        status = answer.status
+        status, told = answer.status, refusal_text(answer.body)
         if status == 401:
             return AuthenticationError(
-                "the API refuses the token (401): check SOURCES__LINQ__API_TOKEN or api_token "
-                "under [sources.linq] in .dlt/secrets.toml"
+                f"the API refuses the token (401{told}): check SOURCES__LINQ__API_TOKEN or "
+                "api_token under [sources.linq] in .dlt/secrets.toml, and that it is one of API "
+                f"{self._settings.api}"
             )
         if status in _PASSING or status >= 500:
             asked_s = _retry_after_s(answer.headers)
             holds_all = status == 429 or (status == 503 and asked_s > 0)
-            return _PassingError(f"HTTP {status}", asked_s, holds_all=holds_all)
+            return _PassingError(f"HTTP {status}{told}", asked_s, holds_all=holds_all)
         where = f"{self._settings.base_url}{path}"
         if 300 <= status < 400:
             return ApiContractError(
@@ -226,7 +228,7 @@ class Client:
                 status=status,
             )
         check = "the token's rights and base_url" if status == 403 else "base_url"
-        return ApiContractError(f"{where}: HTTP {status}; check {check}", status=status)
+        return ApiContractError(f"{where}: HTTP {status}{told}; check {check}", status=status)
 
 
 def _query(parameters: Mapping[str, str]) -> str:

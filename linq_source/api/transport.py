@@ -14,9 +14,9 @@ from urllib3 import exceptions
 
 from linq_source.api.connections import ClosedError, Connections
 from linq_source.errors import ApiContractError, ConfigurationError
+from linq_source.planning.contracts import contract_of
 from linq_source.settings import Settings
 
-TOKEN_HEADER = "X-LINQ-INTEGRATION-TOKEN"  # noqa: S105 - the header's name
 MAX_BODY_BYTES = 64 * 1024 * 1024
 
 
@@ -51,8 +51,9 @@ class Transport:
             )
         self._base_url = settings.base_url
         self._deadline_s = settings.request_deadline_s
+        token_header, token = contract_of(settings.api).authorization(settings.api_token.reveal())
         self._headers = {
-            TOKEN_HEADER: settings.api_token.reveal(),
+            token_header: token,
             "Accept": "application/json",
             "Accept-Encoding": "gzip",
             "User-Agent": f"linq-source/{version('linq-source')}",

@@ -17,15 +17,18 @@ def print_check(console: Console, report: CheckReport, location: str) -> None:
     # Here, because it needs dlt, which takes a second to import.
     from linq_source.operations.status_report import in_words
 
+    is_counted = report.messages is not None
+    counted = f"{report.messages:,}, as the API counts them" if is_counted else "not told"
     facts = [
         ("phone numbers", f"{report.lines:,}"),
         ("chats", f"{report.chats:,}"),
-        ("messages", f"{report.messages:,}, as the API counts them"),
+        ("messages", counted),
         ("latency", f"{1000 * report.latency_s:,.0f} ms a request"),
         (
             "first load",
-            f"{report.requests:,} requests, {in_words(report.seconds)} at "
-            f"{rate(report.requests_per_second)} a second, and the time to write",
+            f"{'' if is_counted else 'at least '}{report.requests:,} requests, "
+            f"{in_words(report.seconds)} at {rate(report.requests_per_second)} a second, "
+            "and the time to write",
         ),
     ]
     print_table(console, None, ("", ""), facts)

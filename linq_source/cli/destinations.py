@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from linq_source.errors import ConfigurationError
+from linq_source.state import SECTION
 
 if TYPE_CHECKING:
     import dlt
@@ -21,15 +23,32 @@ _IN_A_BUCKET = ("parquet", "filesystem", "ducklake")
 
 @dataclass(frozen=True)
 class Target:
-    """Where a run loads to."""
+    """Where a run loads to. Names that are not given are those usual for a version of the API."""
 
     destination: str
     database: str
-    dataset: str
-    pipeline_name: str
-    pipelines_dir: str | None
+    given_dataset: str | None = None
+    given_pipeline_name: str | None = None
+    pipelines_dir: str | None = None
     bucket_url: str | None = None
     table_format: str | None = None
+    api: str | None = None
+
+    @property
+    def dataset(self) -> str:
+        """The dataset's name."""
+        return self.given_dataset or f"linq{self._suffix}"
+
+    @property
+    def pipeline_name(self) -> str:
+        """The pipeline's name."""
+        return self.given_pipeline_name or f"linq_messages{self._suffix}"
+
+    @cached_property
+    def _suffix(self) -> str:
+        import dlt
+
+        return "_v3" if (self.api or dlt.config.get(f"sources.{SECTION}.api")) == "v3" else ""
 
 
 def open_pipeline(

@@ -28,8 +28,8 @@ lake_app = typer.Typer(help="Look after a Parquet lake's current state.", no_arg
 @lake_app.command(epilog="Example:  linq-source lake rebuild --bucket-url s3://my-lake")
 def rebuild(
     bucket_url: BucketUrl = None,
-    dataset: Dataset = "linq",
-    pipeline_name: PipelineName = "linq_messages",
+    dataset: Dataset = None,
+    pipeline_name: PipelineName = None,
     pipelines_dir: PipelinesDir = None,
     lake_partition: LakePartition = None,
     json: AsJson = False,
@@ -43,7 +43,9 @@ def rebuild(
     target = Target("parquet", "", dataset, pipeline_name, pipelines_dir, bucket_url)
     with observing("lake rebuild", target) as observed:
         partitioning = None if lake_partition is None else partitioning_of(lake_partition)
-        files = _with_bucket(target, lambda bucket: rebuild_lake(bucket, partitioning))
+        files = _with_bucket(
+            target, lambda bucket, stored: rebuild_lake(bucket, partitioning, stored)
+        )
         observed.counts = {"files": files}
         if json:
             print_json(observed.counts)
@@ -54,8 +56,8 @@ def rebuild(
 @lake_app.command(epilog="Example:  linq-source lake check --bucket-url s3://my-lake --json")
 def check(
     bucket_url: BucketUrl = None,
-    dataset: Dataset = "linq",
-    pipeline_name: PipelineName = "linq_messages",
+    dataset: Dataset = None,
+    pipeline_name: PipelineName = None,
     pipelines_dir: PipelinesDir = None,
     json: AsJson = False,
     log_format: Logs = LogFormat.TEXT,
@@ -75,6 +77,7 @@ def check(
 
 
 def _with_bucket(target: Target, act: Any) -> Any:
+    from linq_source.destinations.dataset_tables import tables_of
     from linq_source.destinations.failures import plain_errors
     from linq_source.destinations.lake import Bucket
     from linq_source.destinations.lake.settling import complete_loads
@@ -88,4 +91,4 @@ def _with_bucket(target: Target, act: Any) -> Any:
             raise ConfigurationError(
                 f"{bucket.root}: there is no lake: check --bucket-url and --dataset"
             )
-        return act(bucket)
+        return act(bucket, tables_of(pipeline))

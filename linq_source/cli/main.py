@@ -61,6 +61,7 @@ from linq_source.cli.output import (
 )
 from linq_source.cli.placing import takes_target
 from linq_source.errors import ConfigurationError
+from linq_source.settings import id_of
 
 EPILOG = """\
 Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 loaded but something is \
@@ -208,7 +209,7 @@ def forget(
         typer.Option("--phone-number", help="This person; may be repeated."),
     ] = None,
     chat_id: Annotated[
-        list[int] | None, typer.Option("--chat-id", help="This chat; may be repeated.")
+        list[str] | None, typer.Option("--chat-id", help="This chat; may be repeated.")
     ] = None,
     json: AsJson = False,
     log_format: Logs = LogFormat.TEXT,
@@ -223,7 +224,7 @@ def forget(
         report = erase(
             open_pipeline(target, must_exist=True),
             phone_numbers=phone_number or (),
-            chat_ids=chat_id or (),
+            chat_ids=[id_of(text) for text in chat_id or ()],
             privacy_key=dlt.secrets.get("sources.linq.privacy_key", str),
         )
         observed.report = report
@@ -243,10 +244,11 @@ def sandbox(
         int | None, typer.Option(min=1, help="Forget messages that are older.")
     ] = None,
     token: Annotated[str, typer.Option(help="The token it accepts.")] = "sandbox-token",  # noqa: S107
+    api: Annotated[str, typer.Option(help="What to show how to load: v2 or v3.")] = "v2",
     log_format: Logs = LogFormat.TEXT,
     debug: Debug = False,
 ) -> None:
-    """Serve an invented world on this machine, by the API's contract, until interrupted."""
+    """Serve an invented world on this machine, by the contracts of v2 and v3, until interrupted."""
     import threading
 
     from linq_source.sandbox import Sandbox, seeded_world
@@ -260,14 +262,16 @@ def sandbox(
         server.serves_files = True
         with server:
             print_line(f"serving {chats} chats with {messages} messages at {server.url}")
+            version = "" if api == "v2" else f"--api {api} "
             print_line(
-                f"  SOURCES__LINQ__API_TOKEN={token} linq-source run --base-url {server.url}"
+                f"  SOURCES__LINQ__API_TOKEN={token} "
+                f"linq-source run {version}--base-url {server.url}"
             )
             print_line(
                 f"  curl -X POST -H 'X-LINQ-INTEGRATION-TOKEN: {token}' {server.url}/sandbox/grow"
                 "   # some hours pass"
             )
-            print_line("  linq-source media --bucket-url files --allow-private-hosts")
+            print_line(f"  linq-source media {version}--bucket-url files --allow-private-hosts")
             threading.Event().wait()
     except OSError as error:
         raise ConfigurationError(f"--port {port} cannot be used: {error.strerror}") from error

@@ -15,7 +15,9 @@ from linq_source.cli.destinations import DEFAULT_DATABASE, Target, open_pipeline
 from linq_source.cli.observing import observing
 from linq_source.cli.options import (
     TARGET,
+    ApiVersion,
     AsJson,
+    BaseUrl,
     Database,
     Dataset,
     Debug,
@@ -50,8 +52,9 @@ def media(
     ],
     destination: Destination = "duckdb",
     database: Database = DEFAULT_DATABASE,
-    dataset: Dataset = "linq",
-    pipeline_name: PipelineName = "linq_messages",
+    dataset: Dataset = None,
+    pipeline_name: PipelineName = None,
+    api: ApiVersion = None,
     pipelines_dir: PipelinesDir = None,
     messages_url: Annotated[
         str | None,
@@ -92,15 +95,25 @@ def media(
             rich_help_panel=_FILES,
         ),
     ] = False,
+    base_url: BaseUrl = None,
     json: AsJson = False,
     log_format: Logs = LogFormat.TEXT,
     debug: Debug = False,
 ) -> None:
     """Fetch attachments as files into a bucket, each once, and record them."""
+    import dlt
+
     from linq_source.media import media as fetch
 
     target = Target(
-        destination, database, dataset, pipeline_name, pipelines_dir, messages_url, table_format
+        destination,
+        database,
+        dataset,
+        pipeline_name,
+        pipelines_dir,
+        messages_url,
+        table_format,
+        api,
     )
     with observing("media", target) as observed:
         with _progress(Console(stderr=True)) as listener:
@@ -114,6 +127,8 @@ def media(
                 allow_plain_http=allow_plain_http,
                 allow_private_hosts=allow_private_hosts,
                 listener=listener,
+                api_token=dlt.secrets.get("sources.linq.api_token", str),
+                base_url=base_url or dlt.config.get("sources.linq.base_url", str),
             )
         observed.report = report
         if json:

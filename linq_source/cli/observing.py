@@ -55,23 +55,18 @@ def observing(
 
     A `metrics_file` that cannot be written is refused before the work begins.
     """
-    logs.bind(
-        command=command,
-        pipeline=target.pipeline_name,
-        dataset=target.dataset,
-        destination=target.destination,
-        shard=shard,
-    )
+    logs.bind(command=command, destination=target.destination, shard=shard)
     if metrics_file is not None:
         from linq_source.operations.metrics import check_metrics_file
 
         check_metrics_file(metrics_file)
-    _log.info("started")
     started_s = time.monotonic()
     observed = Observed()
     exit_code = 1
     try:
         check_settings_files()
+        logs.bind(pipeline=target.pipeline_name, dataset=target.dataset)
+        _log.info("started")
         yield observed
         exit_code = observed.exit_code
     except KeyboardInterrupt as error:

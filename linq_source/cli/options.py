@@ -7,8 +7,9 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from linq_source.cli.destinations import Target
 from linq_source.cli.logs import VARIABLE
-from linq_source.settings import SourceOptions
+from linq_source.settings import SourceOptions, id_of
 
 SOURCE = "What to read"
 TARGET = "Where to load"
@@ -46,9 +47,25 @@ TableFormat = Annotated[
         rich_help_panel=TARGET,
     ),
 ]
-Dataset = Annotated[str, typer.Option(help="Dataset (schema) name.", rich_help_panel=TARGET)]
+Dataset = Annotated[
+    str | None,
+    typer.Option(help="Dataset (schema) name [linq, of API v3 linq_v3].", rich_help_panel=TARGET),
+]
 PipelineName = Annotated[
-    str, typer.Option(help="Name that the state is kept under.", rich_help_panel=TARGET)
+    str | None,
+    typer.Option(
+        help="Name that the state is kept under [linq_messages, of API v3 linq_messages_v3].",
+        rich_help_panel=TARGET,
+    ),
+]
+ApiVersion = Annotated[
+    str | None,
+    typer.Option(
+        "--api",
+        help="v2 or v3: the version of the API [v2].",
+        metavar="VERSION",
+        rich_help_panel=SOURCE,
+    ),
 ]
 PipelinesDir = Annotated[
     str | None,
@@ -58,7 +75,7 @@ BaseUrl = Annotated[
     str | None, typer.Option(help="The API's address.", metavar="URL", rich_help_panel=SOURCE)
 ]
 ChatIds = Annotated[
-    list[int] | None,
+    list[str] | None,
     typer.Option("--chat-id", help="Only this chat; may be repeated.", rich_help_panel=SOURCE),
 ]
 PhoneNumbers = Annotated[
@@ -208,6 +225,11 @@ LakePartition = Annotated[
 
 def source_options(given: dict[str, Any]) -> SourceOptions:
     """The source's options that were given; the configuration's defaults stand for the others."""
+    target = given.get("target")
+    if isinstance(target, Target) and target.api is not None:
+        given = {**given, "api": target.api}
+    if given.get("chat_ids") is not None:
+        given = {**given, "chat_ids": [id_of(text) for text in given["chat_ids"]]}
     names = (name for name in SourceOptions.__annotations__ if given.get(name) is not None)
     return cast(SourceOptions, {name: given[name] for name in names})
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from linq_source.cli.destinations import DEFAULT_DATABASE, Target
 from linq_source.cli.options import (
+    ApiVersion,
     BucketUrl,
     Database,
     Dataset,
@@ -24,12 +25,20 @@ def _target(
     database: Database = DEFAULT_DATABASE,
     bucket_url: BucketUrl = None,
     table_format: TableFormat = None,
-    dataset: Dataset = "linq",
-    pipeline_name: PipelineName = "linq_messages",
+    dataset: Dataset = None,
+    pipeline_name: PipelineName = None,
     pipelines_dir: PipelinesDir = None,
+    api: ApiVersion = None,
 ) -> Target:
     return Target(
-        destination, database, dataset, pipeline_name, pipelines_dir, bucket_url, table_format
+        destination,
+        database,
+        dataset,
+        pipeline_name,
+        pipelines_dir,
+        bucket_url,
+        table_format,
+        api,
     )
 
 

@@ -7,7 +7,7 @@ import os
 import re
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,10 +17,16 @@ import yaml
 from rich.console import Console
 
 from linq_source.cli import logs
-from linq_source.cli.destinations import DEFAULT_DATABASE, Target, location_of, open_pipeline
+from linq_source.cli.destinations import (
+    DEFAULT_DATABASE,
+    Target,
+    location_of,
+    open_pipeline,
+)
 from linq_source.cli.observing import observing
 from linq_source.cli.options import (
     MODELS,
+    ApiVersion,
     AsJson,
     BucketUrl,
     Database,
@@ -99,7 +105,8 @@ def transform(
     destination: Destination = "duckdb",
     database: Database = DEFAULT_DATABASE,
     bucket_url: BucketUrl = None,
-    dataset: Dataset = "linq",
+    dataset: Dataset = None,
+    api: ApiVersion = None,
     select: Annotated[
         list[str] | None,
         typer.Option(
@@ -116,7 +123,9 @@ def transform(
     debug: Debug = False,
 ) -> None:
     """Build and test the marts beside the messages, in the dataset named <dataset>_marts."""
-    target = Target(destination, database, dataset, "linq_transform", None, bucket_url)
+    target = Target(
+        destination, database, dataset, "linq_transform", bucket_url=bucket_url, api=api
+    )
     with (
         observing("transform", target) as observed,
         tempfile.TemporaryDirectory(prefix="linq-transform-") as folder,
@@ -127,8 +136,7 @@ def transform(
         from linq_source.cli.dbt_profile import profile_of
 
         # dlt notes down every pipeline; nobody will ask for this one again.
-        target = Target(destination, database, dataset, "linq_transform", folder, bucket_url)
-        pipeline = open_pipeline(target, only_reads=True)
+        pipeline = open_pipeline(replace(target, pipelines_dir=folder), only_reads=True)
         profile = profile_of(pipeline, database)
         with _working(json):
             report = _build(profile, given, select or (), full_refresh, Path(folder))

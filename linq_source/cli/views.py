@@ -6,9 +6,15 @@ import tempfile
 
 from rich.console import Console
 
-from linq_source.cli.destinations import DEFAULT_DATABASE, Target, location_of, open_pipeline
+from linq_source.cli.destinations import (
+    DEFAULT_DATABASE,
+    Target,
+    location_of,
+    open_pipeline,
+)
 from linq_source.cli.observing import observing
 from linq_source.cli.options import (
+    ApiVersion,
     AsJson,
     BucketUrl,
     Database,
@@ -32,7 +38,8 @@ def views(
     destination: Destination = "duckdb",
     database: Database = DEFAULT_DATABASE,
     bucket_url: BucketUrl = None,
-    dataset: Dataset = "linq",
+    dataset: Dataset = None,
+    api: ApiVersion = None,
     variables: Variables = "{}",
     json: AsJson = False,
     log_format: Logs = LogFormat.TEXT,
@@ -43,7 +50,7 @@ def views(
 
     # dlt notes down every pipeline; nobody will ask for this one again.
     with tempfile.TemporaryDirectory(prefix="linq-views-") as folder:
-        target = Target(destination, database, dataset, "linq_views", folder, bucket_url)
+        target = Target(destination, database, dataset, "linq_views", folder, bucket_url, api=api)
         with observing("views", target) as observed:
             given = variables_of(variables)
             pipeline = open_pipeline(target, only_reads=True)

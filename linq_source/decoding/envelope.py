@@ -19,6 +19,11 @@ from linq_source.decoding.scanning import NOT_JSON, TooDeep, members
 _HEAD = re.compile(rb"(?:%b)?" % BOM_UTF8 + rb'\s*\{\s*"data"\s*:\s*\[')
 _TAIL = re.compile(rb'\]\s*,\s*"meta"\s*:\s*(\{[^{}]*\})\s*\}\s*\Z')
 _TAIL_BYTES = 400
+# Of v3: the list first, the cursor last. A list that ends in a record holds no text at its end.
+_V3_HEAD = rb'(?:\xef\xbb\xbf)?\s*\{\s*"%b"\s*:\s*\['
+_CURSOR_TAIL = re.compile(rb'[\[\}]\s*\]\s*,\s*"next_cursor"\s*:\s*("[^"\\]*"|null)\s*\}\s*\Z')
+_LONGEST_CURSOR = 2_000
+_TRACE_ID = re.compile(r"[0-9A-Za-z-]{1,64}")
 # The object that tells the sizes of a list, and the member of it that is the number of the page.
 _META = {"data": ("meta", "page"), "contacts": ("pagination", "current_page")}
 _LIMIT = 2**53
@@ -63,6 +68,26 @@ def read_envelope(body: bytes, key: str = "data") -> Envelope:
     return envelope
 
 
+def read_next_cursor(body: bytes, key: str) -> str | None:
+    """Return the `next_cursor` of a page of v3 whose list is `key`; None on the last page.
+
+    Raises `ValueError`, with a reason that quotes no content, when the body is not an object with
+    such a list, or the cursor is none that can be asked for.
+    """
+    match = _CURSOR_TAIL.search(body, max(0, len(body) - _TAIL_BYTES - _LONGEST_CURSOR))
+    if match is not None and re.match(_V3_HEAD % key.encode(), body):
+        cursor = json.loads(match.group(1))
+    else:
+        answer = _load(body)
+        _check_list(answer, key)
+        cursor = answer.get("next_cursor")
+    if isinstance(cursor, int) and not isinstance(cursor, bool):
+        cursor = str(cursor)
+    if cursor is not None and (not isinstance(cursor, str) or len(cursor) > _LONGEST_CURSOR):
+        raise ValueError("next_cursor is no cursor")
+    return cursor or None
+
+
 def check_list(body: bytes, key: str) -> None:
     """Check that a body is an object with a list under `key`. Raises `ValueError` if not."""
     _check_list(_load(body), key)
@@ -84,6 +109,24 @@ def text_member(text: str, key: str) -> str | None:
         return None
     value = found[-1] if found else None
     return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else None
+
+
+def refusal_text(body: bytes) -> str:
+    """Return what to add to a refusal's status: v3's code and trace id; "" where there are none.
+
+    Both are plain by the contract; what is not is left out.
+    """
+    try:
+        answer = _load(body)
+    except ValueError:
+        return ""
+    error = answer.get("error")
+    code = error.get("code") if isinstance(error, dict) else None
+    trace_id = answer.get("trace_id")
+    told = f", code {code}" if type(code) is int else ""
+    if isinstance(trace_id, str) and _TRACE_ID.fullmatch(trace_id):
+        told += f", trace_id {trace_id}"
+    return told
 
 
 def _envelope(meta: dict[str, Any], name: str, page: str) -> Envelope:

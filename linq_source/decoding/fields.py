@@ -32,7 +32,7 @@ _SCALARS = {pa.int64(), pa.float64(), pa.bool_(), pa.string()}
 # Texts that look like one cost time only.
 _LONG_FRACTION = re.compile(rb"[:,\[\s]-?(?:(?=[0-9.]{17})[0-9]+\.|[0-9.]+[eE][-+0-9])")
 # Arrow reads up to nine digits of a second only as nanoseconds.
-_READ_TIMESTAMP = pa.timestamp("ns", tz="UTC")
+READ_TIMESTAMP = pa.timestamp("ns", tz="UTC")
 # In JSON text: a link up to its query string, which may be another in every answer, and that.
 LINK_QUERY = r'("https?://[^"?]*)\?[^"]*'
 
@@ -110,7 +110,7 @@ def _expected_fields(columns: Iterable[Column]) -> list[tuple[str, pa.DataType]]
     found: dict[str, pa.DataType] = {}
     objects: dict[str, list[tuple[str, pa.DataType]]] = {}
     for column in columns:
-        type_ = _READ_TIMESTAMP if column.type == "timestamp" else column.field.type
+        type_ = READ_TIMESTAMP if column.type == "timestamp" else column.field.type
         name, _, member = column.source.partition(".")
         if member:
             objects.setdefault(name, []).append((member, type_))

@@ -71,6 +71,43 @@ def decode_pages(bodies: Sequence[bytes], shape: Shape, key: str = "data") -> De
     return Decoded(concat_records(shape, parts), tuple(rows))
 
 
+@dataclass(frozen=True)
+class Outline:
+    """What places the records of a page, in its order; `is_late` of those that arrived late."""
+
+    identities: frozenset[object]
+    instants: pa.Array
+    is_late: pa.Array
+
+
+def outline_of(body: bytes, shape: Shape, key: str) -> Outline:
+    """Read ids and instants of a page, in a tenth of the time that all of it takes.
+
+    A page that this cannot be read of is decoded.
+    """
+    instant = fields.READ_TIMESTAMP
+    names = [("id", pa.string()), (shape.instant, instant), (shape.arrival, instant)]
+    try:
+        if not _is_parsable(body):
+            raise Refused
+        found = _parse([body], key, pa.struct(names), is_whole=False)
+        rows = pa.table(
+            objects_in(_list_column(found, key, 1)).flatten(), names=["id", "at", "late"]
+        )
+        if rows["id"].null_count or rows["at"].null_count:
+            raise Refused
+        instants = rows["at"].cast(pa.timestamp("us", tz="UTC"), safe=False).cast(pa.int64())
+        return Outline(
+            frozenset(rows["id"].to_pylist()),
+            instants.combine_chunks(),
+            rows["late"].combine_chunks().is_valid(),
+        )
+    except (Refused, pa.ArrowException):
+        records = decode_pages([body], shape, key).records
+        is_late = pc.is_valid(records.root[shape.arrival]).combine_chunks()
+        return Outline(frozenset(records.identities), records.instants, is_late)
+
+
 def _placed_after(records: Records, last_us: int | None) -> Records:
     """Rejected records of a page on which nothing tells an instant stand after the page before."""
     rejected = tuple(
@@ -138,7 +175,9 @@ def _parse_block(bodies: Sequence[bytes], shape: Shape, key: str) -> Decoded:
     return Decoded(records, tuple(counts.to_pylist()))
 
 
-def _parse(bodies: Sequence[bytes], key: str, record: pa.DataType) -> pa.Table:
+def _parse(
+    bodies: Sequence[bytes], key: str, record: pa.DataType, *, is_whole: bool = True
+) -> pa.Table:
     schema = pa.schema([(key, pa.list_(record)), ("meta", _META)])
     buffer = bodies[0] if len(bodies) == 1 else b"\n".join(bodies)
     try:
@@ -148,7 +187,7 @@ def _parse(bodies: Sequence[bytes], key: str, record: pa.DataType) -> pa.Table:
             parse_options=pj.ParseOptions(
                 explicit_schema=schema,
                 newlines_in_values=any(b"\n" in body for body in bodies),
-                unexpected_field_behavior="infer",
+                unexpected_field_behavior="infer" if is_whole else "ignore",
             ),
         )
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:

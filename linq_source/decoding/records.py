@@ -35,8 +35,9 @@ class Shape:
     Where one of the lists is `parts`, the other children come from the same list.
     `required` are the root columns without which a record cannot be placed, `id` the first;
     `child_required` are those that tell children of one list apart, by API field. `instant` is the
-    root column that windows go by; "" where there are none. `id_pattern` is what an id looks like,
-    where it is a text of a form of its own.
+    root column that windows go by, `mark` the one that tells that a record has changed, and
+    `arrival` the one that tells when a record that arrived late did; "" where there are none.
+    `id_pattern` is what an id looks like, where it is a text of a form of its own.
     """
 
     root: Table
@@ -44,6 +45,8 @@ class Shape:
     required: tuple[str, ...]
     child_required: Mapping[str, tuple[str, ...]]
     instant: str = ""
+    mark: str = ""
+    arrival: str = ""
     id_pattern: re.Pattern[str] | None = None
 
     @property
@@ -64,6 +67,7 @@ CHAT = Shape(
     children={"chat_handles": tables.CHAT_HANDLES},
     required=("id",),
     child_required={"chat_handles": ("id",)},
+    mark="message_count",
 )
 PHONE_NUMBER = Shape(
     root=tables.PHONE_NUMBERS,
@@ -84,6 +88,7 @@ MESSAGE_V3 = Shape(
     required=("id", "created_at"),
     child_required={},
     instant="created_at",
+    arrival="reconciled_at",
     id_pattern=tables_v3.UUID,
 )
 CHAT_V3 = Shape(
@@ -91,6 +96,7 @@ CHAT_V3 = Shape(
     children={"handles": tables_v3.CHAT_HANDLES},
     required=("id",),
     child_required={"handles": ("id",)},
+    mark="updated_at",
     id_pattern=tables_v3.UUID,
 )
 PHONE_NUMBER_V3 = Shape(

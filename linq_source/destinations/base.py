@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import dlt
 
+from linq_source.destinations.dataset_tables import tables_of
 from linq_source.destinations.deletion import Marked
 from linq_source.destinations.erasing import SEARCHED, Erasure
 from linq_source.destinations.reading import Reader
@@ -54,6 +55,11 @@ class Destination(ABC):
 
     def __init__(self, pipeline: dlt.Pipeline) -> None:
         self.pipeline = pipeline
+
+    @property
+    def tables(self) -> Mapping[str, Table]:
+        """The tables as the dataset has them."""
+        return tables_of(self.pipeline)
 
     @abstractmethod
     def reading(self, columns: Mapping[Table, Sequence[str]]) -> AbstractContextManager[Reader]:

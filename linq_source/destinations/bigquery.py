@@ -11,12 +11,16 @@ A plain `pipeline.run` merges dlt's way: the same rows, at a higher price.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
+from linq_source.destinations.dataset_tables import tables_of
 from linq_source.destinations.overriding import loading_with, overriding
-from linq_source.tables import SYNCED_AT, TABLES, TOMBSTONE, Table
+from linq_source.tables import SYNCED_AT, TOMBSTONE, Table
 
 if TYPE_CHECKING:
     import dlt
@@ -28,7 +32,7 @@ _PARTITION_HINT = "x-bigquery-partition"
 
 def merging_by_day(pipeline: dlt.Pipeline) -> AbstractContextManager[None]:
     """Within it, `pipeline.load()` merges this source's tables into BigQuery day by day."""
-    return loading_with(pipeline, _client_class)
+    return loading_with(pipeline, partial(_client_class, tables_of(pipeline)))
 
 
 def merge_script(table: Table, columns: Sequence[str], target: str, staged: str) -> list[str]:
@@ -70,9 +74,10 @@ def _by_parents(table: Table, columns: Sequence[str], target: str, staged: str) 
     """
     key = table.merge_key
     bounds = (f"d.{key} >= linq_low", f"d.{key} <= linq_high")
+    type_ = "INT64" if table.schema.field(key).type == pa.int64() else "STRING"
     return [
-        f"DECLARE linq_low INT64 DEFAULT (SELECT MIN({key}) FROM {staged})",
-        f"DECLARE linq_high INT64 DEFAULT (SELECT MAX({key}) FROM {staged})",
+        f"DECLARE linq_low {type_} DEFAULT (SELECT MIN({key}) FROM {staged})",
+        f"DECLARE linq_high {type_} DEFAULT (SELECT MAX({key}) FROM {staged})",
         f"DECLARE linq_now TIMESTAMP DEFAULT (SELECT MAX({SYNCED_AT}) FROM {staged})",
         _merge(table, columns, target, _rows(table, columns, staged), bounds),
         f"DELETE FROM {target} AS d WHERE {' AND '.join(bounds)}"
@@ -104,7 +109,7 @@ def _merge(
     )
 
 
-def _client_class(base: Any) -> Any:
+def _client_class(stored: Mapping[str, Table], base: Any) -> Any:
     """The client that dlt has for BigQuery, merging this source's tables its own way.
 
     Made when it is needed: Google's client is an extra.
@@ -118,7 +123,7 @@ def _client_class(base: Any) -> Any:
         @classmethod
         def gen_merge_sql(cls, table_chain: Sequence[Any], sql_client: Any) -> list[str]:
             name = table_chain[0]["name"]
-            table = TABLES.get(name)
+            table = stored.get(name)
             if table is None or len(table_chain) > 1:
                 return list(super().gen_merge_sql(table_chain, sql_client))
             target, staged = sql_client.get_qualified_table_names(name)

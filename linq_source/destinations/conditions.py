@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from linq_source.settings import Id, id_order
+
 # More values than this no longer narrow a scan; they only make it slow to plan.
 MOST_VALUES = 1_000
 
@@ -18,11 +20,11 @@ class Condition:
 
     column: str
     operator: Operator
-    value: int | str | datetime | tuple[int, ...] | None = None
+    value: int | str | datetime | tuple[Id, ...] | None = None
 
 
-def one_of(column: str, values: set[int]) -> tuple[Condition, ...]:
+def one_of(column: str, values: set[Id]) -> tuple[Condition, ...]:
     """The column has one of the values; nothing where there are too many to say so."""
     if not values or len(values) > MOST_VALUES:
         return ()
-    return (Condition(column, "in", tuple(sorted(values))),)
+    return (Condition(column, "in", tuple(sorted(values, key=id_order))),)

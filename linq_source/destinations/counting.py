@@ -10,12 +10,12 @@ from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
 from linq_source import tables
 from linq_source.destinations.kinds import restored_destination_of
-from linq_source.settings import Shard
+from linq_source.settings import Id, Shard
 from linq_source.tables import GAP
 
 
 class Live(NamedTuple):
-    """How many messages of a chat are live, and the `sent_at` of the oldest."""
+    """How many messages of a chat are live, and the instant of the oldest."""
 
     messages: int
     oldest: datetime
@@ -24,19 +24,21 @@ class Live(NamedTuple):
 class Gap(NamedTuple):
     """An interval of a chat of which the API may have forgotten messages before they were read."""
 
-    chat_id: int
+    chat_id: Id
     start: datetime
     end: datetime
 
 
-def live_messages(pipeline: dlt.Pipeline) -> dict[int, Live]:
+def live_messages(pipeline: dlt.Pipeline) -> dict[Id, Live]:
     """Messages that are there, as far as anybody knows, by chat."""
     marks = ("deleted_at", "expired_at")
+    destination = restored_destination_of(pipeline)
+    instant = destination.tables[tables.CHAT_MESSAGES.name].partition_by
     columns = {
-        tables.CHAT_MESSAGES: ("chat_id", "sent_at", *marks),
+        tables.CHAT_MESSAGES: ("chat_id", instant, *marks),
         tables.CHATS: ("id", *marks),
     }
-    with restored_destination_of(pipeline).reading(columns) as reader:
+    with destination.reading(columns) as reader:
         try:
             # The destination tells: this machine may not know what version loaded it.
             stored = reader.columns(tables.CHAT_MESSAGES) & reader.columns(tables.CHATS)
@@ -44,11 +46,11 @@ def live_messages(pipeline: dlt.Pipeline) -> dict[int, Live]:
             return {}
         live = " AND ".join(f"{mark} IS NULL" for mark in marks if mark in stored)
         rows = reader.ask(
-            "SELECT chat_id, COUNT(*), MIN(sent_at) FROM {chat_messages}"
+            f"SELECT chat_id, COUNT(*), MIN({instant}) FROM {{chat_messages}}"
             f" WHERE {live} AND chat_id NOT IN (SELECT id FROM {{chats}} WHERE NOT ({live}))"
             " GROUP BY chat_id"
         )
-    return {int(chat_id): Live(int(count), oldest) for chat_id, count, oldest in rows}
+    return {chat_id: Live(int(count), oldest) for chat_id, count, oldest in rows}
 
 
 def gaps_since(pipeline: dlt.Pipeline, since: datetime, shard: Shard | None) -> list[Gap]:
@@ -66,7 +68,7 @@ def gaps_since(pipeline: dlt.Pipeline, since: datetime, shard: Shard | None) -> 
             since,
         )
     return sorted(
-        Gap(int(chat_id), start.astimezone(UTC), end.astimezone(UTC))
+        Gap(chat_id, start.astimezone(UTC), end.astimezone(UTC))
         for chat_id, start, end in rows
         if shard is None or chat_id in shard
     )

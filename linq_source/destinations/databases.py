@@ -13,6 +13,7 @@ from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
 from linq_source.destinations.base import Destination, Rows, Wanted
 from linq_source.destinations.bigquery import merging_by_day
+from linq_source.destinations.dataset_tables import in_shard
 from linq_source.destinations.deletion import Marked
 from linq_source.destinations.describing import describe
 from linq_source.destinations.duckdb_file import (
@@ -28,7 +29,7 @@ from linq_source.destinations.scratch import check_folder_writable
 from linq_source.destinations.sql_ledger import settle_sql
 from linq_source.instants import from_us
 from linq_source.settings import Shard
-from linq_source.tables import TABLES, Table
+from linq_source.tables import ALL_TABLES, Table
 
 
 class Database(Destination):
@@ -105,7 +106,8 @@ class Database(Destination):
         known = [from_us(at_us) for at_us in sorted(wanted.known) if at_us > wanted.since_us]
         sql = f"SELECT {', '.join(columns)} FROM {name} WHERE synced_at > %s"
         if wanted.shard is not None:
-            sql += f" AND MOD({wanted.columns[0]}, {wanted.shard.count}) = {wanted.shard.index}"
+            table = self.tables[wanted.table.name]
+            sql += f" AND {in_shard(table, wanted.columns[0], wanted.shard)}"
         if known:
             sql += f" AND synced_at NOT IN ({', '.join(['%s'] * len(known))})"
         return sql, [from_us(wanted.since_us), *known]
@@ -123,7 +125,7 @@ class Database(Destination):
                 if "data_type" in hints
             }
             for name, table in schema.items()
-            if name in TABLES and table.get("x-normalizer")
+            if name in ALL_TABLES and table.get("x-normalizer")
         }
 
 

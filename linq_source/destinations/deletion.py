@@ -6,7 +6,8 @@ expired. A window in which a record could not be typed proves nothing about that
 that it names is left alone, and where none is named, the chat's windows of that run are.
 
 The statements run on every database and on DuckDB over files. Windows, messages and so on are names
-of tables, or queries in parentheses, with the columns named here.
+of tables, or queries in parentheses, with the columns named here. `instant` is the column of
+messages that windows go by: `partition_by` of their table.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ WINDOW_COLUMNS = (
     "chat_id", "window_start", "window_end", "verified", "error", "event", "kept_since",
     "synced_at",
 )  # fmt: skip
-MESSAGE_COLUMNS = ("id", "chat_id", "sent_at", "deleted_at", "expired_at", "synced_at")
 CHAT_COLUMNS = ("id", "deleted_at", "expired_at", "synced_at")
 REJECTED_COLUMNS = ("chat_id", "message_id", "synced_at")
 
@@ -40,6 +40,11 @@ class Marked(NamedTuple):
 NOTHING_MARKED = Marked()
 
 
+def message_columns(instant: str) -> tuple[str, ...]:
+    """Return the columns of messages that the rule asks for."""
+    return ("id", "chat_id", instant, "deleted_at", "expired_at", "synced_at")
+
+
 def knows_expiry(pipeline: dlt.Pipeline) -> bool:
     """Return whether the pipeline's tables are of this version.
 
@@ -51,21 +56,21 @@ def knows_expiry(pipeline: dlt.Pipeline) -> bool:
     return "expired_at" in pipeline.schemas[name].tables[CHAT_MESSAGES.name]["columns"]
 
 
-def gone_messages(windows: str, messages: str, rejected: str) -> str:
-    """Return the SELECT of messages that are gone: `id`, `sent_at`, and one of two instants."""
+def gone_messages(windows: str, messages: str, rejected: str, instant: str) -> str:
+    """Return the SELECT of messages that are gone: `id`, `instant`, and one of two instants."""
     return _with_instants(
-        "m.id AS id, m.sent_at AS sent_at",
+        f"m.id AS id, m.{instant} AS {instant}",
         f"""{windows} AS w JOIN {messages} AS m ON m.chat_id = w.chat_id
         WHERE w.verified AND m.deleted_at IS NULL AND m.expired_at IS NULL
           AND m.synced_at < w.synced_at
-          AND (w.window_start IS NULL OR m.sent_at >= w.window_start)
-          AND m.sent_at < w.window_end
+          AND (w.window_start IS NULL OR m.{instant} >= w.window_start)
+          AND m.{instant} < w.window_end
           AND NOT EXISTS (
             SELECT 1 FROM {rejected} AS r
             WHERE r.chat_id = w.chat_id AND r.synced_at = w.synced_at
               AND (r.message_id IS NULL OR r.message_id = m.id))
-        GROUP BY m.id, m.sent_at""",
-        f"{_IS_EARLIER} OR w.kept_since <= m.sent_at",
+        GROUP BY m.id, m.{instant}""",
+        f"{_IS_EARLIER} OR w.kept_since <= m.{instant}",
     )
 
 

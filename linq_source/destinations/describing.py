@@ -7,15 +7,16 @@ that somebody changed stays. A database that refuses is not worth a failed run.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dlt
 from dlt.destinations.exceptions import DatabaseException
 
 from linq_source import tables
+from linq_source.destinations.dataset_tables import tables_of
 from linq_source.destinations.quoting import literal
-from linq_source.tables import TABLES, Table
+from linq_source.tables import Table
 
 _log = logging.getLogger(__name__)
 
@@ -41,32 +42,33 @@ def describe(pipeline: dlt.Pipeline, client: Any) -> None:
     kind = "" if destination is None else destination.destination_type.rpartition(".")[2]
     if kind not in _COMMENTS:
         return
+    stored = tables_of(pipeline)
     try:
-        for statement in [*_comments(client, kind), *_indexes(client, kind)]:
+        for statement in [*_comments(client, kind, stored), *_indexes(client, kind, stored)]:
             client.execute_sql(statement)
     except DatabaseException as error:
         text = " ".join(str(error).split())[:200]
         _log.warning("%s: comments and indexes were not all made: %s", kind, text)
 
 
-def _comments(client: Any, kind: str) -> Iterator[str]:
+def _comments(client: Any, kind: str, stored: Mapping[str, Table]) -> Iterator[str]:
     known: dict[str, Any] = {}
     for table_name, column_name, comment, of_table in _rows(client, _COMMENTS[kind]):
-        if table_name not in TABLES:
+        if table_name not in stored:
             continue
         known[table_name] = of_table
         name = client.make_qualified_table_name(table_name)
-        for column in TABLES[table_name].columns:
+        for column in stored[table_name].columns:
             if column.name == column_name and comment is None:
                 path = f"{name}.{client.escape_column_name(column_name)}"
                 yield f"COMMENT ON COLUMN {path} IS {literal(column.description)}"
     for table_name, comment in known.items():
         if comment is None:
             name = client.make_qualified_table_name(table_name)
-            yield f"COMMENT ON TABLE {name} IS {literal(TABLES[table_name].description)}"
+            yield f"COMMENT ON TABLE {name} IS {literal(stored[table_name].description)}"
 
 
-def _indexes(client: Any, kind: str) -> Iterator[str]:
+def _indexes(client: Any, kind: str, stored: Mapping[str, Table]) -> Iterator[str]:
     """Of keys, which merges look for, and of what settling and most questions narrow by.
 
     They are not unique: a destination's index is not what keeps keys apart, and would turn what it
@@ -76,7 +78,7 @@ def _indexes(client: Any, kind: str) -> Iterator[str]:
         return
     known = {name for (name,) in _rows(client, _INDEXES[kind])}
     there = {row[0] for row in _rows(client, _COMMENTS[kind])}
-    for table in TABLES.values():
+    for table in stored.values():
         for columns in _indexed(table) if table.name in there else ():
             index = "__".join((table.name, *columns))
             if index not in known:
@@ -87,9 +89,9 @@ def _indexes(client: Any, kind: str) -> Iterator[str]:
 def _indexed(table: Table) -> Iterator[tuple[str, ...]]:
     if table.key:
         yield table.key
-    if table is tables.CHAT_MESSAGES:
-        yield ("chat_id", "sent_at")
-    if table is tables.SYNC_WINDOWS:
+    if table.name == tables.CHAT_MESSAGES.name:
+        yield ("chat_id", table.partition_by)
+    if table.name == tables.SYNC_WINDOWS.name:
         yield (tables.SYNCED_AT,)
 
 

@@ -17,7 +17,8 @@ from linq_source import tables
 from linq_source.destinations.reading import Reader
 from linq_source.errors import ConfigurationError
 from linq_source.privacy.forgotten import NOTHING, Forgotten, sender_columns
-from linq_source.tables import TABLES, Table
+from linq_source.settings import Id
+from linq_source.tables import Table
 
 _BATCH = 500
 _OF_A_CHAT = {
@@ -25,22 +26,19 @@ _OF_A_CHAT = {
     tables.CHAT_HANDLES.name: "chat_id",
     tables.CHAT_PHONE_NUMBERS.name: "chat_id",
     tables.CHAT_MESSAGES.name: "chat_id",
+    tables.MESSAGE_PARTS.name: "chat_id",
     tables.ATTACHMENTS.name: "chat_id",
     tables.REACTIONS.name: "chat_id",
     tables.REJECTED_RECORDS.name: "chat_id",
     tables.SYNC_WINDOWS.name: "chat_id",
 }
 _OF_A_MESSAGE = {
+    tables.MESSAGE_PARTS.name: "chat_message_id",
     tables.ATTACHMENTS.name: "chat_message_id",
     tables.REACTIONS.name: "chat_message_id",
     tables.CHAT_MESSAGES.name: "id",
 }
-# Messages last: while they are there, the children that are still to be erased can be found. Files
-# of attachments keep their records until `media` has erased the files.
-ERASED_TABLES = (
-    *(t for t in TABLES.values() if t not in (tables.CHAT_MESSAGES, tables.ATTACHMENT_FILES)),
-    tables.CHAT_MESSAGES,
-)
+_LAST = (tables.CHAT_MESSAGES.name, tables.ATTACHMENT_FILES.name)
 
 # What is read to find a person's chats and messages.
 SEARCHED: Mapping[Table, Sequence[str]] = {
@@ -57,22 +55,26 @@ Treat = Callable[[str], str | None]
 class Erasure:
     """Chats that go whole, messages by id, and people with all that is theirs or names them."""
 
-    chats: Sequence[int] = ()
+    # The dataset's tables.
+    stored: Mapping[str, Table]
+    chats: Sequence[Id] = ()
     people: Forgotten = NOTHING
-    messages: Sequence[int] = ()
+    messages: Sequence[Id] = ()
     # Messages that went before, and of whose files only the records are left.
-    files_of: Sequence[int] = ()
+    files_of: Sequence[Id] = ()
 
     @property
     def tables(self) -> tuple[Table, ...]:
         """The tables that it concerns, in the order in which they are erased."""
-        return (tables.ATTACHMENT_FILES,) if self.files_of else ERASED_TABLES
+        if self.files_of:
+            return (self.stored[tables.ATTACHMENT_FILES.name],)
+        return erased_tables(self.stored)
 
-    def keys(self, table: Table) -> list[tuple[str, Sequence[int]]]:
+    def keys(self, table: Table) -> list[tuple[str, Sequence[Id]]]:
         """Columns of ids, each with those whose rows go."""
         found = [(_OF_A_CHAT.get(table.name), self.chats)]
         found.append((_OF_A_MESSAGE.get(table.name), self.messages))
-        if table is tables.ATTACHMENT_FILES:
+        if table.name == tables.ATTACHMENT_FILES.name:
             found.append(("chat_message_id", self.files_of))
         return [(column, ids) for column, ids in found if column is not None and ids]
 
@@ -80,7 +82,7 @@ class Erasure:
         """Columns of text whose rows go where a value is wanted."""
         if not self.people.people:
             return []
-        if table is tables.REJECTED_RECORDS:
+        if table.name == tables.REJECTED_RECORDS.name:
             return [("payload", self.people.is_named_in)]
         return [(column, self.people.is_of) for column in sender_columns(table)]
 
@@ -92,15 +94,26 @@ class Erasure:
         if not self.people.people:
             return []
         contents = {column.name: column.personal_data for column in table.columns}
+        senders = sender_columns(table)
         found: list[tuple[str, Treat]] = []
         for column in text_columns:
             if column not in contents and not column.startswith("_dlt"):
                 found.append((column, lambda _: None))
             elif contents.get(column) == "name":
                 found.append((column, self.people.mask))
-            elif contents.get(column) == "phone" and column not in sender_columns(table):
+            elif contents.get(column) in ("phone", "anything") and column not in senders:
                 found.append((column, lambda _: None))
         return found
+
+
+def erased_tables(stored: Mapping[str, Table]) -> tuple[Table, ...]:
+    """The dataset's tables from which a person or a chat is erased, in their order.
+
+    Messages last: while they are there, the children that are still to be erased can be found.
+    Files of attachments keep their records until `media` has erased the files.
+    """
+    others = (table for name, table in stored.items() if name not in _LAST)
+    return (*others, stored[tables.CHAT_MESSAGES.name])
 
 
 def check_own_numbers(reader: Reader, asked: Forgotten) -> None:
@@ -112,18 +125,18 @@ def check_own_numbers(reader: Reader, asked: Forgotten) -> None:
         )
 
 
-def chats_of(reader: Reader, asked: Forgotten) -> set[int]:
+def chats_of(reader: Reader, asked: Forgotten) -> set[Id]:
     """The chats of two with one of the people."""
     return _chats_where(reader, asked, "c.is_group = FALSE")
 
 
-def chats_with(reader: Reader, asked: Forgotten) -> set[int]:
+def chats_with(reader: Reader, asked: Forgotten) -> set[Id]:
     """Every chat that one of the people is in or wrote in."""
     members = _chats_where(reader, asked, "c.is_group IS NOT NULL")
     return members | _of_sender(reader, asked, "DISTINCT chat_id")
 
 
-def messages_of(reader: Reader, asked: Forgotten) -> set[int]:
+def messages_of(reader: Reader, asked: Forgotten) -> set[Id]:
     """The messages that the people sent."""
     return _of_sender(reader, asked, "id")
 
@@ -146,7 +159,7 @@ def rows_with(reader: Reader, sql: str, values: Sequence[Any]) -> Iterator[tuple
         yield from reader.rows(f"{sql} ({', '.join(['%s'] * len(batch))})", *batch)
 
 
-def _of_sender(reader: Reader, asked: Forgotten, what: str) -> set[int]:
+def _of_sender(reader: Reader, asked: Forgotten, what: str) -> set[Id]:
     numbers = wanted_values(reader, tables.CHAT_MESSAGES, "sent_from", asked.is_of)
     if not numbers:
         return set()
@@ -154,7 +167,7 @@ def _of_sender(reader: Reader, asked: Forgotten, what: str) -> set[int]:
     return {row[0] for row in rows_with(reader, sql, numbers)}
 
 
-def _chats_where(reader: Reader, asked: Forgotten, condition: str) -> set[int]:
+def _chats_where(reader: Reader, asked: Forgotten, condition: str) -> set[Id]:
     numbers = wanted_values(reader, tables.CHAT_HANDLES, "phone_number", asked.is_of)
     if not numbers:
         return set()
@@ -171,7 +184,7 @@ class TableErasure:
         names = set(schema.names)
         text_columns = [field.name for field in schema if _is_text(field.type)]
         self._keys = [
-            (column, pa.array(ids, pa.int64()))
+            (column, pa.array(ids, schema.field(column).type))
             for column, ids in erasure.keys(table)
             if column in names
         ]

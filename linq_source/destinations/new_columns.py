@@ -20,12 +20,13 @@ import dlt
 import pyarrow.parquet as pq
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
+from linq_source.destinations.dataset_tables import tables_in
 from linq_source.destinations.lake import Bucket
 from linq_source.destinations.remote import Remote
 from linq_source.rows.hints import FIELD
 from linq_source.rows.unknown_columns import divide, variant_of
 from linq_source.state import SECTION
-from linq_source.tables import TABLES
+from linq_source.tables import ALL_TABLES
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def _stored_columns(pipeline: dlt.Pipeline, remote: Remote) -> Mapping[str, Mapp
     if remote.is_in_files:
         return {}
     try:
-        found = dict(remote.client.get_storage_tables(list(TABLES)))
+        found = dict(remote.client.get_storage_tables(list(ALL_TABLES)))
     except DestinationUndefinedEntity:
         return {}
     tables = {name: {"columns": columns} for name, columns in found.items()}
@@ -146,13 +147,14 @@ def _stored_columns(pipeline: dlt.Pipeline, remote: Remote) -> Mapping[str, Mapp
 
 def _unknown(tables: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """The columns of this source's tables that the contract does not know."""
-    for name in TABLES.keys() & tables.keys():
+    contract = tables_in(tables)
+    for name in contract.keys() & tables.keys():
         yield (
             name,
             {
                 column: hints
                 for column, hints in tables[name].get("columns", {}).items()
-                if column not in TABLES[name].column_names
+                if column not in contract[name].column_names
                 and not column.startswith("_dlt_")
                 and "data_type" in hints
             },

@@ -14,21 +14,21 @@ from dlt.common.destination import DestinationCapabilitiesContext
 
 from linq_source.destinations.storable import WITHOUT_NUL, without_nul
 from linq_source.rows.hints import table_hints
-from linq_source.tables import TABLES
+from linq_source.tables import Table
 
 # dlt's own choice for Arrow tables, CSV, cannot tell an empty text from none; Parquet by way of
 # ADBC fails for a table without rows.
 _POSTGRES_FORMAT = "insert_values"
 
 
-def in_the_dialect(rows: pa.Table, table_name: str) -> Any:
+def in_the_dialect(rows: pa.Table, table: Table) -> Any:
     """Rows of a table for dlt, as the destination of the package being extracted can store them."""
     dialect = _dialect()
     if dialect in WITHOUT_NUL:
         rows = without_nul(rows)
     if dialect != "postgres":
-        return dlt.mark.with_table_name(rows, table_name)
-    hints = table_hints(TABLES[table_name]) | {"file_format": _POSTGRES_FORMAT}
+        return dlt.mark.with_table_name(rows, table.name)
+    hints = table_hints(table) | {"file_format": _POSTGRES_FORMAT}
     return dlt.mark.with_hints(rows, dlt.mark.make_hints(**hints), create_table_variant=True)
 
 

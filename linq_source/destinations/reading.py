@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
 from linq_source.destinations.quoting import identifier
-from linq_source.tables import TABLES, Table
+from linq_source.tables import ALL_TABLES, Table
 
 
 class Reader(ABC):
@@ -48,7 +48,7 @@ class Reader(ABC):
     def ask(self, sql: str, *values: Any) -> Sequence[tuple[Any, ...]]:
         """The rows of a statement that has tables in braces; none where one is not there."""
         try:
-            names = {n: self.name(table) for n, table in TABLES.items() if f"{{{n}}}" in sql}
+            names = {n: self.name(table) for n, table in ALL_TABLES.items() if f"{{{n}}}" in sql}
             return self.rows(sql.format(**names), *values)
         except DestinationUndefinedEntity:
             return []

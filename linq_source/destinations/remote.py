@@ -25,7 +25,7 @@ from linq_source.destinations.overriding import overriding, replace_client
 from linq_source.destinations.table_formats import is_filesystem
 from linq_source.errors import ConfigurationError
 from linq_source.privacy.forgotten import Forgotten, forgotten_from
-from linq_source.state import FORGOTTEN, source_state
+from linq_source.state import FORGOTTEN, SECTION, source_state
 from linq_source.tables import SYNC_WINDOWS
 
 # As long as a settler waits for another's lock of a lake.
@@ -158,8 +158,11 @@ def restore(pipeline: dlt.Pipeline) -> None:
 
 
 def stored_schema(pipeline: dlt.Pipeline) -> dlt.Schema | None:
-    """The newest schema with our tables that any pipeline stored in a dataset of files."""
+    """The newest schema with our tables that any pipeline stored in the dataset."""
     with connected(pipeline) as remote:
+        if not remote.is_in_files:
+            found = remote.client.get_stored_schema(SECTION)
+            return found and dlt.Schema.from_stored_schema(json.loads(found.schema))
         try:
             names = {parts[0] for _, parts in remote.client._iter_stored_schema_files()}
         except DestinationUndefinedEntity:

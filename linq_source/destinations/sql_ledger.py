@@ -20,14 +20,15 @@ from tenacity import (
 )
 
 from linq_source import tables
+from linq_source.destinations.dataset_tables import in_shard, tables_of
 from linq_source.destinations.deletion import (
-    MESSAGE_COLUMNS,
     NOTHING_MARKED,
     WINDOW_COLUMNS,
     Marked,
     gone_chats,
     gone_messages,
     knows_expiry,
+    message_columns,
 )
 from linq_source.destinations.settled import remember_settled, settled_us
 from linq_source.instants import from_us, to_us
@@ -49,13 +50,17 @@ def settle_sql(
     if not knows_expiry(pipeline):
         return NOTHING_MARKED
     after = from_us(settled_us(pipeline, shard))
+    stored = tables_of(pipeline)
+    ledger = stored[tables.SYNC_WINDOWS.name]
+    of_shard = "" if shard is None else f" AND {in_shard(ledger, 'chat_id', shard)}"
+    instant = stored[tables.CHAT_MESSAGES.name].partition_by
     try:
-        newest, first, last = _reach(client, after, shard)
+        newest, first, last = _reach(client, after, of_shard)
         if newest is None:
             return NOTHING_MARKED
-        marked = _mark_messages(client, after, first, last, shard)
-        _mark_chats(client, after, shard)
-        _prune(client, newest, ledger_retention_days, shard)
+        marked = _mark_messages(client, after, first, last, of_shard, instant)
+        _mark_chats(client, after, of_shard)
+        _prune(client, newest, ledger_retention_days, of_shard)
     except DatabaseUndefinedRelation:
         return NOTHING_MARKED
     _prune_states(client, pipeline.pipeline_name)
@@ -63,12 +68,12 @@ def settle_sql(
     return marked
 
 
-def _reach(client: Any, after: datetime, shard: Shard | None) -> tuple[Any, datetime, datetime]:
-    """The newest window not yet settled, and the interval of `sent_at` that all of them cover."""
+def _reach(client: Any, after: datetime, of_shard: str) -> tuple[Any, datetime, datetime]:
+    """The newest window not yet settled, and the interval of instants that all of them cover."""
     rows = client.execute_sql(
         "SELECT MAX(synced_at), MIN(window_start), MAX(window_end),"
         " SUM(CASE WHEN verified AND window_start IS NULL THEN 1 ELSE 0 END)"
-        f" FROM {_name(client, tables.SYNC_WINDOWS)} WHERE synced_at > %s{_of(shard)}",
+        f" FROM {_name(client, tables.SYNC_WINDOWS)} WHERE synced_at > %s{of_shard}",
         after,
     )
     newest, first, last, from_the_beginning = rows[0]
@@ -76,7 +81,7 @@ def _reach(client: Any, after: datetime, shard: Shard | None) -> tuple[Any, date
 
 
 def _mark_messages(
-    client: Any, after: datetime, first: datetime, last: datetime, shard: Shard | None
+    client: Any, after: datetime, first: datetime, last: datetime, of_shard: str, instant: str
 ) -> Marked:
     """Mark the messages that are gone.
 
@@ -85,13 +90,15 @@ def _mark_messages(
     """
     messages = _name(client, tables.CHAT_MESSAGES)
     gone = gone_messages(
-        _windows(client, shard),
-        f"(SELECT {', '.join(MESSAGE_COLUMNS)} FROM {messages}"
-        " WHERE sent_at >= %s AND sent_at < %s)",
+        _windows(client, of_shard),
+        f"(SELECT {', '.join(message_columns(instant))} FROM {messages}"
+        f" WHERE {instant} >= %s AND {instant} < %s)",
         _name(client, tables.REJECTED_RECORDS),
+        instant,
     )
     found = client.execute_sql(
-        "SELECT COUNT(g.deleted_at), COUNT(g.expired_at), MIN(g.sent_at), MAX(g.sent_at)"
+        "SELECT COUNT(g.deleted_at), COUNT(g.expired_at),"
+        f" MIN(g.{instant}), MAX(g.{instant})"
         f" FROM ({gone}) AS g",
         *(after, first, last),
     )
@@ -102,40 +109,40 @@ def _mark_messages(
             client,
             f"UPDATE {messages} AS t SET deleted_at = gone.deleted_at,"
             f" expired_at = gone.expired_at FROM ({gone}) AS gone"
-            " WHERE t.id = gone.id AND t.sent_at = gone.sent_at"
-            " AND t.sent_at >= %s AND t.sent_at <= %s",
+            f" WHERE t.id = gone.id AND t.{instant} = gone.{instant}"
+            f" AND t.{instant} >= %s AND t.{instant} <= %s",
             *(after, earliest, from_us(to_us(latest) + 1)),
             *(earliest, latest),
         )
     return Marked(int(deleted), int(expired))
 
 
-def _mark_chats(client: Any, after: datetime, shard: Shard | None) -> None:
+def _mark_chats(client: Any, after: datetime, of_shard: str) -> None:
     chats = _name(client, tables.CHATS)
     try:
         _change(
             client,
             f"UPDATE {chats} AS t SET deleted_at = gone.deleted_at, expired_at = gone.expired_at"
-            f" FROM ({gone_chats(_windows(client, shard), chats)}) AS gone WHERE t.id = gone.id",
+            f" FROM ({gone_chats(_windows(client, of_shard), chats)}) AS gone WHERE t.id = gone.id",
             after,
         )
     except DatabaseUndefinedRelation:
         return
 
 
-def _windows(client: Any, shard: Shard | None) -> str:
+def _windows(client: Any, of_shard: str) -> str:
     """The shard's windows after an instant."""
     return (
         f"(SELECT {', '.join(WINDOW_COLUMNS)} FROM {_name(client, tables.SYNC_WINDOWS)}"
-        f" WHERE synced_at > %s{_of(shard)})"
+        f" WHERE synced_at > %s{of_shard})"
     )
 
 
-def _prune(client: Any, newest: datetime, retention_days: int, shard: Shard | None) -> None:
+def _prune(client: Any, newest: datetime, retention_days: int, of_shard: str) -> None:
     oldest_kept = min(newest, datetime.now(UTC)) - timedelta(days=retention_days)
     _change(
         client,
-        f"DELETE FROM {_name(client, tables.SYNC_WINDOWS)} WHERE synced_at < %s{_of(shard)}",
+        f"DELETE FROM {_name(client, tables.SYNC_WINDOWS)} WHERE synced_at < %s{of_shard}",
         oldest_kept,
     )
 
@@ -177,11 +184,6 @@ def _change(client: Any, sql: str, *parameters: Any) -> None:
     to try again (https://cloud.google.com/bigquery/docs/data-manipulation-language).
     """
     client.execute_sql(sql, *parameters)
-
-
-def _of(shard: Shard | None) -> str:
-    """The condition that leaves the shard's chats."""
-    return "" if shard is None else f" AND MOD(chat_id, {shard.count}) = {shard.index}"
 
 
 def _name(client: Any, table: tables.Table) -> str:

@@ -9,6 +9,7 @@ from traceback import extract_tb
 
 from linq_source.errors import LinqError
 from linq_source.planning.changes import Part
+from linq_source.settings import Id
 
 
 @dataclass
@@ -18,7 +19,7 @@ class Counts:
     chats: int = 0
     chats_skipped: int = 0
     chats_done: int = 0
-    chats_failed: dict[int, str] = field(default_factory=dict)
+    chats_failed: dict[Id, str] = field(default_factory=dict)
     numbers_failed: list[str] = field(default_factory=list)
     contacts: int = 0
     contacts_failed: str | None = None
@@ -42,7 +43,7 @@ class Counts:
             self.attachments += times * part.records.children["attachments"].num_rows
             self.reactions += times * part.records.children["reactions"].num_rows
 
-    def add_failure(self, chat_id: int, error: Exception) -> None:
+    def add_failure(self, chat_id: Id, error: Exception) -> None:
         """Count a chat that could not be read."""
         text = describe_error(error)
         self.chats_failed[chat_id] = (

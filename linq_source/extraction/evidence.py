@@ -12,16 +12,14 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from linq_source.api.client import Client
-from linq_source.decoding.envelope import read_envelope
-from linq_source.decoding.pages import decode_pages
-from linq_source.decoding.records import MESSAGE
 from linq_source.errors import ApiContractError, ApiUnavailableError
 from linq_source.instants import END_US, MIN_US, format_iso
 from linq_source.planning.chat_memory import ChatMemory
+from linq_source.planning.contracts import Contract
 from linq_source.planning.cursors import Cursor
 from linq_source.planning.readings import ChatResult, ChatTask, LedgerWindow, earliest
-from linq_source.planning.window_reading import in_order
-from linq_source.planning.windows import PageRequest, Window
+from linq_source.planning.windows import Window
+from linq_source.settings import Id
 from linq_source.tables import GAP
 
 Lines = frozenset[str]
@@ -37,7 +35,7 @@ class LastRead:
     until_us: int | None = None
     unread: Mapping[str, int] = field(default_factory=dict)
 
-    def of(self, chat_id: int) -> int | None:
+    def of(self, chat_id: Id) -> int | None:
         """Return up to where a chat was read; None: not known."""
         until_us = self.unread.get(str(chat_id), self.until_us)
         return until_us or None
@@ -52,19 +50,20 @@ class Evidence:
     """
 
     client: Client
-    lines_of: Callable[[int], Lines]
+    contract: Contract
+    lines_of: Callable[[Id], Lines]
     elapsed_us: Callable[[], int]
     last_read: LastRead
     keeps_forever: bool
     page_size: int
     # The oldest message listed on each line in this run.
     oldest_us: dict[str, int] = field(default_factory=dict)
-    _candidates: dict[str, list[tuple[int, int, Cursor]]] = field(default_factory=dict)
+    _candidates: dict[str, list[tuple[int, Id, Cursor]]] = field(default_factory=dict)
     _asked: set[str] = field(default_factory=set)
-    _read_whole: set[int] = field(default_factory=set)
-    _all_gone: dict[int, ChatResult] = field(default_factory=dict)
+    _read_whole: set[Id] = field(default_factory=set)
+    _all_gone: dict[Id, ChatResult] = field(default_factory=dict)
 
-    def remember(self, chat_id: int, cursor: Cursor) -> None:
+    def remember(self, chat_id: Id, cursor: Cursor) -> None:
         """Remember a chat that has old messages, as far as is known."""
         at_us = cursor.newest_us
         if cursor.oldest_us is not None:
@@ -79,13 +78,13 @@ class Evidence:
             insort(found, (at_us, chat_id, cursor), key=lambda candidate: candidate[:2])
             del found[_CANDIDATES:]
 
-    def see(self, chat_id: int, listed_us: int | None) -> None:
+    def see(self, chat_id: Id, listed_us: int | None) -> None:
         """Note a message that is listed."""
         line = self._only_line(chat_id)
         if line is not None and listed_us is not None:
             self.oldest_us[line] = min(listed_us, self.oldest_us.get(line, listed_us))
 
-    def finish(self, chat_id: int, result: ChatResult) -> None:
+    def finish(self, chat_id: Id, result: ChatResult) -> None:
         """Note how a chat's reading ended."""
         if result.all_gone_us is not None:
             self._all_gone[chat_id] = result
@@ -168,24 +167,24 @@ class Evidence:
                 if is_known or self._ask_chat(chat_id, cursor) is not None:
                     break
 
-    def ask_some(self, chat_ids: Iterable[int]) -> int | None:
+    def ask_some(self, chat_ids: Iterable[Id]) -> int | None:
         """Ask some chats for their oldest messages. Return the oldest of them."""
         return earliest(*(self._ask_chat(chat_id) for chat_id in chat_ids))
 
-    def _ask_chat(self, chat_id: int, cursor: Cursor | None = None) -> int | None:
+    def _ask_chat(self, chat_id: Id, cursor: Cursor | None = None) -> int | None:
         """Ask a chat for its oldest messages. Return that of the first that was not late."""
-        request = PageRequest(Window(chat_id, None, END_US), 1, self.page_size)
+        request = self.contract.oldest(chat_id, self.page_size)
         try:
-            answer, _ = self.client.get(request.path, request.parameters, read_envelope, once=True)
+            answer, _ = self.client.get(request.path, request.parameters, request.read, once=True)
         except (ApiContractError, ApiUnavailableError):
             return None
         until_us = self.last_read.of(chat_id)
         memory = ChatMemory(ChatTask(chat_id, None, cursor, END_US, read_until_us=until_us))
-        memory.see(in_order(decode_pages([answer.body], MESSAGE).records))
+        memory.see(self.contract.decode_messages(answer.body))
         self.see(chat_id, memory.oldest_us)
         return memory.oldest_us
 
-    def _only_line(self, chat_id: int) -> str | None:
+    def _only_line(self, chat_id: Id) -> str | None:
         lines = self.lines_of(chat_id)
         return next(iter(lines)) if len(lines) == 1 else None
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from linq_source.api.asking import Request, chats_of
 from linq_source.api.client import Client
 from linq_source.api.pool import Failed, Output, Pool
 from linq_source.errors import LinqError
@@ -24,15 +23,15 @@ from linq_source.extraction.evidence import Evidence, LastRead
 from linq_source.extraction.gathering import RowBuffer
 from linq_source.extraction.listing import Listing, choose_some
 from linq_source.instants import DAY_US, END_US, from_us
-from linq_source.planning.chats import read_chat
-from linq_source.planning.cursors import Cursor, Reconciled, encode, is_unchanged, remembered
+from linq_source.planning.contracts import contract_of
+from linq_source.planning.cursors import Cursor, Reconciled, encode, remembered
 from linq_source.planning.readings import ChatTask, LedgerWindow, Reading, WindowToLoad
 from linq_source.planning.rechecking import Budget, Check
-from linq_source.planning.windows import PageRequest, Window
+from linq_source.planning.windows import Request, Window
 from linq_source.privacy.forgotten import NOTHING, Forgotten
 from linq_source.privacy.treatment import privacy_of
 from linq_source.rows import building
-from linq_source.settings import Settings
+from linq_source.settings import Id, Settings, id_of, id_order
 from linq_source.tables import ALL_CHATS, FAILED, VANISHED, VANISHED_TEXT
 
 Listener = Callable[["Extraction"], None]
@@ -53,12 +52,14 @@ class Extraction:
 
     def __post_init__(self) -> None:
         self.client = Client(self.settings)
+        self.contract = contract_of(self.settings.api)
         self.listing = Listing(
             self.settings, self.client, self.counts, self.forgotten, self.now, self.failing
         )
         self.asker = self.listing.asker
         self.evidence = Evidence(
             self.client,
+            self.contract,
             self.listing.lines_of,
             lambda: self.listing.elapsed_us,
             self.last_read if self.settings.lists_everything else LastRead(),
@@ -70,24 +71,24 @@ class Extraction:
         # How much further than the API's clock this machine's went since the last package.
         self.clock_ahead_us = 0
         self.outage: LinqError | None = None
-        self._todo: dict[int, int | None] | None = None
+        self._todo: dict[Id, int | None] | None = None
         # Chats that are read again from their beginning.
-        self._rechecks: set[int] = set()
+        self._rechecks: set[Id] = set()
         self._checks: list[Check] = []
         # The day of the last check of every chat that may need one; -1: never.
-        self._checked_days: dict[int, int] = {}
+        self._checked_days: dict[Id, int] = {}
         self.chats_never_checked = 0
-        self._stuck: set[int] = set()
-        self.vanished: list[int] = []
+        self._stuck: set[Id] = set()
+        self.vanished: list[Id] = []
         self._has_entered_vanished = False
         # Chats of which something could not be read, or not verified.
-        self.unread: set[int] = set()
+        self.unread: set[Id] = set()
         self.gaps = 0
         # What broke the reading of chats, other than the API's refusals.
         self._broken: list[Exception] = []
         self._loaded_messages = 0
         # Chats of which a forgotten person's messages were left out.
-        self.partly_forgotten: set[int] = set()
+        self.partly_forgotten: set[Id] = set()
 
     def release(self) -> None:
         """Close connections that nobody uses; reading may go on later."""
@@ -112,18 +113,24 @@ class Extraction:
         that they must be loaded again: who takes the rows may stop at any of them.
         """
         todo = self._plan(cursors)
-        buffer = RowBuffer(synced_at_us, self.counts, self.forgotten, self.partly_forgotten)
+        buffer = RowBuffer(
+            synced_at_us,
+            self.counts,
+            self.forgotten,
+            self.partly_forgotten,
+            self.contract.tables,
+        )
         for chat_id, error in self.counts.chats_failed.items():
             buffer.ledger.append(self._row_of_failure(chat_id, error))
         if not self._has_entered_vanished:
-            for chat_id in sorted(self.vanished):
+            for chat_id in sorted(self.vanished, key=id_order):
                 buffer.ledger.append(self._vanished(chat_id, cursors))
                 buffer.cursors[str(chat_id)] = None
             self._has_entered_vanished = True
         self._loaded_messages = 0
-        moved: set[int] = set()
+        moved: set[Id] = set()
         self.asker.others = self._other_chats
-        pool: Pool[int] = Pool(
+        pool: Pool[Id] = Pool(
             self._readings(todo, cursors),
             self.asker.fetch,
             self._wants_more,
@@ -178,7 +185,7 @@ class Extraction:
         if len(self._broken) > 1 and len(self._broken) == done:
             raise self._broken[0]
 
-    def _cross_off(self, item: Any, moved: set[int]) -> None:
+    def _cross_off(self, item: Any, moved: set[Id]) -> None:
         """Take a chat that was read to its end off the list of those still to be read."""
         if isinstance(item, Output) or self._todo is None:
             return
@@ -209,12 +216,12 @@ class Extraction:
             cursor.checked_day == today or cursor.recheck_from_us is not None
         )
 
-    def _plan(self, cursors: MutableMapping[str, str]) -> dict[int, int | None]:
+    def _plan(self, cursors: MutableMapping[str, str]) -> dict[Id, int | None]:
         """Return the chats still to be read, with their listed counts; those settled left out."""
         if self._todo is None:
-            counts = self.listing.chats().counts
+            counts = self.listing.chats().marks
             if not self.settings.is_stateless:
-                unlisted, self.vanished = self.listing.find_unlisted(map(int, cursors))
+                unlisted, self.vanished = self.listing.find_unlisted(map(id_of, cursors))
                 counts |= unlisted
             self._todo = {
                 chat_id: listed
@@ -224,14 +231,15 @@ class Extraction:
             self._choose_rechecks(counts)
             self.counts.chats_skipped = len(counts) - len(self._todo)
             # Last come those that failed for long before.
-            for chat_id in sorted(chats_of(self.asker.failing) & self._todo.keys()):
+            failing = [chat_id for chat_id in self._todo if str(chat_id) in self.asker.failing]
+            for chat_id in sorted(failing, key=id_order):
                 self._todo[chat_id] = self._todo.pop(chat_id)
             if not self.settings.is_stateless:
                 for chat_id in self._todo:
                     cursors.setdefault(str(chat_id), "")
         return dict(self._todo)
 
-    def _choose_rechecks(self, counts: Mapping[int, int | None]) -> None:
+    def _choose_rechecks(self, counts: Mapping[Id, int | None]) -> None:
         """Add chats that are to be read again from their beginning."""
         checks, self._checks = self._checks, []
         self._checked_days = {check.chat_id: check.checked_day for check in checks}
@@ -248,7 +256,7 @@ class Extraction:
             check.checked_day < 0 and check.chat_id not in self._rechecks for check in checks
         )
 
-    def _is_settled(self, chat_id: int, message_count: int | None, cursors: Any) -> bool:
+    def _is_settled(self, chat_id: Id, message_count: int | None, cursors: Any) -> bool:
         text = cursors.get(str(chat_id))
         cursor = remembered(text)
         self.counts.cursors_unknown += bool(text) and cursor is None
@@ -260,15 +268,15 @@ class Extraction:
             pages = cursor.count_before_lookback // settings.page_size + 2
             if cursor.reconciled is not Reconciled.NO:
                 self._checks.append(Check(_checked_day(cursor), chat_id, pages))
-        return is_unchanged(
+        return self.contract.is_unchanged(
             cursor, message_count, self.listing.bound_us, settings.lookback_us, settings.start_us
         )
 
     def _readings(
         self,
-        todo: dict[int, int | None],
+        todo: dict[Id, int | None],
         cursors: MutableMapping[str, str],
-    ) -> Iterator[tuple[int, Reading[Any]]]:
+    ) -> Iterator[tuple[Id, Reading[Any]]]:
         settings = self.settings
         for chat_id, listed in todo.items():
             if not self._wants_more(None):
@@ -288,12 +296,12 @@ class Extraction:
                 keeps_forever=settings.retention == "forever",
                 privacy=self.privacy,
             )
-            yield chat_id, read_chat(task)
+            yield chat_id, self.contract.read_chat(task)
 
     def _other_chats(self) -> Iterator[Request]:
         """The smallest requests for messages of some chats."""
         for chat_id in choose_some(self.listing.chats().records.root["id"]):
-            yield PageRequest(Window(chat_id.as_py(), None, self.listing.bound_us), 1, 1)
+            yield self.contract.oldest(chat_id.as_py(), 1)
 
     def _wants_more(self, event: Any) -> bool:
         """Return whether new windows may be started; counts what an output brings."""
@@ -302,12 +310,12 @@ class Extraction:
         limit = self.settings.max_messages
         return limit is None or self._loaded_messages < limit
 
-    def _row_of_failure(self, chat_id: int, error: str) -> LedgerWindow:
+    def _row_of_failure(self, chat_id: Id, error: str) -> LedgerWindow:
         """Return a ledger row that says why nothing of a chat was read."""
         window = Window(chat_id, None, self.listing.bound_us)
         return LedgerWindow(window, 0, 0, 0, 0, 0, False, error, FAILED)
 
-    def _vanished(self, chat_id: int, cursors: MutableMapping[str, str]) -> LedgerWindow:
+    def _vanished(self, chat_id: Id, cursors: MutableMapping[str, str]) -> LedgerWindow:
         """Return the ledger row of a chat that vanished."""
         cursor = remembered(cursors.get(str(chat_id)))
         row = replace(self._row_of_failure(chat_id, VANISHED_TEXT), event=VANISHED)
@@ -365,7 +373,7 @@ class Extraction:
             "seconds": round(time.monotonic() - self.started_s, 3),
             "covered": self._covered,
         }
-        return building.run_row(values, synced_at_us)
+        return building.run_row(values, synced_at_us, self.contract.tables)
 
 
 def _checked_day(cursor: Cursor) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
@@ -14,6 +14,8 @@ from linq_source.planning.readings import LedgerWindow, WindowToLoad
 from linq_source.planning.repeats import Owners
 from linq_source.privacy.forgotten import Forgotten
 from linq_source.rows import building
+from linq_source.settings import Id
+from linq_source.tables import Table
 
 # Rows gathered before they are handed on: few, large Arrow tables cost dlt least.
 FLUSH_ROWS = 100_000
@@ -22,7 +24,7 @@ FLUSH_PARTS = 2_000
 
 @dataclass
 class RowBuffer:
-    """Rows of one load package, gathered to large tables.
+    """Rows of one load package, gathered to large tables: some of `tables`, by name.
 
     `partly_forgotten` collects the chats of which a forgotten person's messages were left out.
     """
@@ -30,7 +32,8 @@ class RowBuffer:
     synced_at_us: int
     counts: Counts
     forgotten: Forgotten
-    partly_forgotten: set[int]
+    partly_forgotten: set[Id]
+    tables: Mapping[str, Table]
     parts: list[Part] = field(default_factory=list)
     ledger: list[LedgerWindow] = field(default_factory=list)
     # What is known of chats once these rows were taken; None: nothing any more.
@@ -76,9 +79,9 @@ class RowBuffer:
         """Return everything gathered, as rows; empty tables left out."""
         result = {}
         if self.parts:
-            result.update(building.message_rows(self.parts, self.synced_at_us))
+            result.update(building.message_rows(self.parts, self.synced_at_us, self.tables))
         if self.ledger:
-            result.update(building.ledger_rows(self.ledger, self.synced_at_us))
+            result.update(building.ledger_rows(self.ledger, self.synced_at_us, self.tables))
         self.parts, self.ledger, self.cursors = [], [], {}
         self._rows = 0
         return {name: table for name, table in result.items() if table.num_rows}

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from random import sample
 from typing import Any, TypeVar
 
+from linq_source import tables
 from linq_source.api.asking import Asker
 from linq_source.api.client import Client
 from linq_source.api.pool import Failed, Finished, Pool
-from linq_source.decoding.envelope import read_envelope
 from linq_source.decoding.records import Records
 from linq_source.errors import (
     ApiContractError,
@@ -23,12 +23,13 @@ from linq_source.errors import (
 from linq_source.extraction.counts import Counts, describe_error
 from linq_source.instants import SECOND_US, parse_http_date
 from linq_source.planning import listings
+from linq_source.planning.contracts import contract_of
 from linq_source.planning.organisations import lines_of
 from linq_source.planning.windows import Page
 from linq_source.privacy.forgotten import Forgotten
 from linq_source.privacy.numbers import normalize_phone
 from linq_source.privacy.treatment import privacy_of
-from linq_source.settings import Settings
+from linq_source.settings import Id, Settings, id_order
 
 # Known chats that a complete listing lacks are asked for one by one, so many in a run.
 MAX_ASKED = 1_000
@@ -58,9 +59,10 @@ class Listing:
     _clock_us: int = 0
     _phone_numbers: Records | None = None
     _chats: listings.ChatList | None = None
-    _lines_of: dict[int, frozenset[str]] = field(default_factory=dict)
+    _lines_of: dict[Id, frozenset[str]] = field(default_factory=dict)
 
     def __post_init__(self, failing: Iterable[str]) -> None:
+        self.contract = contract_of(self.settings.api)
         self.asker = Asker(self.client, self._advance_bound, self._note_clock, set(failing))
 
     @property
@@ -85,7 +87,7 @@ class Listing:
         """Short digests of the organisation's numbers, if they were asked for."""
         return frozenset() if self._phone_numbers is None else self.ask_for_lines()
 
-    def lines_of(self, chat_id: int) -> frozenset[str]:
+    def lines_of(self, chat_id: Id) -> frozenset[str]:
         """The phone numbers that list a chat; none where not all of them are known."""
         lines = self._lines_of.get(chat_id, frozenset())
         return lines if self._chats is not None and self._chats.complete else frozenset()
@@ -108,7 +110,7 @@ class Listing:
         """Return the organisation's numbers."""
         if self._phone_numbers is None:
             answer, records = self.client.get(
-                listings.PHONE_NUMBERS_PATH, {}, listings.decode_phone_numbers
+                self.contract.phone_numbers_path, {}, self.contract.decode_phone_numbers
             )
             self._advance_bound(answer.date)
             self._phone_numbers = records
@@ -162,30 +164,31 @@ class Listing:
         return found
 
     def _fetch_contacts(self, request: listings.ContactsRequest) -> Page:
-        read = partial(read_envelope, key=request.key)
-        answer, envelope = self.client.get(request.path, request.parameters, read)
-        return Page(answer.body, envelope)
+        return self.client.get(request.path, request.parameters, request.read)[1]
 
-    def find_unlisted(self, known: Iterable[int]) -> tuple[dict[int, int | None], list[int]]:
-        """Return the counts of known chats that a complete listing lacks, and those that vanished.
+    def find_unlisted(self, known: Iterable[Id]) -> tuple[dict[Id, int | None], list[Id]]:
+        """Return the marks of known chats that a complete listing lacks, and those that vanished.
 
         A listing may lag or come up short. Only a chat that is not found by its own id either
         has vanished; what is not asked for waits for the next run.
         """
-        found: dict[int, int | None] = {}
-        vanished: list[int] = []
-        listed, shard = self.chats().counts, self.settings.shard
+        found: dict[Id, int | None] = {}
+        vanished: list[Id] = []
+        listed, shard = self.chats().marks, self.settings.shard
         missing = sorted(
-            chat_id
-            for chat_id in known
-            if chat_id not in listed and (shard is None or chat_id in shard)
+            (
+                chat_id
+                for chat_id in known
+                if chat_id not in listed and (shard is None or chat_id in shard)
+            ),
+            key=id_order,
         )
         if not missing or not self.chats().complete:
             return found, vanished
         # Each run begins elsewhere, so that every one of them gets its turn.
         first = self.bound_us // SECOND_US % len(missing)
         asked = (missing[first:] + missing[:first])[:MAX_ASKED]
-        for item in self._read((chat_id, listings.read_one_chat(chat_id)) for chat_id in asked):
+        for item in self.read((chat_id, self.contract.read_one_chat(chat_id)) for chat_id in asked):
             if isinstance(item, Failed):
                 if isinstance(item.error, ChatUnavailableError) and item.error.status in _GONE:
                     vanished.append(item.key)
@@ -193,17 +196,17 @@ class Listing:
                     self.counts.add_failure(item.key, item.error)
             elif isinstance(item, Finished):
                 kept = replace(item.value, records=self._without_forgotten(item.value.records))
-                found |= kept.counts
-                if item.value.counts and not kept.counts:
+                found |= kept.marks
+                if item.value.marks and not kept.marks:
                     vanished.append(item.key)
         self.counts.chats_unlisted = len(missing) - len(vanished)
         return found, vanished
 
-    def has_chat(self, chat_id: int) -> bool:
+    def has_chat(self, chat_id: Id) -> bool:
         """Return whether a chat is there, as far as anybody can tell."""
         try:
-            request = listings.ChatRequest(chat_id)
-            self.client.get(request.path, request.parameters, listings.decode_chat, once=True)
+            request = self.contract.chat_request(chat_id)
+            self.client.get(request.path, request.parameters, request.read, once=True)
         except ApiContractError as error:
             return error.status not in (403, *_GONE)
         except ApiUnavailableError:
@@ -216,19 +219,15 @@ class Listing:
         readings: dict[Any, Any]
         if settings.chat_ids is not None:
             wanted = [i for i in settings.chat_ids if settings.shard is None or i in settings.shard]
-            self.asker.others = lambda: map(listings.ChatRequest, choose_some(wanted))
-            readings = {i: listings.read_one_chat(i) for i in wanted}
+            self.asker.others = lambda: map(self.contract.chat_request, choose_some(wanted))
+            readings = {i: self.contract.read_one_chat(i) for i in wanted}
         else:
             numbers = self._numbers()
-            self.asker.others = lambda: (
-                listings.ListRequest(number, 1, 1) for number in choose_some(numbers)
-            )
-            readings = {
-                n: listings.read_list(listings.ListRequest(n, 1, per_page)) for n in numbers
-            }
+            self.asker.others = lambda: map(self.contract.any_chats, choose_some(numbers))
+            readings = {n: self.contract.list_chats(n, per_page) for n in numbers}
         found = []
         failed: dict[Any, Exception] = {}
-        for item in self._read(readings.items()):
+        for item in self.read(readings.items()):
             if isinstance(item, Failed):
                 failed[item.key] = item.error
             else:
@@ -239,7 +238,7 @@ class Listing:
         else:
             self._note_failed_numbers(failed, is_all=not found)
         found.sort(key=lambda pair: pair[0])
-        joined = listings.join_lists([chat_list for _, chat_list in found])
+        joined = listings.join_lists([chat_list for _, chat_list in found], self.contract.chat)
         records = self._without_forgotten(listings.of_shard(joined.records, settings.shard))
         if settings.lists_everything and not failed:
             records = self._with_lines(records, found)
@@ -264,9 +263,11 @@ class Listing:
                 for number, part in lists
                 if number in ids
             ],
+            self.contract.tables[tables.CHAT_PHONE_NUMBERS.name],
         )
 
-    def _read(self, readings: Iterable[tuple[Any, Any]]) -> Iterator[Any]:
+    def read(self, readings: Iterable[tuple[Any, Any]]) -> Iterator[Any]:
+        """Run readings, each under its key. Yield what a `Pool` does."""
         pool: Pool[Any] = Pool(
             readings, self.asker.fetch, lambda _: None, self.settings.workers, self.client.close
         )

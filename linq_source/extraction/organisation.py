@@ -10,6 +10,7 @@ from linq_source.extraction.extraction import Extraction
 from linq_source.extraction.listing import Listing, choose_some
 from linq_source.planning.cursors import Cursor, remembered
 from linq_source.planning.organisations import most_vanished, share_nothing
+from linq_source.settings import id_of
 
 
 def check_lines(listing: Listing, known: Collection[str]) -> None:
@@ -40,11 +41,12 @@ def check_chats(extraction: Extraction, cursors: Mapping[str, str]) -> None:
     if not chats.complete or listing.settings.accept_organisation:
         return
     shard = listing.settings.shard
-    own = [chat_id for chat_id in map(int, cursors) if shard is None or chat_id in shard]
-    vanished = most_vanished(own, chats.counts.keys())
-    if not vanished or not chats.counts or any(map(listing.has_chat, sample(vanished, 3))):
+    known = map(id_of, cursors)
+    own = [chat_id for chat_id in known if shard is None or chat_id in shard]
+    vanished = most_vanished(own, chats.marks.keys())
+    if not vanished or not chats.marks or any(map(listing.has_chat, sample(vanished, 3))):
         return
-    kept_us = extraction.evidence.ask_some(choose_some(list(chats.counts)))
+    kept_us = extraction.evidence.ask_some(choose_some(list(chats.marks)))
     newest_us = {i: (remembered(cursors[str(i)]) or Cursor()).newest_us for i in vanished}
     expired = [at_us for at_us in newest_us.values() if at_us and kept_us and at_us < kept_us]
     if 2 * (len(vanished) - len(expired)) > len(own):

@@ -16,6 +16,7 @@ from linq_source.destinations.erasing import Erasure
 from linq_source.destinations.reading import Reader
 from linq_source.errors import ConfigurationError
 from linq_source.media.choosing import Attachment, Known
+from linq_source.settings import Id
 from linq_source.tables import Table
 
 Entry = tuple[Attachment, Known | None]
@@ -39,7 +40,7 @@ def open_entries(destination: Destination) -> Iterator[Entry]:
 
     Current are the children of messages and chats that are not deleted.
     """
-    after = (-1, -1)
+    after: tuple[Id, int] | None = None
     most = destination.attachments_at_once
     while True:
         with destination.reading(_COLUMNS) as reader:
@@ -53,7 +54,7 @@ def open_entries(destination: Destination) -> Iterator[Entry]:
         after = (rows[-1][0], rows[-1][1])
 
 
-def orphans(destination: Destination) -> list[tuple[int, str | None]]:
+def orphans(destination: Destination) -> list[tuple[Id, str | None]]:
     """Files whose message is no longer in the destination at all: message, path.
 
     A message deleted upstream is still there, marked; only `forget` erases one.
@@ -71,20 +72,23 @@ def orphans(destination: Destination) -> list[tuple[int, str | None]]:
     return [(row[0], row[1]) for row in rows]
 
 
-def erase_records(destination: Destination, messages: Iterable[int]) -> None:
+def erase_records(destination: Destination, messages: Iterable[Id]) -> None:
     """Erase what is recorded of the files of messages that are no longer there."""
-    found = sorted(set(messages))
+    found = list(dict.fromkeys(messages))
     if found:
-        destination.erase(Erasure(files_of=found))
+        destination.erase(Erasure(destination.tables, files_of=found))
 
 
-def _read(reader: Reader, after: tuple[int, int], most: int) -> list[tuple[Any, ...]]:
+def _read(reader: Reader, after: tuple[Id, int] | None, most: int) -> list[tuple[Any, ...]]:
+    condition, values = "", () if after is None else (after[0], *after)
+    if after is not None:
+        condition = " AND (a.chat_message_id > %s OR (a.chat_message_id = %s AND a.position > %s))"
     try:
-        return reader.rows(_sql(reader, most, has_files=True), *_parameters(after))
+        return reader.rows(_sql(reader, condition, most, has_files=True), *values)
     except DestinationUndefinedEntity:
         pass
     try:
-        return reader.rows(_sql(reader, most, has_files=False), *_parameters(after))
+        return reader.rows(_sql(reader, condition, most, has_files=False), *values)
     except DestinationUndefinedEntity:
         raise ConfigurationError(
             "the destination has no chat_messages__attachments: run linq-source first, or check "
@@ -92,20 +96,16 @@ def _read(reader: Reader, after: tuple[int, int], most: int) -> list[tuple[Any, 
         ) from None
 
 
-def _parameters(after: tuple[int, int]) -> tuple[int, int, int]:
-    return after[0], after[0], after[1]
-
-
-def _sql(reader: Reader, most: int, *, has_files: bool) -> str:
+def _sql(reader: Reader, condition: str, most: int, *, has_files: bool) -> str:
     name = reader.name
-    known, join, condition = "NULL, NULL, NULL, NULL, NULL", "", ""
+    known, join = "NULL, NULL, NULL, NULL, NULL", ""
     if has_files:
         known = "f.attachment_id, f.status, f.url_hash, f.size_bytes, f.attempts"
         join = (
             f" LEFT JOIN {name(tables.ATTACHMENT_FILES)} AS f"
             " ON f.chat_message_id = a.chat_message_id AND f.position = a.position"
         )
-        condition = (
+        condition += (
             " AND (f.status IS NULL OR f.status <> 'stored'"
             " OR COALESCE(f.attachment_id, '') <> COALESCE(a.id, ''))"
         )
@@ -115,7 +115,6 @@ def _sql(reader: Reader, most: int, *, has_files: bool) -> str:
         f" JOIN {name(tables.CHAT_MESSAGES)} AS m"
         " ON m.id = a.chat_message_id AND m.synced_at = a.synced_at AND m.deleted_at IS NULL"
         f" LEFT JOIN {name(tables.CHATS)} AS c ON c.id = m.chat_id{join}"
-        " WHERE c.deleted_at IS NULL AND (a.chat_message_id > %s"
-        " OR (a.chat_message_id = %s AND a.position > %s))"
-        f"{condition} ORDER BY a.chat_message_id, a.position LIMIT {most}"
+        f" WHERE c.deleted_at IS NULL{condition}"
+        f" ORDER BY a.chat_message_id, a.position LIMIT {most}"
     )

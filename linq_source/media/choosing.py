@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from linq_source.media.links import link_hash
+from linq_source.settings import Id
 
 # A file that fails run after run is given up after so many requests; `retry_failed` asks again.
 MAX_ATTEMPTS = 20
@@ -17,9 +18,9 @@ Status = Literal["stored", "expired", "failed", "wrong_size", "refused", "skippe
 class Attachment:
     """A current attachment, as the destination has it; sizes in bytes."""
 
-    chat_message_id: int
+    chat_message_id: Id
     position: int
-    chat_id: int
+    chat_id: Id
     id: str | None
     url: str | None = field(repr=False)
     filename: str | None = field(repr=False)
@@ -43,6 +44,8 @@ class Choice:
 
     max_file_bytes: int
     retry_failed: bool = False
+    # Whether another link can be had in place of one that expired.
+    has_fresh_links: bool = False
 
     def wants(self, attachment: Attachment, known: Known | None) -> bool:
         """Whether the file is to be fetched, or its outcome recorded, in this run."""
@@ -55,7 +58,10 @@ class Choice:
             return size is None or size <= self.max_file_bytes
         if self.retry_failed or known.url_hash != link_hash(attachment.url):
             return True
-        return known.status == "failed" and known.attempts < MAX_ATTEMPTS
+        is_passing = known.status == "failed" or (
+            known.status == "expired" and self.has_fresh_links
+        )
+        return is_passing and known.attempts < MAX_ATTEMPTS
 
 
 def attempts_before(attachment: Attachment, known: Known | None) -> int:

@@ -11,6 +11,8 @@ import hashlib
 import re
 import unicodedata
 
+from linq_source.settings import Id
+
 # Bytes of UTF-8: file systems allow 255, and temporary names and others' suffixes need room.
 MAX_NAME_BYTES = 150
 _MAX_EXTENSION_BYTES = 20
@@ -23,13 +25,13 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNOREC
 
 
 def file_key(
-    dataset: str, chat_message_id: int, position: int, attachment_id: str | None, name: str | None
+    dataset: str, chat_message_id: Id, position: int, attachment_id: str | None, name: str | None
 ) -> str:
     """The key of an attachment's file in its bucket.
 
     The same attachment always has the same key; another id at the same place has another one.
     """
-    identity = f"{chat_message_id}-{position}"
+    identity = f"{_safe_id(str(chat_message_id))}-{position}"
     if attachment_id:
         identity = f"{identity}-{_safe_id(attachment_id)}"
     folder = hashlib.sha256(identity.encode()).hexdigest()[:2]

@@ -21,7 +21,7 @@ from linq_source.media.choosing import Attachment, Status
 from linq_source.operations.loading import load_pending
 from linq_source.operations.packages import heal_packages
 from linq_source.rows.hints import Merging, table_hints
-from linq_source.tables import ATTACHMENT_FILES
+from linq_source.tables import ATTACHMENT_FILES, Table
 
 # Records that a crash may lose are few; the files they tell of are found again in the bucket.
 BATCH_FILES = 200
@@ -111,8 +111,9 @@ class Records:
         try:
             self._pipeline.activate()
             destination = self._destination
+            table = destination.tables[ATTACHMENT_FILES.name]
             self._pipeline.extract(
-                records_source(rows, destination.merging, destination.table_format)
+                records_source(table, rows, destination.merging, destination.table_format)
             )
             self.loads += load_pending(self._pipeline)
         finally:
@@ -122,13 +123,15 @@ class Records:
 
 
 def records_source(
-    rows: list[dict[str, Any]], merging: Merging = "by parent", table_format: str | None = None
+    table: Table,
+    rows: list[dict[str, Any]],
+    merging: Merging = "by parent",
+    table_format: str | None = None,
 ) -> Any:
     """The dlt source of one resource, `attachment_files`, with rows as `Outcome.row` makes them."""
-    table = ATTACHMENT_FILES
 
     def generate() -> Iterator[Any]:
-        yield in_the_dialect(pa.Table.from_pylist(rows, schema=table.schema), table.name)
+        yield in_the_dialect(pa.Table.from_pylist(rows, schema=table.schema), table)
 
     @dlt.source(name="linq_media", section="linq_media")
     def source() -> Any:

@@ -13,19 +13,22 @@ from typing import Any
 import dlt
 
 from linq_source.destinations.base import Destination
+from linq_source.destinations.dataset_tables import api_of
 from linq_source.destinations.failures import plain_errors
 from linq_source.destinations.kinds import restored_destination_of
 from linq_source.errors import ConfigurationError, DestinationError, LinqError
 from linq_source.media.catalog import Entry, erase_records, open_entries, orphans
-from linq_source.media.choosing import Choice, attempts_before
+from linq_source.media.choosing import Attachment, Choice, attempts_before
 from linq_source.media.fetching import (
     MAX_FAILED_FILES,
+    Fetched,
     Fetcher,
     FetchError,
     GivenUp,
     Limits,
     Stopped,
 )
+from linq_source.media.fresh_links import FreshLinks
 from linq_source.media.keys import file_key
 from linq_source.media.links import LinkRules, link_hash
 from linq_source.media.recording import Outcome, Records
@@ -96,6 +99,8 @@ def media(
     allow_plain_http: bool = False,
     allow_private_hosts: bool = False,
     listener: Listener | None = None,
+    api_token: str | None = None,
+    base_url: str | None = None,
 ) -> MediaReport:
     """Fetch the pipeline's current attachments, each once, into a bucket.
 
@@ -110,10 +115,14 @@ def media(
         allow_plain_http: Follow http links; they are followed to this machine in any case.
         allow_private_hosts: Follow links to private, loopback and link-local addresses.
         listener: Called with the counts so far whenever a file is done.
+        api_token: Of messages of API v3, ask the API with it for another link where one expired.
+        base_url: Where the API is, if not at its usual address.
 
     Raises:
         ConfigurationError: A setting cannot be used, or there are no attachments in the dataset.
         DestinationError: The destination or the bucket cannot be opened, read or written.
+        AuthenticationError: The token is refused.
+        ApiUnavailableError: The API does not answer.
     """
     if not 1 <= workers <= 64:
         raise ConfigurationError(f"workers is {workers}: use 1 to 64")
@@ -123,14 +132,17 @@ def media(
         raise ConfigurationError(f"timeout_s is {timeout_s}: use more than 0")
     _check_privacy(pipeline)
     rules = LinkRules(allow_plain_http, allow_private_hosts)
-    choice = Choice(max_file_bytes, retry_failed)
     started_s = time.monotonic()
     with plain_errors(pipeline):
         destination = restored_destination_of(pipeline)
         records = Records(pipeline, destination)
         bucket = Bucket(bucket_url, pipeline.dataset_name or "")
+        links = FreshLinks.of(api_of(destination.tables), api_token, base_url)
+        choice = Choice(max_file_bytes, retry_failed, links is not None)
         fetcher = Fetcher(rules, Limits(max_file_bytes, timeout_s), workers)
-        run = _Run(pipeline, destination, bucket, fetcher, choice, records, listener, started_s)
+        run = _Run(
+            pipeline, destination, bucket, fetcher, links, choice, records, listener, started_s
+        )
         try:
             records.finish_pending()
             destination.merge_log()
@@ -139,6 +151,8 @@ def media(
             run.work(workers)
             destination.merge_log()
         finally:
+            if links is not None:
+                links.close()
             fetcher.close()
             bucket.close()
     return run.report()
@@ -162,6 +176,7 @@ class _Run:
         destination: Destination,
         bucket: Bucket,
         fetcher: Fetcher,
+        links: FreshLinks | None,
         choice: Choice,
         records: Records,
         listener: Listener | None,
@@ -171,6 +186,7 @@ class _Run:
         self._destination = destination
         self._bucket = bucket
         self._fetcher = fetcher
+        self._links = links
         self._choice = choice
         self._records = records
         self._listener = listener
@@ -293,15 +309,13 @@ class _Run:
                 sha256=self._bucket.stored_hash(key), size_bytes=size, bucket_path=key,
                 fetched_at=datetime.now(UTC), was_there=True,
             )  # fmt: skip
-        if not attachment.url:
-            raise FetchError("there is no link")
         if attachment.file_size is not None and attachment.file_size > self._choice.max_file_bytes:
             raise FetchError(
                 f"larger than max_file_bytes {self._choice.max_file_bytes}",
                 status="skipped", size_bytes=attachment.file_size,
             )  # fmt: skip
         with self._bucket.incoming() as file:
-            fetched = self._fetcher.fetch(attachment.url, attachment.file_size, file.restart, count)
+            fetched = self._fetched(attachment, file.restart, count)
             sha256 = file.finish()
             self._bucket.put(file, key)
         return Outcome(
@@ -309,3 +323,21 @@ class _Run:
             sha256=sha256, size_bytes=fetched.size_bytes, content_type=fetched.content_type,
             bucket_path=key, fetched_at=datetime.now(UTC), http_status=fetched.http_status,
         )  # fmt: skip
+
+    def _fetched(
+        self,
+        attachment: Attachment,
+        start: Callable[[], Callable[[bytes], None]],
+        count: Callable[[], None],
+    ) -> Fetched:
+        """Fetch a file, by another link where its own expired and another can be had."""
+        try:
+            if not attachment.url:
+                raise FetchError("there is no link")
+            return self._fetcher.fetch(attachment.url, attachment.file_size, start, count)
+        except FetchError as error:
+            is_useless = error.status == "expired" or not attachment.url
+            link = self._links.link_to(attachment.id) if self._links and is_useless else None
+            if link is None:
+                raise
+        return self._fetcher.fetch(link, attachment.file_size, start, count)

@@ -12,10 +12,11 @@ from linq_source.destinations.counting import Gap, gaps_since, live_messages
 from linq_source.destinations.failures import plain_errors
 from linq_source.destinations.remote import forgotten_in
 from linq_source.extraction import Extraction
+from linq_source.extraction.counting import count_messages
 from linq_source.instants import to_us
 from linq_source.operations.report import Kept, Report, kept_by
 from linq_source.operations.sync import sync
-from linq_source.settings import Settings, SourceOptions
+from linq_source.settings import Id, Settings, SourceOptions
 from linq_source.source import open_source
 
 # Long enough that somebody sees them who looks once a week.
@@ -26,7 +27,7 @@ GAPS_REPEATED = timedelta(days=7)
 class Difference:
     """A chat whose live rows are not as many as the API counts; None: not listed at all."""
 
-    chat_id: int
+    chat_id: Id
     live_rows: int
     message_count: int | None
 
@@ -46,7 +47,7 @@ class AuditReport:
     messages: int
     differences: tuple[Difference, ...]
     repair: Report | None = None
-    forgotten_in: tuple[int, ...] = ()
+    forgotten_in: tuple[Id, ...] = ()
     failures: tuple[str, ...] = ()
     gaps: tuple[Gap, ...] = ()
     kept: tuple[Kept, ...] = ()
@@ -80,7 +81,7 @@ def audit(
     looks: int = 0,
     **options: Unpack[SourceOptions],
 ) -> AuditReport:
-    """Compare, per chat, the live rows with the API's `message_count`.
+    """Compare, per chat, the live rows with the API's `message_count`, of v3 with its lists.
 
     Takes the options of `linq_source`. People may write between a load and its audit: chats that
     differ are loaded and compared again, so many times as `looks` says. With `deep`, those that
@@ -124,6 +125,7 @@ def _compare(pipeline: dlt.Pipeline, options: SourceOptions) -> AuditReport:
     extraction = Extraction(settings, lambda: 0, forgotten=forgotten)
     try:
         listing = extraction.listing.chats()
+        counts = count_messages(extraction)
     finally:
         extraction.close()
     with plain_errors(pipeline):
@@ -132,7 +134,7 @@ def _compare(pipeline: dlt.Pipeline, options: SourceOptions) -> AuditReport:
     evidence = extraction.evidence
     differences = []
     excused = []
-    for chat_id, count in listing.counts.items():
+    for chat_id, count in counts.items():
         rows = live[chat_id].messages if chat_id in live else 0
         if count is None or rows == count:
             if rows:
@@ -143,13 +145,13 @@ def _compare(pipeline: dlt.Pipeline, options: SourceOptions) -> AuditReport:
             differences.append(Difference(chat_id, rows, count))
     if listing.complete:
         for chat_id, found in live.items():
-            if chat_id not in listing.counts and _in_scope(settings, chat_id):
+            if chat_id not in counts and _in_scope(settings, chat_id):
                 differences.append(Difference(chat_id, found.messages, None))
     differences.sort(key=lambda difference: difference.chat_id)
-    compared = {*listing.counts, *(difference.chat_id for difference in differences)}
+    compared = {*counts, *(difference.chat_id for difference in differences)}
     failed = extraction.counts.chats_failed
     return AuditReport(
-        len(listing.counts),
+        len(counts),
         sum(found.messages for chat_id, found in live.items() if chat_id in compared),
         tuple(differences),
         forgotten_in=tuple(sorted(excused)),
@@ -159,5 +161,5 @@ def _compare(pipeline: dlt.Pipeline, options: SourceOptions) -> AuditReport:
     )
 
 
-def _in_scope(settings: Settings, chat_id: int) -> bool:
+def _in_scope(settings: Settings, chat_id: Id) -> bool:
     return settings.shard is None or chat_id in settings.shard

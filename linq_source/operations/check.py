@@ -20,7 +20,7 @@ from linq_source.extraction import Extraction
 from linq_source.instants import DAY_US, to_us
 from linq_source.operations.report import Kept, kept_by
 from linq_source.planning.forecast import first_requests
-from linq_source.settings import SourceOptions
+from linq_source.settings import Id, SourceOptions, id_order
 from linq_source.source import open_source
 
 # Chats of a line that are asked for their oldest message: those with the smallest ids.
@@ -33,7 +33,8 @@ _UNKNOWN_SPAN_US = 365 * DAY_US
 class CheckReport:
     """What is to be loaded, what that takes, and what stands in its way.
 
-    `messages` are as many as the API counts. `requests` is what a first load asks, at
+    `messages` are as many as the API counts; None: it does not (v3), and `requests` is what is
+    needed at the least. `requests` is what a first load asks, at
     `requests_per_second`: as many as `latency_s` lets the workers ask, or as was allowed. `seconds`
     is how long that takes; writing comes on top. `kept` tells what the API was seen to keep, line
     by line, `failures` what could not be listed. `error` says why the destination cannot be
@@ -42,7 +43,7 @@ class CheckReport:
 
     lines: int
     chats: int
-    messages: int
+    messages: int | None
     requests: int
     requests_per_second: float
     latency_s: float
@@ -88,8 +89,10 @@ def check(
         client, evidence = extraction.client, extraction.evidence
         listing_requests = client.requests - client.retries
         listed_s = (time.monotonic() - started_s) / max(client.requests, 1)
-        counts = {chat_id: count or 0 for chat_id, count in listing.counts.items()}
-        asked = _chats_to_ask(extraction, counts)
+        chat_ids = sorted(listing.marks, key=id_order)
+        is_counted = extraction.contract.count_messages is None
+        counts = [count or 0 for count in listing.marks.values()] if is_counted else None
+        asked = _chats_to_ask(extraction, [i for i in chat_ids if listing.marks[i] != 0])
         with ThreadPoolExecutor(settings.workers) as threads:
             times_s = [
                 time_s
@@ -102,10 +105,14 @@ def check(
         allowed = settings.max_requests_per_second or float("inf")
         report = CheckReport(
             lines=len(extraction.listing.all_lines),
-            chats=len(counts),
-            messages=sum(counts.values()),
+            chats=len(chat_ids),
+            messages=None if counts is None else sum(counts),
             requests=listing_requests
-            + first_requests(counts.values(), oldest_us, bound_us, settings.page_size),
+            + (
+                len(chat_ids)
+                if counts is None
+                else first_requests(counts, oldest_us, bound_us, settings.page_size)
+            ),
             requests_per_second=min(settings.workers / latency_s, allowed),
             latency_s=latency_s,
             kept=kept_by(evidence, bound_us),
@@ -121,11 +128,11 @@ def check(
     return report
 
 
-def _chats_to_ask(extraction: Extraction, counts: dict[int, int]) -> Iterable[Sequence[int]]:
-    """For each line the chats with messages that it alone sees, those with the smallest ids."""
-    asked: dict[str, list[int]] = {}
+def _chats_to_ask(extraction: Extraction, chat_ids: Iterable[Id]) -> Iterable[Sequence[Id]]:
+    """For each line the first of the chats that it alone sees."""
+    asked: dict[str, list[Id]] = {}
     seen: Counter[str] = Counter()
-    for chat_id in sorted(chat_id for chat_id, count in counts.items() if count):
+    for chat_id in chat_ids:
         lines = extraction.listing.lines_of(chat_id)
         line = next(iter(lines), "")
         if len(lines) == 1 and seen[line] < ASKED_OF_A_LINE:
@@ -134,7 +141,7 @@ def _chats_to_ask(extraction: Extraction, counts: dict[int, int]) -> Iterable[Se
     return asked.values()
 
 
-def _ask(extraction: Extraction, chat_ids: Iterable[int]) -> list[float]:
+def _ask(extraction: Extraction, chat_ids: Iterable[Id]) -> list[float]:
     """Ask chats of one line for their oldest messages; gives how long each answer took."""
     times_s = []
     for chat_id in chat_ids:

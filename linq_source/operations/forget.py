@@ -16,12 +16,13 @@ from typing import Any
 
 import dlt
 
+from linq_source.destinations.dataset_tables import check_chat_ids
 from linq_source.destinations.erasing import (
-    ERASED_TABLES,
     Erasure,
     chats_of,
     chats_with,
     check_own_numbers,
+    erased_tables,
     messages_of,
 )
 from linq_source.destinations.failures import plain_errors
@@ -36,8 +37,9 @@ from linq_source.operations.loading import load_pending
 from linq_source.operations.packages import heal_packages
 from linq_source.privacy.forgotten import Forgotten, forgotten_from
 from linq_source.privacy.treatment import PLAIN, Privacy
+from linq_source.settings import Id
 from linq_source.state import FORGOTTEN, PRIVACY, SECTION, source_state
-from linq_source.tables import TABLES
+from linq_source.tables import ALL_TABLES
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,8 @@ class ForgetReport:
     """What was erased: rows by table, chats whole and in part. `notes` say what is left to do."""
 
     erased: dict[str, int]
-    chats: tuple[int, ...]
-    partly: tuple[int, ...]
+    chats: tuple[Id, ...]
+    partly: tuple[Id, ...]
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -63,7 +65,7 @@ def forget(
     pipeline: dlt.Pipeline,
     *,
     phone_numbers: Sequence[str] = (),
-    chat_ids: Sequence[int] = (),
+    chat_ids: Sequence[Id] = (),
     privacy_key: str | None = None,
 ) -> ForgetReport:
     """Erase people and chats from the pipeline's destination, and never load them again.
@@ -99,7 +101,9 @@ def forget(
         known = known if known.salt else Forgotten(salt=secrets.token_bytes(32))
         asked = Forgotten(salt=known.salt).with_people(names)
         destination = destination_of(pipeline)
-        destination.check_erasable(ERASED_TABLES)
+        stored = destination.tables
+        chat_ids = check_chat_ids(stored, chat_ids)
+        destination.check_erasable(erased_tables(stored))
         with destination.searching() as reader:
             check_own_numbers(reader, asked)
             chats = sorted({*chat_ids, *chats_of(reader, asked)})
@@ -113,11 +117,11 @@ def forget(
         with destination.searching() as reader:
             messages = sorted(messages_of(reader, forgotten))
         # All that was ever forgotten: an earlier call may have been killed in the middle.
-        erased = destination.erase(Erasure(sorted(forgotten.chats), forgotten, messages))
+        erased = destination.erase(Erasure(stored, sorted(forgotten.chats), forgotten, messages))
         _remove_load_files(pipeline)
         notes += filter(None, [destination.beyond_reach])
     return ForgetReport(
-        {name: erased[name] for name in TABLES if erased.get(name)},
+        {name: erased[name] for name in ALL_TABLES if erased.get(name)},
         tuple(chats),
         tuple(partly),
         tuple(notes),
@@ -147,7 +151,7 @@ def _names_in_tables(
     return [privacy.hash_phone(number) for number in phone_numbers]
 
 
-def _remember(pipeline: dlt.Pipeline, forgotten: Forgotten, chats: Iterable[int]) -> None:
+def _remember(pipeline: dlt.Pipeline, forgotten: Forgotten, chats: Iterable[Id]) -> None:
     """Write to the state what must not come back, and forget the chats' cursors."""
     with pipeline.managed_state(extract_state=True) as state:
         source: dict[str, Any] = state.setdefault("sources", {}).setdefault(SECTION, {})
@@ -161,8 +165,8 @@ def _tell(
     pipeline: dlt.Pipeline,
     other_name: str,
     names: Sequence[str],
-    chats: Sequence[int],
-    partly: Sequence[int],
+    chats: Sequence[Id],
+    partly: Sequence[Id],
 ) -> None:
     """Let another pipeline of the dataset, a shard say, know what must not come back.
 

@@ -13,7 +13,7 @@ from linq_source.destinations.remote import Remote, restore
 from linq_source.operations.inherit import pipelines_of
 from linq_source.operations.packages import drop
 from linq_source.state import SECTION
-from linq_source.tables import RESOURCE_TABLES, TABLES
+from linq_source.tables import ALL_TABLES, RESOURCE_TABLES
 
 
 def heal_tables(
@@ -31,11 +31,9 @@ def heal_tables(
     missing = _missing_tables(pipeline, remote)
     if not missing:
         return []
-    resources = [
-        name
-        for name, found in RESOURCE_TABLES.items()
-        if any(table.name in missing and not table.is_appended for table in found)
-    ]
+    lost = [ALL_TABLES[name] for name in missing if not ALL_TABLES[name].is_appended]
+    roots = {table.parent or table.name for table in lost}
+    resources = [name for name, found in RESOURCE_TABLES.items() if found[0].name in roots]
     # What is pending was made for the tables as they were.
     schema = pipeline.default_schema
     drop(pipeline)
@@ -50,7 +48,7 @@ def _missing_tables(pipeline: dlt.Pipeline, remote: Remote) -> list[str]:
     if not pipeline.default_schema_name:
         return []
     known = pipeline.default_schema.tables
-    names = [name for name in TABLES if known.get(name, {}).get("x-normalizer")]
+    names = [name for name in ALL_TABLES if known.get(name, {}).get("x-normalizer")]
     return [name for name, columns in remote.client.get_storage_tables(names) if not columns]
 
 

@@ -13,7 +13,6 @@ from jinja2 import StrictUndefined
 from jinja2.sandbox import SandboxedEnvironment
 
 from linq_source.errors import ConfigurationError
-from linq_source.tables import TABLES
 
 PACKAGE = Path(__file__).resolve().parents[1] / "transform"
 # What tells dbt where the tables are.
@@ -68,7 +67,8 @@ class Models:
                 if callable(macro):
                     setattr(self._macros, name, _returning(macro))
         # What the package asks dbt for in the database.
-        self._macros.linq_declared = _declared
+        declared = _declared()
+        self._macros.linq_declared = declared.__getitem__
         self._macros.linq_found = lambda name, relation: {
             "relation": relation,
             "columns": tables[name][1],
@@ -97,6 +97,15 @@ class Models:
         return getattr(self._macros, f"{self._dialect}__{name}", default)
 
 
+def _declared() -> dict[str, dict[str, dict[str, str]]]:
+    """The columns that models may ask for, by table and name."""
+    (source,) = yaml.safe_load((PACKAGE / "models" / "sources.yml").read_text())["sources"]
+    return {
+        table["name"]: {column["name"]: column for column in table["columns"]}
+        for table in source["tables"]
+    }
+
+
 class _Returned(Exception):
     """What ends a macro that returns a value."""
 
@@ -118,10 +127,6 @@ def _returning(macro: Callable[..., Any]) -> Callable[..., Any]:
             return returned.value
 
     return call
-
-
-def _declared(table: str) -> dict[str, dict[str, str]]:
-    return {c.name: {"name": c.name, "data_type": c.type} for c in TABLES[table].columns}
 
 
 def _refuse(text: str) -> NoReturn:

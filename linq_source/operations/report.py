@@ -9,13 +9,14 @@ from typing import Any
 from linq_source.extraction.evidence import Evidence
 from linq_source.extraction.listing import line_end
 from linq_source.instants import SECOND_US, from_us
+from linq_source.settings import Id
 
 
 @dataclass(frozen=True)
 class ChatFailure:
     """A chat that could not be read, and why."""
 
-    chat_id: int
+    chat_id: Id
     error: str
 
 

@@ -185,7 +185,7 @@ def _troubles(reader: Reader, now: datetime) -> list[Trouble]:
         now - timedelta(days=LEDGER_RETENTION_DAYS),
     )
     return [
-        Trouble(int(chat_id), event, int(windows), _utc(newest), error)
+        Trouble(chat_id, event, int(windows), _utc(newest), error)
         for chat_id, event, windows, newest, error in found
     ]
 

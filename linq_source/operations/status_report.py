@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from linq_source.settings import parse_shard
+from linq_source.settings import Id, parse_shard
 from linq_source.tables import ALL_CHATS, FAILED, GAP, READ
 
 _UNITS = (("days", 86_400), ("hours", 3_600), ("minutes", 60), ("seconds", 1))
@@ -22,7 +22,7 @@ class Trouble:
     are the ledger's rows, the newest loaded at `newest`.
     """
 
-    chat_id: int
+    chat_id: Id
     event: str
     windows: int
     newest: datetime

@@ -11,6 +11,7 @@ from typing import Any, Unpack
 import dlt
 import pyarrow as pa
 
+from linq_source.destinations.dataset_tables import check_api
 from linq_source.destinations.deletion import NOTHING_MARKED, Marked
 from linq_source.destinations.failures import plain_errors
 from linq_source.destinations.kinds import destination_of
@@ -80,6 +81,7 @@ def sync(
         with exclusive(pipeline), plain_errors(pipeline):
             heal_packages(pipeline)
             destination_of(pipeline).heal()
+            check_api(pipeline, session.settings.api)
             with connected(pipeline) as remote:
                 destination_of(pipeline).check_exists(remote)
                 if pipeline.has_pending_data:

@@ -13,7 +13,7 @@ from linq_source.destinations.kinds import kind_of
 from linq_source.destinations.remote import connected
 from linq_source.errors import ConfigurationError, no_messages_in
 from linq_source.operations.models import Models
-from linq_source.tables import TABLES
+from linq_source.tables import ALL_TABLES
 
 # The views, and the models that they show.
 VIEWS = {"messages": "fct_messages", "responses": "fct_responses"}
@@ -45,7 +45,7 @@ def make_views(
     with plain_errors(pipeline), connected(pipeline) as remote:
         sql = remote.sql
         try:
-            there = dict(remote.client.get_storage_tables([*TABLES, *VIEWS]))
+            there = dict(remote.client.get_storage_tables([*ALL_TABLES, *VIEWS]))
         except DestinationUndefinedEntity:  # of BigQuery, where there is no dataset
             there = {}
         if not there.get("chat_messages"):

@@ -127,6 +127,17 @@ def late_of(records: Records, before_us: int, newest_id: int) -> tuple[int, int]
     return None if ends["min"] is None else (ends["min"], ends["max"])
 
 
+def arrived_late(records: Records, since_us: int) -> Late | None:
+    """Return where records lie that say they arrived late, and since an instant."""
+    arrivals = records.root[records.shape.arrival].cast(pa.int64()).combine_chunks()
+    is_late = pc.fill_null(pc.greater_equal(arrivals, pa.scalar(since_us, pa.int64())), False)
+    ends = pc.min_max(records.instants.filter(is_late)).as_py()
+    if ends["min"] is None:
+        return None
+    arrived_us = pc.max(arrivals.filter(is_late)).as_py()
+    return Late(ends["min"], ends["max"], arrived_us // DAY_US)
+
+
 def newest_of(read: WindowRead) -> int | None:
     """Return the greatest `sent_at` of the window's messages."""
     if not len(read.records):

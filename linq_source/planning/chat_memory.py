@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from linq_source.decoding.records import Records
 from linq_source.instants import DAY_US, END_US, MIN_US, floor_day
 from linq_source.planning.changes import (
+    arrived_late,
     changed_parts,
     count_before,
     count_until,
@@ -21,6 +22,7 @@ from linq_source.planning.changes import (
     segments_of,
 )
 from linq_source.planning.cursors import (
+    LATE_DAYS,
     LATE_US,
     STALE,
     Cursor,
@@ -259,6 +261,18 @@ class ChatMemory:
 
     def see(self, records: Records) -> None:
         """Note what of messages that are listed tells when they arrived, and the oldest in time."""
+        late = self.cursor.late
+        if records.shape.arrival:
+            found = arrived_late(records, self.task.bound_us - LATE_DAYS * DAY_US)
+            late = late if found is None else found.joined(late)
+            self.cursor = replace(self.cursor, late=late)
+        else:
+            late = self._see_ids(records)
+        self.first_us = earliest(self.first_us, oldest_of(records))
+        self.oldest_us = earliest(self.oldest_us, oldest_of(records, late))
+
+    def _see_ids(self, records: Records) -> Late | None:
+        """Note the greatest id. Return where messages lie that arrived late, as their ids tell."""
         seen, late = self.task.cursor or Cursor(), self.cursor.late
         known_us = max(seen.newest_us or MIN_US, self.task.read_until_us or MIN_US)
         newest_id = seen.newest_id
@@ -271,8 +285,33 @@ class ChatMemory:
                 late = Late(*found, self.task.bound_us // DAY_US).joined(late)
         newest_ids = [self.cursor.newest_id or 0, newest_id_of(records) or 0]
         self.cursor = replace(self.cursor, newest_id=max(newest_ids) or None, late=late)
-        self.first_us = earliest(self.first_us, oldest_of(records))
-        self.oldest_us = earliest(self.oldest_us, oldest_of(records, late))
+        return late
+
+    def close_before_lookback(self, received: int) -> None:
+        """Enter that all before the span was read, and verified."""
+        count = received + self.received - self.cursor.count_in_lookback
+        self.cursor = replace(
+            self.cursor,
+            count_before_lookback=count,
+            checked_day=self.task.bound_us // DAY_US,
+            recheck_from_us=None,
+            oldest_us=self.first_us if count else None,
+        )
+
+    def reconciled(self, is_agreed: bool) -> Reconciled:
+        """Return how far the chat's messages are accounted for."""
+        if self.is_unproven:
+            return Reconciled.UNCONFIRMED
+        if not self.contiguous:
+            return Reconciled.NO
+        if not is_agreed:
+            return Reconciled.UNEXPLAINED
+        newest_us, task = self.cursor.newest_us, self.task
+        if self.cursor.ahead is not None:
+            return Reconciled.YES
+        if newest_us is None or newest_us + task.lookback_us < task.bound_us:
+            return Reconciled.RESTING
+        return Reconciled.YES
 
     @property
     def all_gone_us(self) -> int | None:

@@ -100,8 +100,9 @@ class History:
 class Cursor:
     """One chat's memory.
 
-    `newest_us` is the greatest `sent_at` read in verified windows; `message_count` that of the
-    listing then; `begin_us` where its history begins (None: at its first message).
+    `newest_us` is the greatest `sent_at` (of v3 `created_at`) read in verified windows;
+    `message_count` that of the listing then, of v3 the listing's `updated_at` in microseconds;
+    `begin_us` where its history begins (None: at its first message).
     `count_before_lookback` counts the messages read before `lookback_start_us`; `days` are the
     segments from there on that have messages. `count_unlisted` is how many messages the API counts
     besides those: before `begin_us`, or never shown by its lists. `ahead` is what the chat has at
@@ -155,6 +156,10 @@ class Cursor:
         """How many of the API's messages before the bound are accounted for."""
         return self.count_unlisted + self.count_before_lookback + self.count_in_lookback
 
+    def covers(self, begin_us: int | None) -> bool:
+        """Return whether a history that begins there was read."""
+        return self.begin_us is None or (begin_us is not None and begin_us >= self.begin_us)
+
     @property
     def count_accounted(self) -> int:
         """How many of the API's messages are accounted for."""
@@ -175,7 +180,7 @@ def is_unchanged(
         and cursor.message_count == message_count
         and is_explained(cursor, message_count, bound_us)
         and cursor.ahead is None
-        and not _begins_earlier(begin_us, cursor.begin_us)
+        and cursor.covers(begin_us)
         and (cursor.newest_us is None or cursor.newest_us < bound_us - lookback_us)
     )
 
@@ -214,13 +219,9 @@ def observe(cursor: Cursor, difference: int, bound_us: int) -> Cursor:
     )
 
 
-def _begins_earlier(begin_us: int | None, known_us: int | None) -> bool:
-    return known_us is not None and (begin_us is None or begin_us < known_us)
-
-
 def usable(cursor: Cursor | None, begin_us: int | None) -> Cursor | None:
     """Return the cursor to go on from; None where history now begins earlier than it was read."""
-    if cursor is None or _begins_earlier(begin_us, cursor.begin_us):
+    if cursor is None or not cursor.covers(begin_us):
         return None
     return cursor
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 from zlib import crc32
@@ -11,7 +11,7 @@ from zlib import crc32
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from linq_source.decoding.envelope import check_list, object_text, text_member
+from linq_source.decoding.envelope import check_list, object_text, read_envelope, text_member
 from linq_source.decoding.pages import decode_pages
 from linq_source.decoding.records import (
     CHAT,
@@ -30,9 +30,9 @@ from linq_source.decoding.records import (
 )
 from linq_source.planning.digests import digest_records, digest_rejected
 from linq_source.planning.window_reading import ATTEMPTS, CHUNK_PAGES, Asking
-from linq_source.planning.windows import Ask
-from linq_source.settings import Shard
-from linq_source.tables import CHAT_PHONE_NUMBERS
+from linq_source.planning.windows import Ask, Page, Request
+from linq_source.settings import Id, Shard
+from linq_source.tables import Table
 
 API = "/api/partner/v2"
 PHONE_NUMBERS_PATH = f"{API}/phone_numbers"
@@ -69,6 +69,10 @@ class ListRequest:
             "per_page": str(self.per_page),
         }
 
+    def read(self, body: bytes) -> Page:
+        """Check an answer. Raises `ValueError`."""
+        return Page(body, read_envelope(body))
+
 
 @dataclass(frozen=True, slots=True)
 class ContactsRequest:
@@ -90,12 +94,16 @@ class ContactsRequest:
         """The query."""
         return {"page": str(self.page), "per_page": str(self.per_page)}
 
+    def read(self, body: bytes) -> Page:
+        """Check an answer. Raises `ValueError`."""
+        return Page(body, read_envelope(body, self.key))
+
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
     """One chat by its id."""
 
-    chat_id: int
+    chat_id: Id
 
     @property
     def path(self) -> str:
@@ -106,6 +114,11 @@ class ChatRequest:
     def parameters(self) -> Mapping[str, str]:
         """No query."""
         return {}
+
+    def read(self, body: bytes) -> Page:
+        """Check an answer. Raises `ValueError`."""
+        decode_chat(body)
+        return Page(body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +137,11 @@ class ChatList:
     complete: bool
 
     @property
-    def counts(self) -> dict[int, int | None]:
-        """`message_count` by chat id."""
+    def marks(self) -> dict[Id, int | None]:
+        """What tells that a chat has changed, by its id: `message_count`, of v3 `updated_at`."""
         ids = self.records.root["id"].to_pylist()
-        return dict(zip(ids, self.records.root["message_count"].to_pylist(), strict=True))
+        marks = self.records.root[self.records.shape.mark].cast(pa.int64()).to_pylist()
+        return dict(zip(ids, marks, strict=True))
 
 
 def read_list(first: ListRequest | ContactsRequest) -> Asking[ChatList]:
@@ -136,10 +150,10 @@ def read_list(first: ListRequest | ContactsRequest) -> Asking[ChatList]:
     for _ in range(ATTEMPTS):
         records, is_whole = yield from _walk_list(first)
         if is_whole:
-            records = distinct(_with_repeats(records))
+            records = distinct(with_repeats(records))
             return ChatList(records, complete=all(lost.id is not None for lost in records.rejected))
         seen.append(records)
-    seen[-1] = _with_repeats(seen[-1])
+    seen[-1] = with_repeats(seen[-1])
     return ChatList(distinct(concat_records(first.shape, seen)), complete=False)
 
 
@@ -170,7 +184,7 @@ def _walk_list(request: ListRequest | ContactsRequest) -> Asking[tuple[Records, 
     return concat_records(shape, found), is_same and len(seen) == total_count
 
 
-def _with_repeats(walk: Records) -> Records:
+def with_repeats(walk: Records) -> Records:
     """The records, and among the rejected those of an id that comes again with other content."""
     ids = walk.root["id"].to_pylist()
     last = {id_: row for row, id_ in enumerate(ids)}
@@ -183,10 +197,10 @@ def _with_repeats(walk: Records) -> Records:
     return replace(walk, rejected=(*walk.rejected, *repeats))
 
 
-def read_one_chat(chat_id: int) -> Asking[ChatList]:
+def read_one(request: Request, decode: Callable[[bytes], Records]) -> Asking[ChatList]:
     """One chat by its id."""
-    (page,) = yield Ask((ChatRequest(chat_id),))
-    return ChatList(decode_chat(page.body), complete=False)
+    (page,) = yield Ask((request,))
+    return ChatList(decode(page.body), complete=False)
 
 
 def decode_chat(body: bytes) -> Records:
@@ -229,7 +243,9 @@ def join_lists(lists: Sequence[ChatList], shape: Shape = CHAT) -> ChatList:
     return ChatList(records, bool(lists) and all(part.complete for part in lists))
 
 
-def with_lines(records: Records, lists: Sequence[tuple[int, str, pa.ChunkedArray]]) -> Records:
+def with_lines(
+    records: Records, lists: Sequence[tuple[Id, str, pa.ChunkedArray]], table: Table
+) -> Records:
     """Return the chats with the phone numbers that list them: id, number, ids of its chats."""
     tables_of_lines = [
         pa.table(
@@ -238,13 +254,13 @@ def with_lines(records: Records, lists: Sequence[tuple[int, str, pa.ChunkedArray
                     pa.int64()
                 ),
                 POSITION: pa.nulls(len(chat_ids), pa.int64()),
-                "phone_number_id": pa.repeat(pa.scalar(number_id, pa.int64()), len(chat_ids)),
+                "phone_number_id": pa.repeat(pa.scalar(number_id), len(chat_ids)),
                 "phone_number": pa.repeat(pa.scalar(number, pa.string()), len(chat_ids)),
             }
         )
         for number_id, number, chat_ids in lists
     ]
-    field, table = "phone_numbers", CHAT_PHONE_NUMBERS
+    field = "phone_numbers"
     rows = pa.concat_tables([child_schema(table).empty_table(), *tables_of_lines])
     rows = rows.filter(pc.is_valid(rows[ROW])).sort_by(
         [(ROW, "ascending"), ("phone_number_id", "ascending")]
@@ -267,12 +283,18 @@ def of_shard(records: Records, shard: Shard | None) -> Records:
     """The chats of a shard. What the list had that is no chat stands with the first shard."""
     if shard is None:
         return records
-    rejected = tuple(lost for lost in records.rejected if (lost.id or 0) in shard)
+    rejected = tuple(
+        lost
+        for lost in records.rejected
+        if (shard.index == 0 if lost.id is None else lost.id in shard)
+    )
     records = replace(records, rejected=rejected)
-    if len(records) == 0:
-        return records
-    rest = _remainder(records.root["id"], shard.count)
-    return _where(records, pc.equal(rest, pa.scalar(shard.index, pa.int64())))
+    ids = records.root["id"]
+    if pa.types.is_integer(ids.type):
+        rest = _remainder(ids, shard.count)
+        return _where(records, pc.equal(rest, pa.scalar(shard.index, pa.int64())))
+    endings = pc.utf8_lower(pc.utf8_slice_codeunits(ids, -2))
+    return _where(records, pc.is_in(endings, value_set=pa.array(shard.endings)))
 
 
 def changed_groups(records: Records, known: Mapping[str, str]) -> tuple[Records, dict[str, str]]:

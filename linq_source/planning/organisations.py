@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Collection, Iterable
 
 from linq_source.privacy.numbers import normalize_phone
+from linq_source.settings import Id, id_order
 
 # Fewer known chats than this may all vanish without meaning anything.
 MIN_KNOWN_CHATS = 10
@@ -34,7 +35,7 @@ def share_nothing(known: Collection[str], lines: Collection[str]) -> bool:
     return bool(known and lines) and set(known).isdisjoint(lines)
 
 
-def most_vanished(known: Collection[int], listed: Collection[int]) -> list[int]:
+def most_vanished(known: Collection[Id], listed: Collection[Id]) -> list[Id]:
     """Return the known chats that are listed no more, if they are most of them."""
-    vanished = sorted(set(known).difference(listed))
+    vanished = sorted(set(known).difference(listed), key=id_order)
     return vanished if len(known) >= MIN_KNOWN_CHATS and 2 * len(vanished) > len(known) else []

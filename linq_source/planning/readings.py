@@ -11,6 +11,7 @@ from linq_source.planning.cursors import Cursor
 from linq_source.planning.window_reading import WindowRead, read_span
 from linq_source.planning.windows import Ask, Page, Window
 from linq_source.privacy.treatment import PLAIN, Privacy
+from linq_source.settings import Id
 from linq_source.tables import READ
 
 
@@ -18,15 +19,15 @@ from linq_source.tables import READ
 class ChatTask:
     """What to read of a chat.
 
-    `message_count` is the listing's (None: unknown). With `end_us` the interval from `begin_us`
-    to it is read as it is and nothing remembered; else `begin_us` is where history begins and
-    `bound_us` the run's upper end. One that
-    `is_checked` is read again from its beginning, a long one a window a run. `read_until_us` is the
+    `message_count` is the listing's, of v3 its `updated_at` in microseconds (None: unknown). With
+    `end_us` the interval from `begin_us` to it is read as it is and nothing remembered; else
+    `begin_us` is where history begins and `bound_us` the run's upper end. One that `is_checked` is
+    read again from its beginning, a long one a window a run. `read_until_us` is the
     bound of the last reading; `keeps_forever` says that the API forgets nothing. `in_one_go` lets
     no wish to stop end it early.
     """
 
-    chat_id: int
+    chat_id: Id
     message_count: int | None
     cursor: Cursor | None
     bound_us: int

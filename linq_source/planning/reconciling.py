@@ -130,7 +130,7 @@ def _compare_counts(memory: ChatMemory, counter: Counter) -> Reading[str | None]
         return (yield from counter.find_lag(0))
     total = yield from _total(memory)
     if total is None:
-        memory.cursor = replace(memory.cursor, reconciled=_reconciled(memory, is_agreed=True))
+        memory.cursor = replace(memory.cursor, reconciled=memory.reconciled(is_agreed=True))
         return None
     difference = yield from _difference(memory, counter, total)
     lag = _observe(memory, counter, difference, total)
@@ -153,7 +153,7 @@ def _compare_counts(memory: ChatMemory, counter: Counter) -> Reading[str | None]
     memory.cursor = replace(
         memory.cursor,
         message_count=counter.message_count,
-        reconciled=_reconciled(memory, is_agreed),
+        reconciled=memory.reconciled(is_agreed),
     )
     return lag
 
@@ -213,22 +213,6 @@ def _observe(
     return counter.describe(given) if counter.exceeds(given) else None
 
 
-def _reconciled(memory: ChatMemory, is_agreed: bool) -> Reconciled:
-    """Return how far the counts account for the chat's messages."""
-    if memory.is_unproven:
-        return Reconciled.UNCONFIRMED
-    if not memory.contiguous:
-        return Reconciled.NO
-    if not is_agreed:
-        return Reconciled.UNEXPLAINED
-    newest_us, task = memory.cursor.newest_us, memory.task
-    if memory.cursor.ahead is not None:
-        return Reconciled.YES
-    if newest_us is None or newest_us + task.lookback_us < task.bound_us:
-        return Reconciled.RESTING
-    return Reconciled.YES
-
-
 def _count_unlisted(memory: ChatMemory, begin_us: int) -> Reading[None]:
     """Count what lies before the history that was asked for."""
     # The request asks one millisecond wider: this stays just short of the beginning itself.
@@ -273,13 +257,7 @@ def _read_before_lookback(memory: ChatMemory, lag: str | None) -> Reading[bool]:
         # It counts only when read whole, so it is not left half-way.
         yield from read(span, replace(memory.task, in_one_go=True), accept)
     if verified:
-        memory.cursor = replace(
-            memory.cursor,
-            count_before_lookback=received + memory.received - memory.cursor.count_in_lookback,
-            checked_day=memory.task.bound_us // DAY_US,
-            recheck_from_us=None,
-            oldest_us=memory.first_us,
-        )
+        memory.close_before_lookback(received)
         memory.is_unproven = lag is not None
     return verified
 

@@ -25,7 +25,7 @@ from linq_source.planning.cursors import (
     remembered,
 )
 from linq_source.planning.windows import Window
-from linq_source.settings import Shard
+from linq_source.settings import Shard, id_of
 
 # Packages of this time before a pipeline's newest are looked for: another worker's
 # clock may be behind, and its package may have landed later than its `synced_at`.
@@ -139,7 +139,7 @@ def inherit(
     siblings = set()
     for key in keys:
         memory = best[key]
-        anything = LoadedWindow(Window(int(key), None, MAX_US), 1, MAX_US, False)
+        anything = LoadedWindow(Window(key, None, MAX_US), 1, MAX_US, False)
         text = _invalidated(memory, key, windows.get(key, ()) if is_ledger_known else [anything])
         if text is None or text == own.cursors.get(key):
             continue
@@ -170,7 +170,7 @@ def _best(memories: Sequence[PipelineMemory], shard: Shard | None) -> dict[str, 
     best: dict[str, PipelineMemory] = {}
     for memory in sorted(memories, key=lambda memory: memory.synced_at_us):
         for key, text in memory.cursors.items():
-            if text and (shard is None or int(key) in shard):
+            if text and (shard is None or id_of(key) in shard):
                 best[key] = memory
     return best
 

@@ -123,7 +123,7 @@ def _find_cut(rest: Window, per_page: int, page: int) -> Asking[int | None]:
     deepest page allowed holds nothing of the interval.
     """
     (last,) = yield from _ask(PageRequest(rest, page, per_page))
-    records, _, _ = _arrange(decode_pages([last.body], MESSAGE).records, rest)
+    records, _, _ = arrange(decode_pages([last.body], MESSAGE).records, rest)
     if not len(records):
         return None
     earliest_us: int = records.instants[0].as_py()
@@ -151,7 +151,7 @@ def read_window(window: Window, per_page: int, first: Page | None = None) -> Ask
         seen.append(result.records)
         first = None
     # Everything seen in any attempt existed; of a record seen twice the last version stays.
-    union = _arrange(concat_records(MESSAGE, seen), window)[0]
+    union = arrange(concat_records(MESSAGE, seen), window)[0]
     return replace(result, records=union, requests=requests, attempts=ATTEMPTS)
 
 
@@ -175,7 +175,7 @@ def _read_pages(window: Window, per_page: int, first: Page) -> Asking[list[Page]
 def _judge(window: Window, pages: list[Page]) -> WindowRead:
     total_count = pages[0].envelope.total_count
     decoded = decode_pages([page.body for page in pages], MESSAGE)
-    records, received, after_end = _arrange(decoded.records, window)
+    records, received, after_end = arrange(decoded.records, window)
     verified = (
         all(page.envelope.total_count == total_count for page in pages)
         and pages[0].envelope.total_pages <= len(pages)
@@ -193,7 +193,7 @@ def _judge(window: Window, pages: list[Page]) -> WindowRead:
     )
 
 
-def _arrange(records: Records, window: Window) -> tuple[Records, int, int]:
+def arrange(records: Records, window: Window) -> tuple[Records, int, int]:
     """The distinct records inside the window in order; how many there were; how many after it."""
     records = _distinct(records)
     lost = distinct_rejected(records.rejected)

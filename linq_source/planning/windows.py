@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from linq_source.decoding.envelope import Envelope
+from linq_source.decoding.envelope import Envelope, read_envelope
 from linq_source.instants import MAX_US, MILLISECOND_US, MIN_US, format_iso
 from linq_source.settings import Id
 
@@ -38,9 +38,14 @@ class PageRequest:
     per_page: int
 
     @property
+    def chat_id(self) -> Id:
+        """The chat."""
+        return self.window.chat_id
+
+    @property
     def path(self) -> str:
         """The path below the base URL."""
-        return f"/api/partner/v2/chats/{self.window.chat_id}/chat_messages"
+        return f"/api/partner/v2/chats/{self.chat_id}/chat_messages"
 
     @property
     def parameters(self) -> Mapping[str, str]:
@@ -57,6 +62,10 @@ class PageRequest:
         if end_us + MILLISECOND_US <= MAX_US:
             parameters["before"] = format_iso(end_us + MILLISECOND_US)
         return parameters
+
+    def read(self, body: bytes) -> Page:
+        """Check an answer. Raises `ValueError`."""
+        return Page(body, read_envelope(body))
 
 
 def deepest_page(per_page: int) -> int:
@@ -78,13 +87,22 @@ class Request(Protocol):
     def parameters(self) -> Mapping[str, str]:
         """The query."""
 
+    def read(self, body: bytes) -> Page:
+        """Check an answer. Raises `ValueError` for one that is not the contract's."""
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """An answer whose envelope has been checked; a single record counts as a page of one."""
+    """An answer whose envelope has been checked; a single record counts as a page of one.
+
+    Of v3 `next_cursor` asks for the page after it; None: there is none. A cursor that the server
+    does not take any more brings a page that `is_refused`, without a body.
+    """
 
     body: bytes
     envelope: Envelope = ONE
+    next_cursor: str | None = None
+    is_refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)

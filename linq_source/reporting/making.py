@@ -11,12 +11,15 @@ from stat import S_IMODE
 
 import dlt
 
+from linq_source.destinations.dataset_tables import tables_of
 from linq_source.destinations.failures import plain_errors
 from linq_source.errors import ConfigurationError
 from linq_source.operations.status import reading_for_status
 from linq_source.privacy.numbers import NUMBER_OR_ADDRESS
 from linq_source.reporting.page import page_of
 from linq_source.reporting.questions import READ_FOR_REPORT, read_figures
+from linq_source.settings import Id
+from linq_source.tables import CHAT_MESSAGES
 
 _LONGEST_NAME = 80
 
@@ -37,7 +40,8 @@ def report_page(
     ):
         reader, status = found
         name_of = whole_name if numbers else masked_name
-        figures = read_figures(reader, status, pipeline.dataset_name or "", name_of)
+        messages = tables_of(pipeline)[CHAT_MESSAGES.name]
+        figures = read_figures(reader, status, pipeline.dataset_name or "", name_of, messages)
     folder = files("linq_source.reporting")
     script, style = (folder.joinpath(f"page.{kind}").read_text("utf-8") for kind in ("js", "css"))
     return page_of(figures, script=script, style=style, library=library)
@@ -83,12 +87,12 @@ def write_page(page: str, path: str | Path) -> int:
     return len(content)
 
 
-def whole_name(chat_id: int, name: str | None) -> str:
+def whole_name(chat_id: Id, name: str | None) -> str:
     """What a chat is called; its id where it has no name."""
     return _cut((name or "").strip()) or f"Chat {chat_id}"
 
 
-def masked_name(chat_id: int, name: str | None) -> str:
+def masked_name(chat_id: Id, name: str | None) -> str:
     """The same; of numbers and addresses in it only the last four characters."""
     # Before it is cut: half a number would not be known as one.
     return whole_name(

@@ -33,14 +33,17 @@ from linq_source.reporting.figures import (
     summed,
     until_of,
 )
+from linq_source.settings import Id
+from linq_source.tables import Table
 
+# Without those that the dataset's version of the API does not have.
 READ_FOR_REPORT = {
     **READ_FOR_STATUS,
     tables.CHATS: ("id", "display_name", "deleted_at", "expired_at"),
     tables.PHONE_NUMBERS: ("phone_number",),
     tables.CHAT_MESSAGES: (
         "id", "chat_id", "sent_at", "delivered_at", "delivery_status", "is_read", "sent_from",
-        "chat_handle_id", "deleted_at", "synced_at",
+        "chat_handle_id", "deleted_at", "synced_at", "created_at", "is_from_me",
     ),
     tables.ATTACHMENTS: ("chat_message_id", "mime_type", "file_size", "synced_at"),
     tables.REACTIONS: ("chat_message_id", "reaction", "is_from_me", "synced_at"),
@@ -52,10 +55,17 @@ _WAITING_DAYS = 7
 
 
 def read_figures(
-    reader: Reader, status: Status, dataset: str, name_of: Callable[[int, str | None], str]
+    reader: Reader,
+    status: Status,
+    dataset: str,
+    name_of: Callable[[Id, str | None], str],
+    messages: Table = tables.CHAT_MESSAGES,
 ) -> Figures:
-    """All that a page shows; `name_of` says what a chat of an id and a name is called."""
-    asking = _Asking(reader, until_of(status))
+    """All that a page shows; `name_of` says what a chat of an id and a name is called.
+
+    `messages` is the table as the dataset has it.
+    """
+    asking = _Asking(reader, until_of(status), messages)
     hours = asking.hours()
     period = period_of(hours)
     whole = f"FLOOR((t.began_s - {period.origin_s}) / {period.seconds})"
@@ -86,9 +96,11 @@ def read_figures(
 class _Asking:
     """Questions about the messages up to an instant."""
 
-    def __init__(self, reader: Reader, until: datetime) -> None:
+    def __init__(self, reader: Reader, until: datetime, messages: Table) -> None:
         self._reader = reader
         self._until = until
+        self._instant = messages.partition_by
+        self._columns = messages.column_names
         self.until_s = until.timestamp()
 
     def number(self, sql: str) -> int:
@@ -99,14 +111,17 @@ class _Asking:
     def messages(self, condition: str = "") -> str:
         """A WITH clause for `m`: history, and whether a message was sent by the organisation.
 
-        Where numbers were left out, nobody's is known; who takes part in a chat has a handle.
+        Where numbers were left out, nobody's is known; who takes part in a chat has a handle. What
+        was not sent yet, or never, stands where it was made.
         """
+        sent_at = f"COALESCE(c.sent_at, c.{self._instant})"
+        is_own = " OR c.is_from_me" if "is_from_me" in self._columns else ""
         return (
             "WITH own AS (SELECT DISTINCT phone_number FROM {phone_numbers}),"
-            " m AS (SELECT c.id, c.chat_id, c.sent_at, c.synced_at, c.delivered_at,"
-            f" c.delivery_status, c.is_read, {self._reader.epoch_s('c.sent_at')} AS at_s,"
+            f" m AS (SELECT c.id, c.chat_id, {sent_at} AS sent_at, c.synced_at, c.delivered_at,"
+            f" c.delivery_status, c.is_read, {self._reader.epoch_s(sent_at)} AS at_s,"
             " CASE WHEN o.phone_number IS NOT NULL OR c.sent_from IS NULL"
-            " AND c.chat_handle_id IS NULL THEN 1 ELSE 0 END AS is_sent"
+            f" AND c.chat_handle_id IS NULL{is_own} THEN 1 ELSE 0 END AS is_sent"
             " FROM {chat_messages} AS c LEFT JOIN own AS o ON o.phone_number = c.sent_from"
             " WHERE c.deleted_at IS NULL"
             " AND c.chat_id NOT IN (SELECT id FROM {chats} WHERE deleted_at IS NOT NULL)"
@@ -131,7 +146,7 @@ class _Asking:
     def hours(self) -> list[Hour]:
         """Messages by the hour, in the order of time."""
         found = self._reader.ask(
-            f"{self.messages(' AND c.sent_at >= %s AND c.sent_at <= %s')}"
+            f"{self.messages(f' AND c.{self._instant} >= %s AND c.{self._instant} <= %s')}"
             f" SELECT FLOOR(at_s / {HOUR_S}) AS number, COUNT(*) - SUM(is_sent), SUM(is_sent)"
             f" FROM m GROUP BY FLOOR(at_s / {HOUR_S}) ORDER BY number",
             self._until - timedelta(days=366 * MOST_YEARS),
@@ -179,7 +194,7 @@ class _Asking:
         )
         return answered, unanswered
 
-    def waiting(self, name_of: Callable[[int, str | None], str]) -> list[Waiting]:
+    def waiting(self, name_of: Callable[[Id, str | None], str]) -> list[Waiting]:
         """Chats that wait longest, of those that began to within some days."""
         found = self._reader.ask(
             f"{self.turns()} SELECT t.chat_id, n.display_name, t.began_s"
@@ -188,7 +203,7 @@ class _Asking:
             f" ORDER BY t.began_s, t.chat_id LIMIT {MOST_LISTED}"
         )
         return [
-            Waiting(name_of(int(chat_id), name), datetime.fromtimestamp(float(began_s), UTC))
+            Waiting(name_of(chat_id, name), datetime.fromtimestamp(float(began_s), UTC))
             for chat_id, name, began_s in found
         ]
 
@@ -229,7 +244,7 @@ class _Asking:
         )
         return summed((kind_of(kind), int(files), int(size or 0)) for kind, files, size in found)
 
-    def busiest(self, name_of: Callable[[int, str | None], str]) -> list[Share]:
+    def busiest(self, name_of: Callable[[Id, str | None], str]) -> list[Share]:
         """The chats with most messages in the last days: all, received, sent."""
         found = self._lately(
             "SELECT m.chat_id, n.display_name, COUNT(*) AS messages, SUM(m.is_sent)"
@@ -238,14 +253,14 @@ class _Asking:
             f" ORDER BY messages DESC, m.chat_id LIMIT {MOST_LISTED}"
         )
         return [
-            Share(name_of(int(chat_id), name), (int(all_), int(all_) - int(sent), int(sent)))
+            Share(name_of(chat_id, name), (int(all_), int(all_) - int(sent), int(sent)))
             for chat_id, name, all_, sent in found
         ]
 
     def _lately(self, sql: str) -> Sequence[tuple[Any, ...]]:
         """Ask about the messages of the last days."""
         since = self._until - timedelta(days=CHART_DAYS)
-        condition = " AND c.sent_at > %s AND c.sent_at <= %s"
+        condition = f" AND c.{self._instant} > %s AND c.{self._instant} <= %s"
         return self._reader.ask(f"{self.messages(condition)} {sql}", since, self._until)
 
     def _ago_s(self, days: int) -> float:

@@ -21,6 +21,7 @@ from linq_source.decoding.records import (
 from linq_source.instants import from_us
 from linq_source.planning.changes import Part
 from linq_source.planning.readings import LedgerWindow
+from linq_source.settings import Id
 from linq_source.tables import SYNCED_AT, TOMBSTONE, Table
 
 Rows = Mapping[str, pa.Table]
@@ -28,19 +29,23 @@ Rows = Mapping[str, pa.Table]
 _TIMESTAMP = tables.ARROW_TYPES["timestamp"]
 # Where a column that is never null has nothing to say: no record has this id.
 _NO_ID = -1
+_IDS = {"chat_id", "message_id"}
 
 
-def message_rows(parts: Sequence[Part], synced_at_us: int) -> dict[str, pa.Table]:
-    """Return the rows of messages, attachments, reactions and rejected records of several parts."""
-    records = concat_records(MESSAGE, [part.records for part in parts])
+def message_rows(
+    parts: Sequence[Part], synced_at_us: int, catalog: Mapping[str, Table] = tables.TABLES
+) -> dict[str, pa.Table]:
+    """Return the rows of messages, their children and rejected records of several parts."""
+    shape = parts[0].records.shape if parts else MESSAGE
+    records = concat_records(shape, [part.records for part in parts])
     chat_ids = _repeat_each(
-        [part.window.chat_id for part in parts], [len(part.records) for part in parts]
+        [part.window.chat_id for part in parts],
+        [len(part.records) for part in parts],
+        shape.root.schema.field("chat_id").type,
     )
     added = {"chat_id": chat_ids}
-    rows = {
-        tables.CHAT_MESSAGES.name: _conform(records.root, tables.CHAT_MESSAGES, added, synced_at_us)
-    }
-    for field, table in MESSAGE.children.items():
+    rows = {shape.root.name: _conform(records.root, shape.root, added, synced_at_us)}
+    for field, table in shape.children.items():
         rows[table.name] = _child_rows(
             records,
             field,
@@ -49,24 +54,25 @@ def message_rows(parts: Sequence[Part], synced_at_us: int) -> dict[str, pa.Table
             synced_at_us,
         )
     rejected = [
-        _rejected_row(record, tables.CHAT_MESSAGES, part.window.chat_id, record.id)
+        _rejected_row(record, shape.root, part.window.chat_id, record.id)
         for part in parts
         for record in part.records.rejected
     ]
-    rows[tables.REJECTED_RECORDS.name] = _from_dicts(
-        rejected, tables.REJECTED_RECORDS, synced_at_us
-    )
+    name = tables.REJECTED_RECORDS.name
+    rows[name] = _from_dicts(rejected, catalog[name], synced_at_us)
     return rows
 
 
-def list_rows(records: Records, synced_at_us: int) -> dict[str, pa.Table]:
+def list_rows(
+    records: Records, synced_at_us: int, catalog: Mapping[str, Table] = tables.TABLES
+) -> dict[str, pa.Table]:
     """Return the rows of a list (phone numbers, chats with their participants, contacts)."""
     root = records.shape.root
     rows = {root.name: _conform(records.root, root, {}, synced_at_us)}
     for field, table in records.shape.children.items():
         keys = {table.merge_key: records.root["id"]}
         rows[table.name] = _child_rows(records, field, table, keys, synced_at_us)
-    return rows | _rejected_of_list(records, synced_at_us)
+    return rows | _rejected_of_list(records, synced_at_us, catalog)
 
 
 def marked_rows(rows: pa.Table, synced_at_us: int) -> pa.Table:
@@ -77,7 +83,9 @@ def marked_rows(rows: pa.Table, synced_at_us: int) -> pa.Table:
     return rows
 
 
-def ledger_rows(windows: Sequence[LedgerWindow], synced_at_us: int) -> dict[str, pa.Table]:
+def ledger_rows(
+    windows: Sequence[LedgerWindow], synced_at_us: int, catalog: Mapping[str, Table] = tables.TABLES
+) -> dict[str, pa.Table]:
     """Return the rows of the ledger."""
     rows = [
         {
@@ -96,27 +104,33 @@ def ledger_rows(windows: Sequence[LedgerWindow], synced_at_us: int) -> dict[str,
         }
         for row in windows
     ]
-    return {tables.SYNC_WINDOWS.name: _from_dicts(rows, tables.SYNC_WINDOWS, synced_at_us)}
+    name = tables.SYNC_WINDOWS.name
+    return {name: _from_dicts(rows, catalog[name], synced_at_us)}
 
 
-def run_row(values: Mapping[str, Any], synced_at_us: int) -> dict[str, pa.Table]:
+def run_row(
+    values: Mapping[str, Any], synced_at_us: int, catalog: Mapping[str, Table] = tables.TABLES
+) -> dict[str, pa.Table]:
     """Return the one row a run adds to `sync_runs`."""
-    return {tables.SYNC_RUNS.name: _from_dicts([dict(values)], tables.SYNC_RUNS, synced_at_us)}
+    name = tables.SYNC_RUNS.name
+    return {name: _from_dicts([dict(values)], catalog[name], synced_at_us)}
 
 
-def _rejected_of_list(records: Records, synced_at_us: int) -> dict[str, pa.Table]:
+def _rejected_of_list(
+    records: Records, synced_at_us: int, catalog: Mapping[str, Table] = tables.TABLES
+) -> dict[str, pa.Table]:
     """Return the rejected records of a listing; no table where everything was loaded as it came."""
     table = records.shape.root
     rows = [
-        _rejected_row(record, table, record.id if table is tables.CHATS else None, _NO_ID)
+        _rejected_row(record, table, record.id if table.name == tables.CHATS.name else None, _NO_ID)
         for record in records.rejected
     ]
     name = tables.REJECTED_RECORDS.name
-    return {name: _from_dicts(rows, tables.REJECTED_RECORDS, synced_at_us)} if rows else {}
+    return {name: _from_dicts(rows, catalog[name], synced_at_us)} if rows else {}
 
 
 def _rejected_row(
-    record: Rejected, table: Table, chat_id: int | None, message_id: int | None
+    record: Rejected, table: Table, chat_id: Id | None, message_id: Id | None
 ) -> dict[str, Any]:
     return {
         "chat_id": _NO_ID if chat_id is None else chat_id,
@@ -130,6 +144,10 @@ def _rejected_row(
 def _from_dicts(rows: list[dict[str, Any]], table: Table, synced_at_us: int) -> pa.Table:
     for row in rows:
         row[SYNCED_AT] = from_us(synced_at_us)
+        for name in _IDS & row.keys():
+            # The ids of API v3 are texts, and so is what stands for none.
+            is_text = table.schema.field(name).type == pa.string()
+            row[name] = str(row[name]) if is_text and row[name] is not None else row[name]
     return pa.Table.from_pylist(rows, schema=table.schema)
 
 
@@ -157,9 +175,8 @@ def _child_rows(
     marks = {name: column.take(childless) for name, column in parent_columns.items()}
     for name in table.key:
         # A key is never null; no child has this one.
-        marks.setdefault(
-            name, pa.chunked_array([pa.repeat(pa.scalar(_NO_ID, pa.int64()), len(childless))])
-        )
+        none = pa.scalar(_NO_ID, pa.int64()).cast(table.schema.field(name).type)
+        marks.setdefault(name, pa.chunked_array([pa.repeat(none, len(childless))]))
     marks[TOMBSTONE] = pa.chunked_array([pa.repeat(pa.scalar(True), len(childless))])
     marked = _conform(table.schema.empty_table().select([]), table, marks, synced_at_us)
     return pa.concat_tables([rows, marked], promote_options="default")
@@ -182,7 +199,7 @@ def _conform(
             data: Any = pa.repeat(value, length)
         elif column.name in added:
             data = added[column.name]
-        elif column.name in source.column_names and column.source:
+        elif column.name in source.column_names:
             data = source[column.name]
         else:
             data = pa.nulls(length, field.type)
@@ -196,14 +213,16 @@ def _conform(
     return pa.Table.from_arrays(columns, schema=pa.schema(fields))
 
 
-def _repeat_each(values: Sequence[int], counts: Sequence[int]) -> pa.ChunkedArray:
+def _repeat_each(
+    values: Sequence[Id], counts: Sequence[int], type_: pa.DataType
+) -> pa.ChunkedArray:
     """Return every value as often as its count says."""
     chunks = [
-        pa.repeat(pa.scalar(value, pa.int64()), count)
+        pa.repeat(pa.scalar(value, type_), count)
         for value, count in zip(values, counts, strict=True)
         if count
     ]
-    return pa.chunked_array(chunks, pa.int64()).combine_chunks()
+    return pa.chunked_array(chunks, type_).combine_chunks()
 
 
 def _instant(instant_us: int | None) -> Any:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from linq_source.rows.column_names import LONGEST_NAME, column_name, identifier, other_name
-from linq_source.tables import TABLES
+from linq_source.tables import TABLES, Table
 
 _TYPE_NAMES: Mapping[pa.DataType, str] = {
     pa.int64(): "bigint",
@@ -30,6 +30,7 @@ class UnknownColumns:
 
     `known` are the types, `fields` the fields as far as they are noted. `normalize` gives a
     name's identifier in the destination, `shortened` the same with the length it used to have.
+    `tables` have the columns that the contract knows.
     """
 
     def __init__(
@@ -39,12 +40,14 @@ class UnknownColumns:
         fields: Mapping[str, Mapping[str, str]] | None = None,
         shortened: Callable[[str], str] | None = None,
         longest: int = LONGEST_NAME,
+        tables: Mapping[str, Table] = TABLES,
     ) -> None:
         self._known = {table: dict(columns) for table, columns in known.items()}
         self._fields = {table: dict(columns) for table, columns in (fields or {}).items()}
         self._normalize = normalize
         self._shortened = shortened or normalize
         self._longest = min(longest, LONGEST_NAME)
+        self._tables = tables
 
     def fields(self, table_name: str) -> Mapping[str, str]:
         """Return the fields of a table's columns, by column, as far as they are known by now."""
@@ -52,7 +55,7 @@ class UnknownColumns:
 
     def fit(self, table_name: str, rows: pa.Table) -> pa.Table:
         """Return the rows with every unknown column under a name whose type it has."""
-        own = set(TABLES[table_name].column_names)
+        own = set(self._tables[table_name].column_names)
         unknown = [name for name in rows.column_names if name not in own]
         found = {name: rows[name] for name in unknown if not pa.types.is_null(rows[name].type)}
         rows = rows.drop_columns(unknown)
@@ -64,7 +67,7 @@ class UnknownColumns:
         return rows
 
     def _plain(self, table_name: str, field: str) -> str:
-        return column_name(field, TABLES[table_name], self._normalize, self._longest)
+        return column_name(field, self._tables[table_name], self._normalize, self._longest)
 
     def _column(self, table_name: str, field: str) -> str:
         """Return the field's column, from now on its own."""
@@ -81,7 +84,11 @@ class UnknownColumns:
     def _former(self, table_name: str, field: str) -> str | None:
         """Return the column that holds the field since before fields were noted, or None."""
         name = identifier(field, self._shortened)
-        if name is None or name in TABLES[table_name].column_names or name.startswith("_dlt_"):
+        if (
+            name is None
+            or name in self._tables[table_name].column_names
+            or name.startswith("_dlt_")
+        ):
             return None
         is_unnoted = name in self._known[table_name] and name not in self._fields[table_name]
         return name if is_unnoted else None

@@ -12,6 +12,7 @@ import dlt
 
 from linq_source.extraction import Extraction
 from linq_source.extraction.evidence import LastRead
+from linq_source.settings import id_of, id_order
 from linq_source.state import UNREAD
 
 _LOCAL = "linq_read_until_us"
@@ -44,10 +45,10 @@ def remember_read(extraction: Extraction, known: Iterable[str]) -> None:
     if listing.settings.is_stateless or not listing.settings.lists_everything:
         return
     state, before = dlt.current.source_state(), extraction.last_read
-    unlisted = set(map(int, known)) - listing.chats().counts.keys() - set(extraction.vanished)
+    unlisted = set(map(id_of, known)) - listing.chats().marks.keys() - set(extraction.vanished)
     shard = listing.settings.shard
     missing = extraction.unread | {i for i in unlisted if shard is None or i in shard}
-    unread = {str(chat_id): before.of(chat_id) or 0 for chat_id in sorted(missing)}
+    unread = {str(chat_id): before.of(chat_id) or 0 for chat_id in sorted(missing, key=id_order)}
     if unread != state.get(UNREAD, {}):
         state[UNREAD] = unread
     dlt.current.pipeline().set_local_state_val(_LOCAL, listing.bound_us)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import dlt
@@ -17,10 +17,12 @@ from linq_source.errors import ConfigurationError
 from linq_source.rows.column_names import LONGEST_NAME
 from linq_source.rows.hints import FIELD, table_hints
 from linq_source.rows.unknown_columns import UnknownColumns
-from linq_source.tables import RESOURCE_TABLES, TOMBSTONE, Table
+from linq_source.tables import TOMBSTONE, Table
 
 
-def unknown_columns(schema: dlt.Schema, names: Iterable[str], there: NewColumns) -> UnknownColumns:
+def unknown_columns(
+    schema: dlt.Schema, names: Iterable[str], there: NewColumns, tables: Mapping[str, Table]
+) -> UnknownColumns:
     """Return what schema and destination say of columns the contract does not know."""
     types: dict[str, dict[str, str]] = {}
     fields: dict[str, dict[str, str]] = {}
@@ -37,6 +39,7 @@ def unknown_columns(schema: dlt.Schema, names: Iterable[str], there: NewColumns)
         fields,
         naming.normalize_identifier,
         naming.max_length or LONGEST_NAME,
+        tables,
     )
 
 
@@ -51,8 +54,8 @@ def note_fields(table: str, fields: Mapping[str, str], columns: Iterable[str]) -
         dlt.current.resource().apply_hints(table, columns=hints, create_table_variant=True)
 
 
-def table_format(resource_name: str) -> str | None:
-    """Return the open table format that the resource's tables are kept in, and hints to match.
+def table_format(tables: Sequence[Table]) -> str | None:
+    """Return the open table format that a resource's tables are kept in, and hints to match.
 
     It comes with the run (`pipeline.run(..., table_format=...)`); a dataset stays with the one it
     began with. Raises `ConfigurationError` for another.
@@ -60,7 +63,7 @@ def table_format(resource_name: str) -> str | None:
     resource = dlt.current.resource()
     asked = resource.table_format
     known = dlt.current.source_schema().tables
-    for table in RESOURCE_TABLES[resource_name]:
+    for table in tables:
         stored = known.get(table.name, {})
         if not stored.get("x-normalizer"):
             continue
@@ -73,7 +76,7 @@ def table_format(resource_name: str) -> str | None:
         asked = kept
     if _replaces_children():
         return None
-    for table in RESOURCE_TABLES[resource_name]:
+    for table in tables:
         hints = table_hints(table, merging="never" if asked is None else "by key")
         resource.apply_hints(create_table_variant=True, table_format=asked, **hints)
     return None if asked is None else str(asked)
@@ -105,7 +108,9 @@ def without_tombstones(table: pa.Table) -> pa.Table:
     return table.filter(pc.is_null(table[TOMBSTONE]))
 
 
-def make_resource(name: str, generator: Callable[[], Iterator[Any]]) -> DltResource:
+def make_resource(
+    name: str, tables: Sequence[Table], generator: Callable[[], Iterator[Any]]
+) -> DltResource:
     """Return a resource of all its tables, each with its own hints."""
 
     def generate() -> Iterator[Any]:  # dlt marks its functions, which a method does not allow
@@ -113,6 +118,6 @@ def make_resource(name: str, generator: Callable[[], Iterator[Any]]) -> DltResou
 
     resource = dlt.resource(generate, name=name)
     # A variant would inherit the columns of the resource itself, so every table is a variant.
-    for table in RESOURCE_TABLES[name]:
+    for table in tables:
         resource.apply_hints(create_table_variant=True, **table_hints(table))
     return resource

@@ -14,6 +14,7 @@ from dlt.common.storages.exceptions import CurrentLoadPackageStateNotAvailable
 from dlt.extract import DltResource
 
 from linq_source.decoding.records import Records
+from linq_source.destinations.dataset_tables import check_api
 from linq_source.destinations.kinds import destination_of
 from linq_source.destinations.new_columns import NO_COLUMNS
 from linq_source.destinations.outgoing import in_the_dialect
@@ -24,11 +25,12 @@ from linq_source.extraction.evidence import LastRead
 from linq_source.extraction.organisation import check_chats, check_lines
 from linq_source.instants import SECOND_US, to_us
 from linq_source.planning import listings
+from linq_source.planning.contracts import contract_of
 from linq_source.planning.takeover import NOTHING_INHERITED, kept_packages
 from linq_source.privacy.forgotten import forgotten_from
 from linq_source.privacy.treatment import PLAIN, privacy_of
 from linq_source.rows import building
-from linq_source.settings import Settings
+from linq_source.settings import Api, Settings, id_of
 from linq_source.source.last_read import last_read, remember_read
 from linq_source.source.schema import (
     is_known,
@@ -49,7 +51,7 @@ from linq_source.state import (
     SETTLED,
     SYNCED_AT_US,
 )
-from linq_source.tables import RESOURCE_TABLES, SYNC_RUNS
+from linq_source.tables import SYNC_RUNS
 
 # How far this machine's clock may be ahead of the API's.
 MOST_CLOCK_DRIFT_US = 3600 * SECOND_US
@@ -64,6 +66,8 @@ class Session:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self._contract = contract_of(settings.api)
+        self._tables = self._contract.resource_tables
         self.extraction: Extraction | None = None
         self.keep = False
         self.listener: Listener | None = None
@@ -86,14 +90,20 @@ class Session:
 
     def resources(self) -> list[DltResource]:
         """Return the resources, every table of theirs with its own hints."""
-        contacts = make_resource("contacts", self._contacts)
-        contacts.selected = self.settings.contacts
-        return [
-            make_resource("phone_numbers", self._phone_numbers),
-            make_resource("chats", self._chats),
-            make_resource("chat_messages", self._chat_messages),
-            contacts,
+        generators = {
+            "phone_numbers": self._phone_numbers,
+            "chats": self._chats,
+            "chat_messages": self._chat_messages,
+            "contacts": self._contacts,
+        }
+        found = [
+            make_resource(name, self._tables[name], generator)
+            for name, generator in generators.items()
+            if name in self._tables
         ]
+        for resource in found:
+            resource.selected = resource.name != "contacts" or self.settings.contacts
+        return found
 
     def close(self) -> None:
         """Close the extraction, if one is open."""
@@ -109,7 +119,7 @@ class Session:
         if is_new or self.extraction is None:
             is_new = True
             if package is not None and not self.keep:
-                _check_destination()
+                _check_destination(self.settings.api)
             self._package = package
             self._entered = set()
             if self.inheritance.forgotten is not None:
@@ -227,7 +237,9 @@ class Session:
                 kept |= listings.NOT_COMPARED
             state["digests"] = kept
         is_any = len(changed) or changed.rejected
-        found = building.list_rows(changed, self._synced_at_us) if is_any else {}
+        found = (
+            building.list_rows(changed, self._synced_at_us, self._contract.tables) if is_any else {}
+        )
         yield from self._emit(resource, found)
         if listed is not None and listed.complete and known != digests:
             yield from self._mark_gone(listed.records)
@@ -250,7 +262,7 @@ class Session:
         if rows.num_rows:
             self._remember_package()
             rows = building.marked_rows(rows, self._synced_at_us)
-            yield in_the_dialect(rows, table.name)
+            yield in_the_dialect(rows, table)
 
     def _rewritten(self, resource: str, records: Any) -> set[Any]:
         """Ids of the records whose rows others loaded or marked since; told once."""
@@ -305,7 +317,7 @@ class Session:
         listed = extraction.listing.chats()
         for key, text in found.cursors.items():
             is_sibling = listed.complete and key in found.siblings
-            if key in cursors or int(key) in listed.counts or is_sibling:
+            if key in cursors or id_of(key) in listed.marks or is_sibling:
                 cursors[key] = text
         state = dlt.current.source_state()
         if self.has_looked:
@@ -335,22 +347,23 @@ class Session:
     def _emit(self, resource: str, found: Mapping[str, pa.Table]) -> Iterator[Any]:
         """Rows for dlt, each for its table; without any, tables that lack columns, without rows."""
         schema = dlt.current.source_schema()
-        if table_format(resource) is not None:
+        if table_format(self._tables[resource]) is not None:
             # Children are merged by their own keys: there is nothing a tombstone would remove.
             found = {name: without_tombstones(table) for name, table in found.items()}
         if not found:
             found = {
                 table.name: table.schema.empty_table()
-                for table in RESOURCE_TABLES[resource]
+                for table in self._tables[resource]
                 if not is_known(schema, table)
             }
-        types = unknown_columns(schema, found, self.new_columns)
+        types = unknown_columns(schema, found, self.new_columns, self._contract.tables)
+        by_name = {table.name: table for table in self._tables[resource]}
         if any(table.num_rows and name != SYNC_RUNS.name for name, table in found.items()):
             self._remember_package()
         for name, table in found.items():
             rows = types.fit(name, table)
             note_fields(name, types.fields(name), rows.column_names)
-            yield in_the_dialect(rows, name)
+            yield in_the_dialect(rows, by_name[name])
 
     def _remember_package(self) -> None:
         """Enter the instant and the privacy of the rows, before the first of them is taken."""
@@ -379,11 +392,12 @@ def _load_id() -> str | None:
         return None
 
 
-def _check_destination() -> None:
+def _check_destination(api: Api) -> None:
     """Raise `ConfigurationError` where the pipeline under way could load nothing that it reads."""
     pipeline = dlt.current.pipeline()
     if pipeline.destination is not None:
         destination_of(pipeline).check_name()
+        check_api(pipeline, api)
 
 
 def _now_us() -> int:

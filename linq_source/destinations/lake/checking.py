@@ -32,6 +32,7 @@ from linq_source.destinations.lake.settling import (
 from linq_source.destinations.quoting import identifier, parquet_files
 from linq_source.destinations.scratch import ScratchFolder
 from linq_source.errors import DestinationError
+from linq_source.tables import TABLES, Table
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,14 @@ class LakeReport:
         }
 
 
-def rebuild_lake(bucket: Bucket, partitioning: Partitioning | None = None) -> int:
+def rebuild_lake(
+    bucket: Bucket,
+    partitioning: Partitioning | None = None,
+    stored: Mapping[str, Table] = TABLES,
+) -> int:
     """Make every file of the current state from the log alone; gives the number of files.
+
+    `stored` are the dataset's tables.
 
     Each file is replaced in one step, so readers may go on. Not where the partitioning changes:
     until the old files are removed at the end, readers would see rows twice.
@@ -78,7 +85,7 @@ def rebuild_lake(bucket: Bucket, partitioning: Partitioning | None = None) -> in
         others = _files_of_others(bucket, partitioning)
         loads = complete_loads(bucket)
         current = [f for f in _all_ours(bucket, partitioning) if f is not None]
-        with Settler(bucket, partitioning, lock) as settler:
+        with Settler(bucket, partitioning, lock, stored=stored) as settler:
             settler.read_log(loads)
             settler.settle(current, from_nothing=True)
             columns = settler.columns.entry()
@@ -118,7 +125,7 @@ def _files_of_others(bucket: Bucket, partitioning: Partitioning) -> list[str]:
     return found
 
 
-def check_lake(bucket: Bucket) -> LakeReport:
+def check_lake(bucket: Bucket, stored: Mapping[str, Table] = TABLES) -> LakeReport:
     """Compare the current state with one made anew from the same loads; changes nothing."""
     marker = read_marker(bucket)
     if marker is None:
@@ -137,7 +144,9 @@ def check_lake(bucket: Bucket) -> LakeReport:
     with ScratchFolder() as folder:
         made = Bucket(LocalFileSystem(), folder)
         columns = LakeColumns(marker.columns)
-        with Settler(bucket, marker.partitioning, None, target=made, columns=columns) as settler:
+        with Settler(
+            bucket, marker.partitioning, None, target=made, columns=columns, stored=stored
+        ) as settler:
             if marker.columns is None:
                 settler.learn_columns(current)
             settler.read_log(settled)
@@ -154,7 +163,8 @@ def check_lake(bucket: Bucket) -> LakeReport:
                         findings.append(Finding(path, "is missing"))
                     continue
                 there = made.address(path) if file in expected else None
-                problem, count = _compare(connection, file, bucket.fetch(path, folder), there)
+                key = stored.get(file.table.name, file.table).key
+                problem, count = _compare(connection, key, bucket.fetch(path, folder), there)
                 rows[file.table.name] = rows.get(file.table.name, 0) + count
                 if problem is not None:
                     findings.append(Finding(path, problem))
@@ -172,10 +182,9 @@ def _connected(bucket: Bucket, folder: str) -> Iterator[duckdb.DuckDBPyConnectio
 
 
 def _compare(
-    connection: duckdb.DuckDBPyConnection, file: CurrentFile, path: str, expected: str | None
+    connection: duckdb.DuckDBPyConnection, key: Sequence[str], path: str, expected: str | None
 ) -> tuple[str | None, int]:
-    """What is wrong with a file, and how many rows it has."""
-    key = list(file.table.key)
+    """What is wrong with a file of rows with a key, and how many it has."""
     try:
         count, keys = _row(
             connection, f"SELECT COUNT(*), COUNT(DISTINCT ({', '.join(key)})) FROM {_file(path)}"

@@ -54,14 +54,14 @@ class Lake(Files):
             appended = [table for table in columns if table.is_appended]
             loads = complete_loads(bucket) if appended else []
             paths |= {table: list(Log(bucket).files_of(table, loads)) for table in appended}
-            with reading_files(bucket, columns, paths) as reader:
+            with reading_files(bucket, columns, paths, self.tables) as reader:
                 yield reader
 
     def apply_ledger(
         self, remote: Remote, ledger_retention_days: int, shard: Shard | None = None
     ) -> Marked:
         """Bring the current state up to the log."""
-        return settle_lake(Bucket.of(remote), self._partition)
+        return settle_lake(Bucket.of(remote), self._partition, self.tables)
 
     def rows_since(self, remote: Remote, wanted: Sequence[Wanted]) -> list[Rows]:
         """Its newest version wins whatever lands last, and a file is expensive to open.
@@ -80,18 +80,18 @@ class Lake(Files):
     def merge_log(self) -> None:
         """Settle."""
         with connected(self.pipeline) as remote:
-            settle_lake(Bucket.of(remote))
+            settle_lake(Bucket.of(remote), stored=self.tables)
 
     @contextmanager
     def searching(self) -> Iterator[Reader]:
         """Of messages every version is searched: the log keeps those that were replaced."""
         with connected(self.pipeline) as remote:
             bucket = Bucket.of(remote)
-            settle_lake(bucket)
+            settle_lake(bucket, stored=self.tables)
             paths = _current(bucket)
             versions = readable_files(bucket, Log(bucket).every_file_of(tables.CHAT_MESSAGES))
             paths[tables.CHAT_MESSAGES] = [*paths.get(tables.CHAT_MESSAGES, ()), *versions]
-            with reading_files(bucket, SEARCHED, paths) as reader:
+            with reading_files(bucket, SEARCHED, paths, self.tables) as reader:
                 yield reader
 
     def check_erasable(self, tables: Sequence[Table]) -> None:
@@ -120,12 +120,13 @@ def reading_files(
     bucket: Bucket,
     columns: Mapping[Table, Sequence[str]],
     paths: Mapping[Table, Sequence[str]],
+    stored: Mapping[str, Table],
 ) -> Iterator[Reader]:
-    """Files of a bucket as tables with some columns."""
+    """Files of a bucket as tables with some columns, of the types that the dataset's have."""
     with ScratchFolder() as folder, connect(folder) as connection:
         bucket.reading(connection)
         for table, names in columns.items():
-            fields = {field.name: field for field in table.schema}
+            fields = {field.name: field for field in stored.get(table.name, table).schema}
             # Of a column that the contract does not know the files tell the type.
             schema = pa.schema([fields.get(name, pa.field(name, pa.null())) for name in names])
             # A table of DuckDB's: not every filter of a join can be handed to Arrow.

@@ -39,15 +39,18 @@ def erase_lake(bucket: Bucket, erasure: Erasure) -> dict[str, int]:
         current = current_files(bucket, partitioning)
         complete = set(complete_loads(bucket))
         _remove_leftovers(bucket)
+        settled = {table.name for table in SETTLED_TABLES}
         eraser = _Eraser(bucket, lock, Path(folder), erasure)
         for table in erasure.tables:
             rows = 0
             for path, load in log.every_file_of(table).items():
                 rows += eraser.erase(table, path, is_whole=load in complete)
-            if table in SETTLED_TABLES:
-                paths = [
-                    current_file(table, partitioning, f.key) for f in current if f.table is table
-                ]
+            paths = [
+                current_file(table, partitioning, f.key)
+                for f in current
+                if f.table.name == table.name
+            ]
+            if table.name in settled:
                 # Without rows it stays: readers find the columns of the table in it.
                 rows = sum(eraser.erase(table, path, is_kept=True) for path in paths)
             erased[table.name] = rows

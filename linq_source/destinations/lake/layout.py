@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from calendar import monthrange
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -29,16 +30,25 @@ LOADS = "_dlt_loads"
 FAMILIES: tuple[tuple[Table, tuple[Table, ...]], ...] = (
     (tables.PHONE_NUMBERS, ()),
     (tables.CHATS, (tables.CHAT_HANDLES, tables.CHAT_PHONE_NUMBERS)),
-    (tables.CHAT_MESSAGES, (tables.ATTACHMENTS, tables.REACTIONS)),
+    (tables.CHAT_MESSAGES, (tables.MESSAGE_PARTS, tables.ATTACHMENTS, tables.REACTIONS)),
     (tables.CONTACTS, ()),
     (tables.ATTACHMENT_FILES, ()),
 )
 SETTLED_TABLES = tuple(table for root, children in FAMILIES for table in (root, *children))
 
 
+def families_of(stored: Mapping[str, Table]) -> list[tuple[Table, list[Table]]]:
+    """The families of a dataset, of its own tables."""
+    return [
+        (stored[root.name], [stored[child.name] for child in children if child.name in stored])
+        for root, children in FAMILIES
+        if root.name in stored
+    ]
+
+
 @dataclass(frozen=True)
 class Partitioning:
-    """How messages are divided by the UTC month or day they were sent in."""
+    """How messages are divided by the UTC month or day of their `partition_by`."""
 
     name: str
     column: str

@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from linq_source import tables
 from linq_source.destinations.deletion import (
     CHAT_COLUMNS,
-    MESSAGE_COLUMNS,
     gone_chats,
     gone_messages,
+    message_columns,
 )
 from linq_source.destinations.lake.columns import LogFiles
 from linq_source.destinations.quoting import UNION, identifier, literal, parquet_files
@@ -99,9 +99,10 @@ def _id(root: Table, prefix: str = "") -> str:
 
 def gone(root: Table) -> str:
     """A statement that makes `gone`: ids that are gone, and one of two instants."""
-    if root is tables.CHAT_MESSAGES:
-        select = gone_messages("windows", f"({_settled(root, MESSAGE_COLUMNS)})", "rejects")
-    elif root is tables.CHATS:
+    if root.name == tables.CHAT_MESSAGES.name:
+        messages = _settled(root, message_columns(root.partition_by))
+        select = gone_messages("windows", f"({messages})", "rejects", root.partition_by)
+    elif root.name == tables.CHATS.name:
         select = gone_chats("windows", f"({_settled(root, CHAT_COLUMNS)})")
     else:
         instant = "NULL::TIMESTAMPTZ"
@@ -141,7 +142,7 @@ def child_rows(root: Table, child: Table) -> str:
 
 def _order(table: Table) -> str:
     """Neighbours in a chat lie together, so that readers skip what they do not ask for."""
-    if table is tables.CHAT_MESSAGES:
-        return "chat_id, sent_at, id"
+    if table.name == tables.CHAT_MESSAGES.name:
+        return f"chat_id, {table.partition_by}, id"
     columns = [column for column in ("chat_id",) if column in table.column_names]
     return ", ".join([*columns, *(name for name in table.key if name not in columns)])

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from linq_source.destinations.lake.layout import CURRENT, LOADS
 from linq_source.errors import ConfigurationError
-from linq_source.tables import TABLES, Table
+from linq_source.tables import ALL_TABLES, Table
 
 if TYPE_CHECKING:
     from linq_source.destinations.lake.bucket import Bucket
@@ -142,7 +142,7 @@ class Log:
 
     def check_all_found(self) -> None:
         """Raise `ConfigurationError` where the log has files that no known layout explains."""
-        known = {path for table in TABLES.values() for path in self.every_file_of(table)}
+        known = {path for table in ALL_TABLES.values() for path in self.every_file_of(table)}
         for path in self._of_tables():
             if path not in known:
                 raise self._refusal(path)
@@ -173,4 +173,4 @@ class Log:
 
 
 _LOAD_IN_PATH = re.compile(rf"(?<![0-9]){_LOAD}(?![0-9])")
-_OF_A_TABLE = re.compile(rf"(?<![A-Za-z0-9_])({'|'.join(TABLES)})(?![A-Za-z0-9]|__)")
+_OF_A_TABLE = re.compile(rf"(?<![A-Za-z0-9_])({'|'.join(ALL_TABLES)})(?![A-Za-z0-9]|__)")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,11 +18,10 @@ from linq_source.destinations.lake import merging
 from linq_source.destinations.lake.bucket import Bucket
 from linq_source.destinations.lake.columns import FileColumn, LakeColumns, LogFiles
 from linq_source.destinations.lake.layout import (
-    FAMILIES,
-    SETTLED_TABLES,
     CurrentFile,
     Partitioning,
     current_file,
+    families_of,
     is_partitioned,
 )
 from linq_source.destinations.lake.locking import Lock
@@ -37,7 +36,6 @@ MEMORY_LIMIT = "512MB"
 SLICE_ROWS = 1_000_000
 BATCH_ROWS = 100_000
 
-_LEDGER = (tables.SYNC_WINDOWS, tables.REJECTED_RECORDS)
 EPILOGUE = "restore it, or run: linq-source lake rebuild"
 
 
@@ -101,15 +99,19 @@ class Settler:
         *,
         target: Bucket | None = None,
         columns: LakeColumns | None = None,
+        stored: Mapping[str, Table] = tables.TABLES,
     ) -> None:
         """`target` is where partitions are written, if not in the bucket itself.
 
-        Without `columns`, they are those of the log.
+        Without `columns`, they are those of the log. `stored` are the dataset's tables.
         """
         self._bucket = bucket
         self._target = target or bucket
         self._partitioning = partitioning
         self._lock = lock
+        self._families = families_of(stored)
+        self._settled = [table for root, children in self._families for table in (root, *children)]
+        self._ledger = [stored[t.name] for t in (tables.SYNC_WINDOWS, tables.REJECTED_RECORDS)]
         self._log: dict[str, list[LogFiles]] = {}
         self._folder = ScratchFolder()
         self._connection = connect(self._folder.name)
@@ -132,7 +134,7 @@ class Settler:
         if self._lock is not None:
             log.remember_layout()
         missing = set(loads)
-        for table in (*SETTLED_TABLES, *_LEDGER):
+        for table in (*self._settled, *self._ledger):
             files = log.files_of(table, loads)
             missing -= set(files.values())
             # The log of a run or two is small and read several times; that of years is neither.
@@ -147,15 +149,15 @@ class Settler:
         # A run that found nothing new leaves but a note of itself.
         missing -= set(log.files_of(tables.SYNC_RUNS, loads).values()) if missing else set()
         log.check_found(missing)
-        for view, table in (("windows", tables.SYNC_WINDOWS), ("rejects", tables.REJECTED_RECORDS)):
+        for view, table in zip(("windows", "rejects"), self._ledger, strict=True):
             with self._reading("the log"):
                 self._run(merging.log_view(table, self._log[table.name], "true"))
                 self._run(f"CREATE OR REPLACE TEMP TABLE {view} AS SELECT * FROM new_{table.name}")
 
     def learn_columns(self, current: Sequence[CurrentFile]) -> None:
         """Take the columns from the current state: one from before they were remembered."""
-        for table in SETTLED_TABLES:
-            keys = sorted((f.key for f in current if f.table is table), key=str)
+        for table in self._settled:
+            keys = sorted((f.key for f in current if f.table.name == table.name), key=str)
             paths = [current_file(table, self._partitioning, key) for key in keys]
             addresses = [self._bucket.address(path) for path in paths]
             self.columns.learn(table, addresses, self._columns_of(addresses))
@@ -179,13 +181,13 @@ class Settler:
         known = {(file.table.name, file.key) for file in current}
         written = set()
         deleted = expired = 0
-        for root, children in FAMILIES:
+        for root, children in self._families:
             for key in self._keys(root, current, from_nothing=from_nothing):
                 files, gone = self._settle_family(
                     root, children, key, set() if from_nothing else known
                 )
                 written |= files
-                if root is tables.CHAT_MESSAGES:
+                if root.name == tables.CHAT_MESSAGES.name:
                     deleted, expired = deleted + gone.deleted, expired + gone.expired
             family = () if from_nothing else (root, *children)
             for key in self._keys_to_widen(family, known | written, written):
@@ -194,11 +196,11 @@ class Settler:
         if from_nothing:
             for name, key in sorted(known - written, key=str):
                 self._check_lock()
-                self._target.remove(current_file(tables.TABLES[name], self._partitioning, key))
+                self._target.remove(current_file(tables.ALL_TABLES[name], self._partitioning, key))
         there = {name for name, _ in (written if from_nothing else known | written)}
-        for table in SETTLED_TABLES:
+        for table in self._settled:
             # Records of files are there once files are fetched.
-            if table.name not in there and table is not tables.ATTACHMENT_FILES:
+            if table.name not in there and table.name != tables.ATTACHMENT_FILES.name:
                 self._write_empty(table)
         return Marked(deleted, expired)
 
@@ -242,10 +244,10 @@ class Settler:
             return [None]
         with self._reading("the log"):
             self._run(merging.log_view(root, self._log[root.name], "true"))
-            key = self._partitioning.key_sql("sent_at")
+            key = self._partitioning.key_sql(root.partition_by)
             keys = {row[0] for row in self._rows(f"SELECT DISTINCT {key} FROM new_{root.name}")}
         if not from_nothing:
-            there = {file.key for file in current if file.table is root and file.key is not None}
+            there = {file.key for file in current if file.table.name == root.name and file.key}
             keys |= {key for key in there if self._has_windows(key)}
         return sorted(keys)
 
@@ -327,6 +329,7 @@ class Settler:
             starts = [row[0] for row in self._rows(merging.slices(root, SLICE_ROWS))]
         if len(starts) < 2:
             return ["true"]
+        starts = [literal(start) if isinstance(start, str) else start for start in starts]
         ends = [*(f"chat_id < {start}" for start in starts[1:]), "true"]
         return [f"chat_id >= {start} AND {end}" for start, end in zip(starts, ends, strict=True)]
 
@@ -335,9 +338,10 @@ class Settler:
         of_key = "true"
         if key is not None:
             start, end = self._partitioning.bounds(key)
+            instant = family[0].table.partition_by
             of_key = (
-                f"sent_at >= TIMESTAMPTZ '{start.isoformat()}'"
-                f" AND sent_at < TIMESTAMPTZ '{end.isoformat()}'"
+                f"{instant} >= TIMESTAMPTZ '{start.isoformat()}'"
+                f" AND {instant} < TIMESTAMPTZ '{end.isoformat()}'"
             )
         for part in family:
             with self._reading(part.path):

@@ -28,6 +28,7 @@ from linq_source.destinations.lake.layout import (
 from linq_source.destinations.lake.locking import locked
 from linq_source.destinations.lake.settler import EPILOGUE, Settler
 from linq_source.errors import ConfigurationError, DestinationError
+from linq_source.tables import TABLES, Table
 
 # Loads older than the newest by this are not remembered one by one. A package that was left pending
 # for longer, while others went on, is found by a check and needs a rebuild.
@@ -79,11 +80,13 @@ def read_marker(bucket: Bucket) -> Marker | None:
         raise DestinationError(f"{bucket.root}/{MARKER}: cannot be read: {EPILOGUE}") from error
 
 
-def settle_lake(bucket: Bucket, lake_partition: str | None = None) -> Marked:
+def settle_lake(
+    bucket: Bucket, lake_partition: str | None = None, stored: Mapping[str, Table] = TABLES
+) -> Marked:
     """Bring the current state up to the log; gives how many messages are newly marked.
 
-    `lake_partition` is `month` (the default of a new lake) or `day`. Raises `ConfigurationError`
-    where the lake is partitioned otherwise.
+    `lake_partition` is `month` (the default of a new lake) or `day`, `stored` are the dataset's
+    tables. Raises `ConfigurationError` where the lake is partitioned otherwise.
 
     Raises `DestinationError` for a file that cannot be read, is not ours or cannot be written.
     """
@@ -104,7 +107,7 @@ def settle_lake(bucket: Bucket, lake_partition: str | None = None) -> Marked:
         if not loads:
             return NOTHING_MARKED
         columns = LakeColumns(marker.columns)
-        with Settler(bucket, marker.partitioning, lock, columns=columns) as settler:
+        with Settler(bucket, marker.partitioning, lock, columns=columns, stored=stored) as settler:
             current = current_files(bucket, marker.partitioning)
             if marker.columns is None:
                 settler.learn_columns(current)

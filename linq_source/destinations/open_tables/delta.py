@@ -35,20 +35,12 @@ class DeltaTables:
         predicate = " AND ".join(map(_sql, conditions)) or None
         stored = {field.name for field in delta.schema().fields}
         wanted = [name for name in columns if name in stored]
-        return pa.RecordBatchReader.from_stream(delta.scan(wanted, predicate))
+        return _read(delta.scan(wanted, predicate))
 
     def every_column(self, table: Table) -> pa.RecordBatchReader | None:
         """Stream all rows as they are stored; None if there is no table."""
         delta = self._open(table)
-        if delta is None:
-            return None
-        reader = pa.RecordBatchReader.from_stream(delta.scan())
-        # Arrow computes little with the views that delta-rs makes.
-        fields = [
-            field.with_type(pa.string()) if str(field.type) == "string_view" else field
-            for field in reader.schema
-        ]
-        return reader.cast(pa.schema(fields))
+        return None if delta is None else _read(delta.scan())
 
     def replace(self, table: Table, rows: pa.RecordBatchReader) -> None:
         """Have these rows and no others."""
@@ -127,11 +119,22 @@ class DeltaTables:
             return None
 
 
+def _read(stream: Any) -> pa.RecordBatchReader:
+    reader = pa.RecordBatchReader.from_stream(stream)
+    # Arrow computes little with the views that delta-rs makes.
+    fields = [
+        field.with_type(pa.string()) if str(field.type) == "string_view" else field
+        for field in reader.schema
+    ]
+    return reader.cast(pa.schema(fields))
+
+
 def _range(source: pa.Table, column: str) -> str:
     import pyarrow.compute as pc
 
     ends = pc.min_max(source[column]).as_py()
-    return f"target.{column} BETWEEN {ends['min']} AND {ends['max']}"
+    low, high = (_literal(ends[end]) for end in ("min", "max"))
+    return f"target.{column} BETWEEN {low} AND {high}"
 
 
 def _sql(condition: Condition) -> str:
@@ -139,7 +142,7 @@ def _sql(condition: Condition) -> str:
     if value is None:
         return f"{column} {operator.upper()}"
     if isinstance(value, tuple):
-        return f"{column} IN ({', '.join(map(str, value))})"
+        return f"{column} IN ({', '.join(map(_literal, value))})"
     return f"{column} {operator} {_literal(value)}"
 
 

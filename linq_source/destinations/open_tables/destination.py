@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from linq_source.destinations.base import Rows, Wanted
 from linq_source.destinations.conditions import Condition
+from linq_source.destinations.dataset_tables import tables_in
 from linq_source.destinations.deletion import Marked
 from linq_source.destinations.erasing import Erasure, TableErasure
 from linq_source.destinations.files import Files
@@ -28,7 +29,7 @@ from linq_source.destinations.table_formats import format_in, format_of
 from linq_source.errors import ConfigurationError
 from linq_source.instants import from_us
 from linq_source.settings import Shard
-from linq_source.tables import ATTACHMENT_FILES, TABLES, Table
+from linq_source.tables import ATTACHMENT_FILES, Table
 
 
 class OpenFormat(Files):
@@ -50,6 +51,11 @@ class OpenFormat(Files):
         from linq_source.destinations.open_tables.loading import merging_whole
 
         return merging_whole(self.pipeline)
+
+    @property
+    def tables(self) -> Mapping[str, Table]:
+        """The tables as the dataset has them."""
+        return super().tables if self._schema is None else tables_in(self._schema.tables)
 
     @contextmanager
     def reading(self, columns: Mapping[Table, Sequence[str]]) -> Iterator[Reader]:
@@ -98,9 +104,9 @@ class OpenFormat(Files):
         marked = settle_open_tables(self.pipeline, ledger_retention_days, shard)
         if is_maintenance_due(before_us, settled_us(self.pipeline, shard)):
             with self._tables() as store:
-                for table in TABLES.values():
+                for name, table in self.tables.items():
                     # `media` may be writing to its own at the same time.
-                    if table is not ATTACHMENT_FILES:
+                    if name != ATTACHMENT_FILES.name:
                         store.maintain(table)
         return marked
 

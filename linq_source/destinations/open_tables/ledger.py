@@ -7,7 +7,7 @@ undone by a crash is found again, because the instant up to which all is settled
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, cast
@@ -19,9 +19,9 @@ from dlt.common.schema.utils import new_table
 
 from linq_source import tables
 from linq_source.destinations.conditions import Condition, one_of
+from linq_source.destinations.dataset_tables import in_shard, tables_of
 from linq_source.destinations.deletion import (
     CHAT_COLUMNS,
-    MESSAGE_COLUMNS,
     NOTHING_MARKED,
     REJECTED_COLUMNS,
     WINDOW_COLUMNS,
@@ -29,6 +29,7 @@ from linq_source.destinations.deletion import (
     gone_chats,
     gone_messages,
     knows_expiry,
+    message_columns,
 )
 from linq_source.destinations.lake.bucket import Bucket
 from linq_source.destinations.open_tables.delta import DeltaTables
@@ -38,8 +39,8 @@ from linq_source.destinations.scratch import ScratchFolder
 from linq_source.destinations.settled import remember_settled, settled_us
 from linq_source.destinations.table_formats import format_in, format_of, schema_of_messages
 from linq_source.instants import from_us
-from linq_source.settings import Shard
-from linq_source.tables import TABLES, Table
+from linq_source.settings import Id, Shard
+from linq_source.tables import Table
 
 _MEMORY = "1GB"
 _LIVE = (Condition("deleted_at", "is null"), Condition("expired_at", "is null"))
@@ -117,7 +118,7 @@ def settle_open_tables(
     with open_tables(pipeline) as store, database() as connection:
         if store is None or not knows_expiry(pipeline):
             return NOTHING_MARKED
-        work = _Work(store, connection, after, shard)
+        work = _Work(store, connection, after, shard, tables_of(pipeline))
         newest = work.newest()
         if newest is None:
             return NOTHING_MARKED
@@ -133,13 +134,20 @@ class _Work:
     """One settling: of what was loaded after an instant."""
 
     def __init__(
-        self, store: OpenTables, database: Any, after: datetime, shard: Shard | None
+        self,
+        store: OpenTables,
+        database: Any,
+        after: datetime,
+        shard: Shard | None,
+        stored: Mapping[str, Table],
     ) -> None:
         self._store = store
         self._database = database
         self._is_new = Condition("synced_at", ">", after)
         self._newest = after
         self._shard = shard
+        self._tables = stored
+        self._instant = stored[tables.CHAT_MESSAGES.name].partition_by
 
     def newest(self) -> datetime | None:
         """The instant of the newest package not settled yet; none if all are.
@@ -154,10 +162,11 @@ class _Work:
         )
         self._read("new_chats", tables.CHATS, ("id", "synced_at"), self._is_new)
         if self._shard is not None:
-            for table, key in (("windows", "chat_id"), ("new_chats", "id")):
-                self._database.execute(
-                    f"DELETE FROM {table} WHERE {key} % {self._shard.count} <> {self._shard.index}"
-                )
+            chats = self._tables[tables.CHATS.name]
+            ledger = self._tables[tables.SYNC_WINDOWS.name]
+            for name, table, key in (("windows", ledger, "chat_id"), ("new_chats", chats, "id")):
+                is_meant = in_shard(table, key, self._shard)
+                self._database.execute(f"DELETE FROM {name} WHERE NOT {is_meant}")
         newest: datetime | None = self._one(
             "SELECT max(synced_at) FROM (SELECT synced_at FROM windows"
             " UNION ALL SELECT synced_at FROM new_chats)"
@@ -171,12 +180,12 @@ class _Work:
         A chat comes without its lines where not all of them were asked: then others of these tell.
         """
         is_older = Condition("synced_at", "<", self._newest)
-        for table in TABLES.values():
+        for table in self._tables.values():
             if not table.is_child:
                 continue
-            parents = TABLES[table.parent]
+            parents = self._tables[table.parent]
             key = table.merge_key
-            if parents is tables.CHATS:
+            if parents.name == tables.CHATS.name:
                 chats = self._ids("SELECT id FROM new_chats")
                 changed = "new_chats"
             else:
@@ -186,7 +195,7 @@ class _Work:
             with self._stream("children", table, (key, "synced_at"), *narrowed) as is_any:
                 if not is_any:
                     continue
-                if table is tables.CHAT_PHONE_NUMBERS:
+                if table.name == tables.CHAT_PHONE_NUMBERS.name:
                     self._read("new_lines", table, (key, "synced_at"), self._is_new)
                     changed = f"(SELECT {key} AS id, synced_at FROM new_lines)"
                 elif changed == "new_messages":
@@ -211,17 +220,17 @@ class _Work:
         narrowed = [
             *_LIVE,
             Condition("synced_at", "<", self._newest),
-            Condition("sent_at", "<", ends[3]),
+            Condition(self._instant, "<", ends[3]),
             *one_of("chat_id", self._ids("SELECT DISTINCT chat_id FROM windows WHERE verified")),
         ]
         if not ends[1]:
-            narrowed.append(Condition("sent_at", ">=", ends[2]))
-        with self._stream("messages", tables.CHAT_MESSAGES, MESSAGE_COLUMNS, *narrowed) as is_any:
+            narrowed.append(Condition(self._instant, ">=", ends[2]))
+        columns = message_columns(self._instant)
+        with self._stream("messages", tables.CHAT_MESSAGES, columns, *narrowed) as is_any:
             if not is_any:
                 return NOTHING_MARKED
-            return self._mark(
-                tables.CHAT_MESSAGES, gone_messages("windows", "messages", "rejected")
-            )
+            gone = gone_messages("windows", "messages", "rejected", self._instant)
+            return self._mark(tables.CHAT_MESSAGES, gone)
 
     def mark_chats(self) -> None:
         """Mark the chats that vanished."""
@@ -276,12 +285,13 @@ class _Work:
     ) -> pa.RecordBatchReader:
         reader = self._store.scan(table, columns, conditions)
         if reader is None:
-            schema = pa.schema([table.schema.field(name) for name in columns])
+            schema = self._tables[table.name].schema
+            schema = pa.schema([schema.field(name) for name in columns])
             return pa.RecordBatchReader.from_batches(schema, [])
         return reader
 
-    def _ids(self, sql: str) -> set[int]:
-        return {int(row[0]) for row in self._database.execute(sql).fetchall()}
+    def _ids(self, sql: str) -> set[Id]:
+        return {row[0] for row in self._database.execute(sql).fetchall()}
 
     def _one(self, sql: str) -> Any:
         return self._database.execute(sql).fetchone()[0]

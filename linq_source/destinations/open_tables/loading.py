@@ -17,7 +17,7 @@ import pyarrow as pa
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
 from linq_source.destinations.overriding import loading_with, overriding
-from linq_source.tables import TABLES, Table
+from linq_source.tables import ALL_TABLES, Table
 
 
 def merging_whole(pipeline: dlt.Pipeline) -> AbstractContextManager[None]:
@@ -33,7 +33,7 @@ def _client_class(base: Any) -> Any:
     @overriding
     class Job(IcebergLoadFilesystemJob):
         def run(self) -> None:
-            table = TABLES[self.load_table_name]
+            table = ALL_TABLES[self.load_table_name]
             rows = self.arrow_dataset
             try:
                 # With the files' columns: those the table does not have yet are added.
@@ -63,7 +63,7 @@ def _client_class(base: Any) -> Any:
     class Client(base):  # type: ignore[misc]
         @staticmethod
         def get_reference_followup_job_class(table: Any) -> Any:
-            is_ours = table["name"] in TABLES and table.get("table_format") == "iceberg"
+            is_ours = table["name"] in ALL_TABLES and table.get("table_format") == "iceberg"
             return Job if is_ours else base.get_reference_followup_job_class(table)
 
     return Client

@@ -2,6 +2,9 @@
   The rows of a source with all its declared columns, whatever is really there: a table that does
   not exist is empty, a column that an earlier version did not load is null. Tombstones are left
   out. With `linq_lake` the rows are those of the lake's current state, or of its logs.
+
+  Ids are numbers of API v2 and texts of v3: those of a table that is not there have the type of
+  messages' ids.
 #}
 {% macro linq_rows(name) %}
   {%- set relation = source('linq', name) -%}
@@ -10,20 +13,26 @@
   {%- endif -%}
   {%- set declared = linq_source.linq_declared(name) -%}
   {%- set found = linq_source.linq_found(name, relation) -%}
-  {%- if name == 'chat_messages' and not found.columns -%}
-    {{ exceptions.raise_compiler_error("there are no messages in " ~ (var('linq_lake') or relation) ~ ": load them with `linq-source run`, or set the variables linq_dataset and linq_database") }}
+  {%- set messages = found -%}
+  {%- if not found.columns and name != 'chat_messages' -%}
+    {%- set messages = linq_source.linq_found('chat_messages', source('linq', 'chat_messages')) -%}
+  {%- endif -%}
+  {%- if not messages.columns -%}
+    {{ exceptions.raise_compiler_error("there are no messages in " ~ (var('linq_lake') or source('linq', 'chat_messages')) ~ ": load them with `linq-source run`, or set the variables linq_dataset and linq_database") }}
   {%- endif -%}
   select
   {%- for column in declared.values() if column.name != '_tombstone' %}
     {% if column.name in found.columns -%}
       {{ adapter.quote(column.name) }}
+    {%- elif not found.columns and column.data_type == 'bigint' and modules.re.search('(^|_)id$', column.name) -%}
+      id as {{ adapter.quote(column.name) }}
     {%- else -%}
       cast(null as {{ linq_source.linq_type(column.data_type) }}) as {{ adapter.quote(column.name) }}
     {%- endif -%}
     {%- if not loop.last %},{% endif %}
   {%- endfor %}
   {%- if not found.columns %}
-  from (select 1 as nothing) as nothing
+  from {{ messages.relation }}
   where 1 = 0
   {%- else %}
   from {{ found.relation }}

@@ -38,9 +38,13 @@ reactions as (
 select
     messages.id,
     messages.chat_id,
-    messages.sent_at,
+    -- Of API v3 it is null until the message is sent, and if it failed.
+    coalesce(
+        messages.sent_at, cast(messages.created_at as {{ linq_source.linq_type('timestamp') }})
+    ) as sent_at,
     messages.sent_from,
-    messages.chat_handle_id,
+    -- Of API v3 the organisation has a handle, too.
+    case when messages.is_from_me is not true then messages.chat_handle_id end as chat_handle_id,
     coalesce(length(messages.text), 0) as text_length,
     coalesce(attachments.attachment_count, 0) as attachment_count,
     coalesce(reactions.reaction_count, 0) as reaction_count,

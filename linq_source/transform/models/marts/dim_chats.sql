@@ -1,6 +1,8 @@
 with participants as (
     select chat_id, count(*) as participant_count
     from {{ ref('stg_linq__chats__chat_handles') }}
+    -- Of API v3 the organisation's lines take part, too.
+    where is_me is not true
     group by chat_id
 ),
 

@@ -1,0 +1,137 @@
+"""Reading one chat of API v3: one walk through its list, from its head to the lookback.
+
+There is no count to reconcile with: a verified walk is the whole truth of what it covers. One that
+came to the end of the list covers all of the chat, whether that was asked for or not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pyarrow.compute as pc
+
+from linq_source.instants import DAY_US, END_US
+from linq_source.planning.changes import oldest_of
+from linq_source.planning.chat_memory import ChatMemory
+from linq_source.planning.cursors import Cursor, Reconciled
+from linq_source.planning.readings import (
+    ChatResult,
+    ChatTask,
+    Reading,
+    keeping,
+    load_whole,
+    pages_of,
+)
+from linq_source.planning.v3_requests import MessagesRequest
+from linq_source.planning.walking import ListRead, Wanted, read_messages
+from linq_source.planning.window_reading import Asking
+from linq_source.planning.windows import Window
+from linq_source.settings import Id
+
+# Messages so far after the bound are there to stay: a clock was wrong. Nearer ones were sent while
+# the chats were read, and are the next run's.
+_AHEAD_US = DAY_US
+
+
+def read_chat(task: ChatTask) -> Reading[ChatResult]:
+    """Read what a chat's task says, in one go. Yields and returns what `chats.read_chat` does."""
+    if task.end_us is not None:
+        yield from _read_interval(task, Window(task.chat_id, task.begin_us, task.end_us))
+        return ChatResult(None, True)
+    memory = ChatMemory(task)
+    begin_us, span = memory.cursor.begin_us, memory.span
+    is_due = task.is_checked and memory.cursor.checked_day != task.bound_us // DAY_US
+    is_whole = is_due or memory.is_unproven or span.start_us is None
+    listed = yield from _read_list(
+        task,
+        Wanted(
+            begin_us if is_whole else span.start_us,
+            span.end_us,
+            memory.cursor.newest_us,
+            memory.cursor.count_in_lookback,
+            memory.cursor.count_before_lookback,
+        ),
+    )
+    memory.enter(listed.window(span))
+    # Older messages prove what the API keeps.
+    memory.see(listed.window(Window(task.chat_id, None, span.end_us)).records)
+    if memory.contiguous:
+        _enter_ahead(memory, listed)
+        if is_whole or listed.is_whole:
+            if span.start_us is not None and span.start_us != begin_us:
+                before = listed.window(Window(task.chat_id, begin_us, span.start_us))
+                if before.messages or memory.cursor.count_before_lookback or memory.is_unproven:
+                    memory.hold_before_lookback(before)
+                memory.close_before_lookback(before.messages)
+            memory.is_unproven = False
+    memory.cursor = replace(
+        memory.cursor, message_count=task.message_count, reconciled=memory.reconciled(True)
+    )
+    if listed.lacks_known and memory.prior is not None:
+        # Should the list only lag, the next run has to find it out.
+        resting = memory.cursor.reconciled is Reconciled.RESTING
+        memory.cursor = replace(
+            memory.cursor,
+            checked_day=memory.prior.checked_day,
+            reconciled=Reconciled.YES if resting else memory.cursor.reconciled,
+        )
+    for loaded in memory.give_out(None):  # noqa: UP028 - a list takes no replies
+        yield loaded
+    return ChatResult(memory.cursor, True, memory.all_gone_us, memory.oldest_us)
+
+
+def count_messages(chat_id: Id, per_page: int) -> Asking[int | None]:
+    """Return how many messages a chat has; None where its list cannot be verified."""
+    listed = yield from read_messages(MessagesRequest(chat_id, per_page), Wanted(None, END_US))
+    if listed.problem is not None:
+        return None
+    return listed.window(Window(chat_id, None, END_US)).messages
+
+
+def is_unchanged(
+    cursor: Cursor, updated_us: int | None, bound_us: int, lookback_us: int, begin_us: int | None
+) -> bool:
+    """Return whether a chat needs no request: its `updated_at` is the same, and nothing is recent.
+
+    What moves `updated_at` is not documented: what did not is found when all is read again.
+    """
+    return (
+        cursor.reconciled is Reconciled.RESTING
+        and updated_us is not None
+        and cursor.message_count == updated_us
+        and cursor.ahead is None
+        and cursor.covers(begin_us)
+        and (cursor.newest_us is None or cursor.newest_us < bound_us - lookback_us)
+    )
+
+
+def _read_list(task: ChatTask, wanted: Wanted) -> Reading[ListRead]:
+    """Read a chat's list, and leave out of it what is not to be kept."""
+    asking = read_messages(MessagesRequest(task.chat_id, task.per_page), wanted)
+    ask = next(asking)
+    while True:
+        pages = pages_of((yield ask))
+        try:
+            ask = asking.send(pages)
+        except StopIteration as end:
+            listed: ListRead = end.value
+            # From here on nobody sees what is not to be kept: digests are made of it, too.
+            return replace(listed, records=task.privacy.protect(listed.records))
+
+
+def _read_interval(task: ChatTask, span: Window) -> Reading[None]:
+    """Read an interval whatever is remembered."""
+    listed = yield from _read_list(task, Wanted(span.start_us, span.end_us))
+    late = None if task.cursor is None else task.cursor.late
+    seen = listed.window(Window(task.chat_id, None, END_US)).records
+    loaded = load_whole(listed.window(span), None, has_losses=True)
+    yield keeping(loaded, oldest_of(seen, late))
+
+
+def _enter_ahead(memory: ChatMemory, listed: ListRead) -> None:
+    """Enter what was sent by a clock far ahead of the server's, and that such is gone."""
+    ahead = listed.window(Window(memory.task.chat_id, memory.span.end_us, END_US))
+    newest_us = pc.max(ahead.records.instants).as_py() if ahead.messages else None
+    is_far = newest_us is not None and newest_us >= memory.span.end_us + _AHEAD_US
+    if is_far or memory.cursor.ahead is not None:
+        memory.enter_ahead(ahead, None)

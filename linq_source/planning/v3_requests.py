@@ -1,0 +1,111 @@
+"""What is asked of API v3: lists by an opaque cursor, newest first as far as anybody knows.
+
+`migrate_to_v3` is a GET that writes: it is never asked for.
+"""
+
+from __future__ import annotations
+
+from codecs import BOM_UTF8
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+from urllib.parse import quote
+
+from linq_source.decoding.envelope import check_list, object_text, read_next_cursor
+from linq_source.decoding.pages import decode_pages
+from linq_source.decoding.records import CHAT_V3, MESSAGE_V3, PHONE_NUMBER_V3, Records
+from linq_source.planning.listings import ChatRequest, distinct
+from linq_source.planning.windows import Page
+from linq_source.settings import Id
+
+API = "/api/partner/v3"
+PHONE_NUMBERS_PATH = f"{API}/phone_numbers"
+# How a server says that it takes a cursor no more.
+_REFUSALS = (400, 404, 409, 410, 422)
+
+
+@dataclass(frozen=True, slots=True)
+class MessagesRequest:
+    """One page of a chat's messages; without a cursor the first."""
+
+    chat_id: Id
+    limit: int
+    cursor: str | None = None
+
+    shape: ClassVar = MESSAGE_V3
+    key: ClassVar = "messages"
+
+    @property
+    def path(self) -> str:
+        """The path below the base URL."""
+        return f"{API}/chats/{quote(str(self.chat_id), safe='')}/messages"
+
+    @property
+    def parameters(self) -> Mapping[str, str]:
+        """The query."""
+        return _parameters(self.limit, self.cursor)
+
+    def read(self, body: bytes) -> Page:
+        """Check an answer. Raises `ValueError`."""
+        return Page(body, next_cursor=read_next_cursor(body, self.key))
+
+    def is_refused_with(self, status: int) -> bool:
+        """Return whether a status refuses the cursor, not the chat."""
+        return self.cursor is not None and status in _REFUSALS
+
+
+@dataclass(frozen=True, slots=True)
+class ChatsRequest:
+    """One page of the chats of a phone number; without a cursor the first."""
+
+    phone_number: str
+    limit: int
+    cursor: str | None = None
+
+    shape: ClassVar = CHAT_V3
+    key: ClassVar = "chats"
+
+    @property
+    def path(self) -> str:
+        """The path below the base URL."""
+        return f"{API}/chats"
+
+    @property
+    def parameters(self) -> Mapping[str, str]:
+        """The query."""
+        return {"from": self.phone_number, **_parameters(self.limit, self.cursor)}
+
+    def read(self, body: bytes) -> Page:
+        """Check an answer. Raises `ValueError`."""
+        return Page(body, next_cursor=read_next_cursor(body, self.key))
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequestV3(ChatRequest):
+    """One chat by its id."""
+
+    @property
+    def path(self) -> str:
+        """The path below the base URL."""
+        return f"{API}/chats/{quote(str(self.chat_id), safe='')}"
+
+    def read(self, body: bytes) -> Page:
+        """Check an answer. Raises `ValueError`."""
+        decode_chat(body)
+        return Page(body)
+
+
+def decode_chat(body: bytes) -> Records:
+    """Decode the answer of `/chats/{id}`. Raises `ValueError` when it is no object."""
+    record = object_text(b'{"chat":' + body.removeprefix(BOM_UTF8) + b"}", "chat")
+    return decode_pages([b'{"chats":[' + record + b"]}"], CHAT_V3, "chats").records
+
+
+def decode_phone_numbers(body: bytes) -> Records:
+    """Decode the answer of `/phone_numbers`. Raises `ValueError` when it is not one."""
+    check_list(body, "phone_numbers")
+    return distinct(decode_pages([body], PHONE_NUMBER_V3, "phone_numbers").records)
+
+
+def _parameters(limit: int, cursor: str | None) -> dict[str, str]:
+    return {"limit": str(limit)} | ({} if cursor is None else {"cursor": cursor})

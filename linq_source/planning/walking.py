@@ -1,0 +1,321 @@
+"""Walking a list of API v3: from its head by opaque cursors, until nothing can be missing.
+
+There is no filter by time, no order that is promised, and no count. A walk is *verified* where it
+reached the end, or instants fell throughout until all that follows is older than what is wanted;
+where no cursor came twice; and where the head, asked for again, is the same but for messages after
+the bound. Where a cursor is all digits it may be an offset, over which a deletion hides rows, and
+where fewer messages came than are known, an answer may have been old: then two walks one after the
+other have to give the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from dataclasses import dataclass, field, replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from linq_source.decoding.pages import Outline, decode_pages, outline_of
+from linq_source.decoding.records import Records, concat_records, distinct_rejected
+from linq_source.instants import MAX_US, MIN_US, SECOND_US
+from linq_source.planning.listings import MAX_LIST_PAGES, ChatList, distinct, with_repeats
+from linq_source.planning.v3_requests import ChatsRequest, MessagesRequest
+from linq_source.planning.window_reading import (
+    ATTEMPTS,
+    CHUNK_PAGES,
+    Asking,
+    WindowRead,
+    arrange,
+)
+from linq_source.planning.windows import Ask, Page, Window
+
+# By so much instants may rise in a list that falls: its order may be that of another instant.
+SLACK_US = 3_600 * SECOND_US
+# So many pages one after the other that bring nothing new end a walk.
+_MOST_STALE = 3
+_MOVED = "the list moved while it was read"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What of a chat's list is wanted: messages from `start_us` on (None: all), before `bound_us`.
+
+    `newest_us` is the newest message known: a list that falls shows it before all older ones.
+    `known` is how many messages are known from `start_us` to it, `known_before` how many older.
+    """
+
+    start_us: int | None
+    bound_us: int
+    newest_us: int | None = None
+    known: int = 0
+    known_before: int = 0
+
+
+@dataclass
+class _Order:
+    """Whether instants fall from record to record; one that arrived late may stand anywhere."""
+
+    is_falling: bool = True
+    lowest_us: int = MAX_US
+    highest_us: int = MIN_US
+
+    def note(self, page: Outline) -> None:
+        """Take in the records of the next page."""
+        instants = page.instants.filter(pc.invert(page.is_late))
+        if not len(instants):
+            return
+        self.highest_us = max(self.highest_us, pc.max(instants).as_py())
+        line = pa.concat_arrays([pa.array([self.lowest_us], pa.int64()), instants])
+        lowest = pc.cumulative_min(line)
+        rise_us = pc.max(pc.subtract(line, lowest)).as_py()
+        self.is_falling = self.is_falling and rise_us <= SLACK_US
+        self.lowest_us = lowest[-1].as_py()
+
+    def is_past(self, wanted: Wanted) -> bool:
+        """Return whether all that follows is older than what is wanted.
+
+        Of a list that began to rise, or within an hour, nobody knows which way it goes.
+        """
+        return (
+            wanted.start_us is not None
+            and self.is_falling
+            and self.highest_us - self.lowest_us > SLACK_US
+            and self.lowest_us < wanted.start_us - SLACK_US
+            and (wanted.newest_us is None or self.highest_us >= wanted.newest_us)
+        )
+
+
+@dataclass
+class Walk:
+    """What one walk found, page by page; `problem` says why something may be missing."""
+
+    order: _Order = field(default_factory=_Order)
+    pages: int = 0
+    is_at_end: bool = False
+    is_by_offset: bool = False
+    problem: str | None = None
+    _bodies: list[bytes] = field(default_factory=list)
+    _decoded: list[Records] = field(default_factory=list)
+
+    def add(self, body: bytes, request: MessagesRequest) -> None:
+        """Add a page; many are decoded at once, which takes a fraction of the time."""
+        self.pages += 1
+        self._bodies.append(body)
+        if len(self._bodies) == CHUNK_PAGES:
+            self._decode(request)
+
+    def records(self, request: MessagesRequest) -> Records:
+        """Return all that was found."""
+        self._decode(request)
+        return concat_records(request.shape, self._decoded)
+
+    def _decode(self, request: MessagesRequest) -> None:
+        bodies, self._bodies = self._bodies, []
+        self._decoded.append(decode_pages(bodies, request.shape, request.key).records)
+
+
+class _Pages:
+    """Follows a list by its cursors, and says when that leads nowhere."""
+
+    def __init__(self) -> None:
+        self._cursors: set[str] = set()
+        self._seen: set[object] = set()
+        self._stale = 0
+        self._count = 0
+
+    def problem_with(self, cursor: str, identities: Set[object]) -> str | None:
+        """Take in a page that is not the last. Return why the next one is not to be asked for."""
+        self._count += 1
+        self._stale = self._stale + 1 if identities <= self._seen else 0
+        self._seen |= identities
+        if cursor in self._cursors:
+            return "the API gave the same cursor twice"
+        self._cursors.add(cursor)
+        if self._stale == _MOST_STALE:
+            return f"{_MOST_STALE} pages brought nothing new, and the list did not end"
+        if self._count == MAX_LIST_PAGES:
+            return f"the list did not end after {MAX_LIST_PAGES} pages"
+        return None
+
+
+def walk(first: MessagesRequest, wanted: Wanted) -> Asking[Walk]:
+    """Walk a chat's list from the request of its first page, once.
+
+    The walk ends with the list; where all that follows is older than what is wanted; with a cursor
+    that came before or is refused; with a few pages that bring nothing new; at `MAX_LIST_PAGES`.
+    """
+    result, pages, request = Walk(), _Pages(), first
+    while True:
+        (page,) = yield Ask((request,))
+        if page.is_refused:
+            result.problem = "the API refused a cursor of its own"
+            return result
+        result.add(page.body, request)
+        outline = outline_of(page.body, request.shape, request.key)
+        result.order.note(outline)
+        cursor = page.next_cursor
+        if cursor is None:
+            result.is_at_end = True
+            return result
+        result.is_by_offset = result.is_by_offset or cursor.isdecimal()
+        if result.order.is_past(wanted):
+            return result
+        result.problem = pages.problem_with(cursor, outline.identities)
+        if result.problem is not None:
+            return result
+        request = replace(request, cursor=cursor)
+
+
+@dataclass(frozen=True)
+class ListRead:
+    """A chat's list, from its head to what was wanted; to its end where it `is_whole`.
+
+    It `lacks_known` messages where fewer came than are known. `problem` says why it proves
+    nothing; None where it is verified.
+    """
+
+    records: Records
+    is_whole: bool
+    lacks_known: bool
+    pages: int
+    requests: int
+    attempts: int
+    problem: str | None
+
+    def window(self, window: Window) -> WindowRead:
+        """The messages of a window."""
+        records, _, after_end = arrange(self.records, window)
+        return WindowRead(
+            window=window,
+            records=records,
+            total_count=records.received,
+            count_after_end=after_end,
+            pages=self.pages,
+            requests=self.requests,
+            attempts=self.attempts,
+            verified=self.problem is None,
+            error=self.problem,
+        )
+
+
+def read_messages(first: MessagesRequest, wanted: Wanted) -> Asking[ListRead]:
+    """Read a chat's list until a walk is verified; after a few give what was seen, unverified."""
+    seen: list[Records] = []
+    confirmed: pa.Array | None = None
+    requests = 0
+    problem: str | None = None
+    result = Walk()
+    for attempt in range(1, ATTEMPTS + 1):
+        result = yield from walk(first, wanted)
+        requests += result.pages
+        problem = result.problem
+        records = result.records(first)
+        seen.append(records)
+        if problem is None and result.pages > 1:
+            (head,) = yield Ask((first,))
+            requests += 1
+            problem = _has_moved(head, first, records, wanted, result.order.is_falling)
+        if problem is not None:
+            confirmed = None
+            continue
+        lacks_known = _lacks_known(records, wanted, result.is_at_end)
+        if lacks_known or (result.is_by_offset and result.pages > 1):
+            ids = pc.unique(_ids_between(records, wanted.start_us, wanted.bound_us)).sort()
+            if confirmed is None or not ids.equals(confirmed):
+                confirmed = ids
+                problem = "two walks through the list did not give the same"
+                continue
+        return ListRead(
+            records, result.is_at_end, lacks_known, result.pages, requests, attempt, None
+        )
+    # Everything seen in any walk existed; of a record seen twice the last version stays.
+    union = concat_records(first.shape, seen)
+    return ListRead(union, result.is_at_end, False, result.pages, requests, ATTEMPTS, problem)
+
+
+def _has_moved(
+    head: Page, first: MessagesRequest, records: Records, wanted: Wanted, is_falling: bool
+) -> str | None:
+    """Return how the head of a list is not that of the walk any more, if it is not."""
+    now = decode_pages([head.body], first.shape, first.key).records
+    there = _ids_between(now, None, wanted.bound_us)
+    is_same = _are_among(there, _ids_between(records, None, wanted.bound_us))
+    if is_falling and len(now):
+        oldest_us = pc.min(now.instants).as_py() + SLACK_US
+        is_same = is_same and _are_among(
+            _ids_between(records, oldest_us, wanted.bound_us), now.root["id"].combine_chunks()
+        )
+    return None if is_same else _MOVED
+
+
+def _lacks_known(records: Records, wanted: Wanted, is_at_end: bool) -> bool:
+    """Return whether fewer messages came than are known."""
+    if wanted.newest_us is None:
+        return False
+
+    lost = [r.near_us for r in distinct_rejected(records.rejected) if not r.repaired]
+
+    def came(start_us: int | None, end_us: int) -> int:
+        ids = _ids_between(records, start_us, end_us)
+        window = Window("", start_us, end_us)
+        untyped = sum(near_us is None or near_us in window for near_us in lost)
+        return int(pc.count_distinct(ids).as_py()) + untyped
+
+    if came(wanted.start_us, wanted.newest_us + 1) < wanted.known:
+        return True
+    if not is_at_end or wanted.start_us is None:
+        return False
+    return came(None, wanted.start_us) < wanted.known_before
+
+
+def _ids_between(records: Records, start_us: int | None, end_us: int) -> pa.Array:
+    """Return the ids of the records of an interval."""
+    instants = records.instants
+    is_inside = pc.less(instants, pa.scalar(end_us, pa.int64()))
+    if start_us is not None:
+        is_inside = pc.and_(is_inside, pc.greater_equal(instants, pa.scalar(start_us, pa.int64())))
+    return records.root["id"].combine_chunks().filter(is_inside)
+
+
+def _are_among(ids: pa.Array, others: pa.Array) -> bool:
+    return not len(ids) or bool(pc.all(pc.is_in(ids, value_set=others)).as_py())
+
+
+def read_chats(phone_number: str, limit: int) -> Asking[ChatList]:
+    """All chats of a phone number.
+
+    The list is `complete` where a walk came to its end and no chat came twice, as one does that
+    moved while the list was read; where cursors may be offsets, two walks have to give the same.
+    """
+    first = ChatsRequest(phone_number, limit)
+    seen: list[Records] = []
+    before: set[object] | None = None
+    for _ in range(ATTEMPTS):
+        records, is_whole, is_by_offset = yield from _walk_chats(first)
+        seen.append(records)
+        identities = records.identities
+        if not is_whole or records.received != len(identities):
+            before = None
+        elif is_by_offset and identities != before:
+            before = identities
+        else:
+            listed = distinct(with_repeats(records))
+            return ChatList(listed, complete=all(lost.id is not None for lost in listed.rejected))
+    seen[-1] = with_repeats(seen[-1])
+    return ChatList(distinct(concat_records(first.shape, seen)), complete=False)
+
+
+def _walk_chats(first: ChatsRequest) -> Asking[tuple[Records, bool, bool]]:
+    """One walk: what was found, whether it came to the end, whether cursors may be offsets."""
+    found: list[Records] = []
+    pages, request, is_by_offset = _Pages(), first, False
+    while True:
+        (page,) = yield Ask((request,))
+        found.append(decode_pages([page.body], first.shape, first.key).records)
+        cursor = page.next_cursor
+        is_over = cursor is None or pages.problem_with(cursor, found[-1].identities) is not None
+        if is_over or cursor is None:
+            return concat_records(first.shape, found), cursor is None, is_by_offset
+        is_by_offset = is_by_offset or cursor.isdecimal()
+        request = replace(request, cursor=cursor)
