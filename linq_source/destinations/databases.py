@@ -195,7 +195,7 @@ def _check_dataset(client: Any, name: str) -> None:
 
 def _check_table(client: Any, name: str) -> None:
     table = client.make_qualified_table_name(name)
-    client.execute_sql(f"CREATE TABLE {table} (id BIGINT)")
+    client.execute_sql(f"CREATE TABLE {table} (id TIMESTAMP)")
     client.execute_sql(f"DROP TABLE {table}")
 
 

@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 
 import dlt
 from dlt.destinations.exceptions import DestinationConnectionError
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from linq_source.destinations.overriding import overriding, replace_client
 from linq_source.errors import DestinationError
@@ -43,7 +44,7 @@ def _sharing_client(client_class: Any) -> Any:
         # Two who attach the catalog at once would be in each other's way.
         with _lock:
             try:
-                return sql_class.open_connection(self)
+                return _attaching(sql_class.open_connection, self)
             except DestinationConnectionError as error:
                 failure = _telling(error, self.credentials.catalog.password)
         raise failure
@@ -69,6 +70,21 @@ def _sharing_client(client_class: Any) -> Any:
     found = _derived(client_class, __init__)
     found.is_sharing = True
     return found
+
+
+def _is_in_the_way(error: BaseException) -> bool:
+    """Return whether another process made the catalog at the same time: Postgres refuses one."""
+    if not isinstance(error, DestinationConnectionError):
+        return False
+    return "duplicate key" in str(error.inner_exc)
+
+
+_attaching = Retrying(
+    retry=retry_if_exception(_is_in_the_way),
+    stop=stop_after_attempt(6),
+    wait=wait_random_exponential(multiplier=0.1, max=2.0),
+    reraise=True,
+)
 
 
 def _telling(error: DestinationConnectionError, password: str | None) -> Exception:

@@ -18,6 +18,7 @@ class Reader(ABC):
     # Seconds from 1970-01-01T00:00:00Z to an instant, with its fraction.
     EPOCH_S: ClassVar = "EXTRACT(EPOCH FROM {})"
     FLOAT: ClassVar = "DOUBLE PRECISION"
+    INTEGER: ClassVar = "BIGINT"
 
     @abstractmethod
     def has(self, table: Table) -> bool:
@@ -93,6 +94,7 @@ class BigQueryReader(SqlReader):
 
     EPOCH_S: ClassVar = "UNIX_MICROS({}) / 1000000"
     FLOAT: ClassVar = "FLOAT64"
+    INTEGER: ClassVar = "INT64"
 
 
 class FilesReader(Reader):

@@ -157,7 +157,9 @@ class _Asking:
     def responses(self, period: str, days: int) -> list[Responses]:
         """Answered turns by a period of the last days: the median and the slowest tenth's least."""
         found = self._reader.ask(
-            f"{self.turns()}, timed AS (SELECT {period} AS number, t.ended_s - t.began_s AS wait_s"
+            # BigQuery parts no rows by a floating point number.
+            f"{self.turns()}, timed AS (SELECT CAST({period} AS {self._reader.INTEGER}) AS number,"
+            " t.ended_s - t.began_s AS wait_s"
             f" FROM t WHERE t.ended_s IS NOT NULL AND t.began_s > {self._ago_s(days)}"
             f" AND t.began_s <= {self.until_s}),"
             " placed AS (SELECT number, wait_s, ROW_NUMBER() OVER (PARTITION BY number"
