@@ -5,7 +5,7 @@ Ids are texts, and `created_at` stands where v2 has `sent_at`, which is null of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from linq_source.reporting.making import whole_name
 from linq_source.reporting.questions import READ_FOR_REPORT, read_figures
 from linq_source.rows.hints import table_hints
 from linq_source.sandbox import DEFAULT_TOKEN, World, seeded_world
+from linq_source.sandbox.v3_rendering import Kind, uuid_of
 from linq_source.settings import Shard
 from linq_source.tables_v3 import CHAT_MESSAGES, TABLES
 from tests.attaching import fetch
@@ -320,3 +321,41 @@ def test_links_that_expired_are_asked_for_again(
     assert (report.stored, report.expired) == (count - lost, lost)
     with pytest.raises(AuthenticationError, match="SOURCES__LINQ__API_TOKEN"):
         fetch(loader, **{**access, "api_token": "another"})
+
+
+def test_marts_say_the_same_of_both_versions(serve: Callable[[World], Loader]) -> None:
+    of_v2 = serve(seeded_world(chats=6, messages=200))
+    of_v3 = Loader(of_v2.sandbox, of_v2.folder / "v3", api="v3")
+    of_v3.folder.mkdir()
+    columns = (
+        "sent_at, direction, line_number, contact_number, is_group, text_length, attachment_count,"
+        " reaction_count, state, message_id, chat_id, conversation_id"
+    )
+    turns = (
+        "is_group, line_number, message_count, sender_count, first_sent_at, last_sent_at,"
+        " answered_at, response_time_s, chat_id, turn_id, answer_message_id"
+    )
+    found = []
+    for loader in (of_v2, of_v3):
+        loader.sync()
+        make_views(loader.pipeline)
+        found.append(
+            [
+                sorted(loader.query(f"SELECT {columns} FROM messages"), key=repr),
+                sorted(loader.query(f"SELECT {turns} FROM responses"), key=repr),
+            ]
+        )
+    (messages, responses), of_other = found
+    assert len(messages) == 200
+    assert len(responses) > 10
+
+    def moved(row: tuple[Any, ...], kinds: Sequence[Kind]) -> tuple[Any, ...]:
+        ids = row[-len(kinds) :]
+        pairs = zip(kinds, ids, strict=True)
+        return row[: -len(kinds)] + tuple(i and uuid_of(kind, i) for kind, i in pairs)
+
+    expected = [
+        sorted((moved(row, ("message", "chat", "message")) for row in messages), key=repr),
+        sorted((moved(row, ("chat", "message", "message")) for row in responses), key=repr),
+    ]
+    assert of_other == expected

@@ -244,3 +244,18 @@ def test_postgres(seeded: Loader, seen: Seen) -> None:
         for _ in run_history(seeded, seen):
             transform(seeded, "--destination", "postgres", **url)
             assert_marts(lambda name: place.query(f"SELECT * FROM linq_marts.{name}"), seen.marts())
+
+
+def test_a_dataset_of_api_v3(seeded: Loader) -> None:
+    seeded.api = "v3"
+    for _ in range(2):
+        seeded.sync()
+        report = transform(seeded, "--database", str(seeded.database))
+        assert report["models"] == {"success": 27}
+        marts = rows_of(seeded.database)
+        live = seeded.query("SELECT id FROM chat_messages WHERE deleted_at IS NULL")
+        assert {(row["message_id"],) for row in marts("fct_messages")} == set(live)
+        assert {row["chat_id"] for row in marts("dim_chats")} == {
+            seeded.id_of("chat", number) for number in seeded.world.chats
+        }
+        grow(seeded.world)
