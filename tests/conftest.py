@@ -174,6 +174,18 @@ def serve(tmp_path: Path) -> Iterator[Callable[[World], Loader]]:
 
 
 @pytest.fixture
+def serve_v3(serve: Callable[[World], Loader]) -> Callable[[World], Loader]:
+    """The same, read by API v3."""
+
+    def start(world: World) -> Loader:
+        loader = serve(world)
+        loader.api = "v3"
+        return loader
+
+    return start
+
+
+@pytest.fixture
 def seeded(serve: Callable[[World], Loader]) -> Loader:
     """A loader of the believable world."""
     return serve(seeded_world(chats=16, messages=700))

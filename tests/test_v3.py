@@ -25,16 +25,6 @@ Serve = Callable[[World], Loader]
 
 
 @pytest.fixture
-def serve_v3(serve: Serve) -> Serve:
-    def start(world: World) -> Loader:
-        loader = serve(world)
-        loader.api = "v3"
-        return loader
-
-    return start
-
-
-@pytest.fixture
 def seeded(serve_v3: Serve) -> Loader:
     return serve_v3(seeded_world(chats=12, messages=600))
 

@@ -64,7 +64,8 @@ class Lists:
         return self.answer(request, request.read(body))
 
     def _record(self, number: int, at_us: int) -> dict[str, Any]:
-        record = {"id": uuid(number), "chat_id": CHAT, "created_at": format_iso(at_us)}
+        at = format_iso(at_us)
+        record = {"id": uuid(number), "chat_id": CHAT, "created_at": at, "sent_at": at}
         if number in self.late:
             record["reconciled_at"] = format_iso(BOUND_US - DAY_US)
         return record
@@ -115,14 +116,18 @@ def test_one_page_is_one_request() -> None:
 def test_a_falling_list_is_left_when_all_that_follows_is_older() -> None:
     lists = Lists(hourly(100))
     newest_us = BOUND_US - SLACK_US
-    listed = lists.read(Wanted(BOUND_US - 10 * SLACK_US, BOUND_US, newest_us, 3))
-    assert (listed.problem, listed.is_whole, lists.requests) == (None, False, 3)
-    assert ids_of(listed) == [uuid(n) for n in range(6)]
+    wanted = Wanted(BOUND_US - 10 * SLACK_US, BOUND_US, newest_us, newest_us, 3)
+    listed = lists.read(wanted)
+    # Four of the first, ten older ones in a row, and the head again.
+    assert (listed.problem, listed.is_whole, lists.requests) == (None, False, 6)
+    assert ids_of(listed) == [uuid(n) for n in range(15)]
 
 
 def test_a_rising_list_is_read_to_its_end() -> None:
     lists = Lists(hourly(100), is_falling=False)
-    listed = lists.read(Wanted(BOUND_US - 10 * SLACK_US, BOUND_US, BOUND_US - SLACK_US, 3), 10)
+    newest_us = BOUND_US - SLACK_US
+    wanted = Wanted(BOUND_US - 10 * SLACK_US, BOUND_US, newest_us, newest_us, 3)
+    listed = lists.read(wanted, 10)
     assert (listed.problem, listed.is_whole) == (None, True)
     assert len(ids_of(listed)) == 100
 
@@ -139,7 +144,8 @@ def test_a_late_message_at_the_head_does_not_hide_the_order() -> None:
     messages = [*hourly(50), (90, BOUND_US - 10 * DAY_US)]
     lists = Lists(messages, late=frozenset({90}))
     start_us = BOUND_US - 20 * SLACK_US
-    listed = lists.read(Wanted(start_us, BOUND_US, BOUND_US - SLACK_US, 7))
+    newest_us = BOUND_US - SLACK_US
+    listed = lists.read(Wanted(start_us, BOUND_US, newest_us, newest_us, 7))
     assert (listed.problem, listed.is_whole) == (None, False)
 
 
@@ -163,7 +169,7 @@ def test_fewer_than_known_must_be_said_twice() -> None:
         lists.messages = whole[:1] if number == 0 else whole
 
     once.change = change
-    known = Wanted(None, BOUND_US, BOUND_US - SLACK_US, 3)
+    known = Wanted(None, BOUND_US, newest_us=BOUND_US - SLACK_US, known=3)
     listed = once.read(known)
     assert (listed.problem, listed.attempts) == (None, 2)
     assert len(ids_of(listed)) == 3
@@ -258,7 +264,7 @@ def test_what_is_verified_holds_all_that_was_there_throughout(
     start_us = None if start_hours is None else BOUND_US - start_hours * SLACK_US
     newest_us = messages[0][1] if messages and is_known else None
     lists = Lists(list(messages), by_offset, is_falling, change=change)
-    listed = lists.read(Wanted(start_us, BOUND_US, newest_us, 0), limit)
+    listed = lists.read(Wanted(start_us, BOUND_US, newest_us, newest_us), limit)
     wanted = {uuid(n) for n, at in messages if n in throughout and at >= (start_us or 0)}
     if listed.problem is None:
         assert wanted <= set(ids_of(listed))

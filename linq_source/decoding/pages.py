@@ -73,10 +73,14 @@ def decode_pages(bodies: Sequence[bytes], shape: Shape, key: str = "data") -> De
 
 @dataclass(frozen=True)
 class Outline:
-    """What places the records of a page, in its order; `is_late` of those that arrived late."""
+    """What places records, in their order: instants in microseconds, those sent at, if any.
+
+    `is_late` of those that arrived late.
+    """
 
     identities: frozenset[object]
     instants: pa.Array
+    sent: pa.Array
     is_late: pa.Array
 
 
@@ -86,26 +90,28 @@ def outline_of(body: bytes, shape: Shape, key: str) -> Outline:
     A page that this cannot be read of is decoded.
     """
     instant = fields.READ_TIMESTAMP
-    names = [("id", pa.string()), (shape.instant, instant), (shape.arrival, instant)]
+    names = [("id", pa.string())]
+    names += [(name, instant) for name in (shape.instant, "sent_at", shape.arrival)]
     try:
         if not _is_parsable(body):
             raise Refused
         found = _parse([body], key, pa.struct(names), is_whole=False)
-        rows = pa.table(
-            objects_in(_list_column(found, key, 1)).flatten(), names=["id", "at", "late"]
-        )
-        if rows["id"].null_count or rows["at"].null_count:
+        ids, *instants = objects_in(_list_column(found, key, 1)).flatten()
+        if ids.null_count or instants[0].null_count:
             raise Refused
-        instants = rows["at"].cast(pa.timestamp("us", tz="UTC"), safe=False).cast(pa.int64())
-        return Outline(
-            frozenset(rows["id"].to_pylist()),
-            instants.combine_chunks(),
-            rows["late"].combine_chunks().is_valid(),
+        at_us, sent_us, late_us = (
+            array.cast(pa.timestamp("us", tz="UTC"), safe=False).cast(pa.int64())
+            for array in instants
         )
+        return Outline(frozenset(ids.to_pylist()), at_us, sent_us, late_us.is_valid())
     except (Refused, pa.ArrowException):
         records = decode_pages([body], shape, key).records
-        is_late = pc.is_valid(records.root[shape.arrival]).combine_chunks()
-        return Outline(frozenset(records.identities), records.instants, is_late)
+        return Outline(
+            frozenset(records.identities),
+            records.instants,
+            records.root["sent_at"].cast(pa.int64()).combine_chunks(),
+            pc.is_valid(records.root[shape.arrival]).combine_chunks(),
+        )
 
 
 def _placed_after(records: Records, last_us: int | None) -> Records:

@@ -42,16 +42,7 @@ def read_chat(task: ChatTask) -> Reading[ChatResult]:
     begin_us, span = memory.cursor.begin_us, memory.span
     is_due = task.is_checked and memory.cursor.checked_day != task.bound_us // DAY_US
     is_whole = is_due or memory.is_unproven or span.start_us is None
-    listed = yield from _read_list(
-        task,
-        Wanted(
-            begin_us if is_whole else span.start_us,
-            span.end_us,
-            memory.cursor.newest_us,
-            memory.cursor.count_in_lookback,
-            memory.cursor.count_before_lookback,
-        ),
-    )
+    listed = yield from _read_list(task, _wanted(memory, is_whole))
     memory.enter(listed.window(span))
     # Older messages prove what the API keeps.
     memory.see(listed.window(Window(task.chat_id, None, span.end_us)).records)
@@ -64,20 +55,39 @@ def read_chat(task: ChatTask) -> Reading[ChatResult]:
                     memory.hold_before_lookback(before)
                 memory.close_before_lookback(before.messages)
             memory.is_unproven = False
-    memory.cursor = replace(
-        memory.cursor, message_count=task.message_count, reconciled=memory.reconciled(True)
-    )
+    reconciled = memory.reconciled(True)
+    if reconciled is Reconciled.RESTING and (listed.lacks_known or _is_recent(task)):
+        # The list may lag behind what is known, or behind what the listing tells.
+        reconciled = Reconciled.YES
+    memory.cursor = replace(memory.cursor, message_count=task.message_count, reconciled=reconciled)
     if listed.lacks_known and memory.prior is not None:
-        # Should the list only lag, the next run has to find it out.
-        resting = memory.cursor.reconciled is Reconciled.RESTING
-        memory.cursor = replace(
-            memory.cursor,
-            checked_day=memory.prior.checked_day,
-            reconciled=Reconciled.YES if resting else memory.cursor.reconciled,
-        )
+        memory.cursor = replace(memory.cursor, checked_day=memory.prior.checked_day)
     for loaded in memory.give_out(None):  # noqa: UP028 - a list takes no replies
         yield loaded
     return ChatResult(memory.cursor, True, memory.all_gone_us, memory.oldest_us)
+
+
+def _wanted(memory: ChatMemory, is_whole: bool) -> Wanted:
+    """What is to be read of a chat: all of it, or what lies in its span."""
+    cursor = memory.cursor
+    listed = [segment.start_us for segment, digest in cursor.days.items() if digest.count]
+    return Wanted(
+        start_us=cursor.begin_us if is_whole else memory.span.start_us,
+        bound_us=memory.span.end_us,
+        newest_us=cursor.newest_us,
+        listed_us=max(listed, default=None),
+        known=cursor.count_in_lookback + (cursor.count_before_lookback if is_whole else 0),
+        known_before=0 if is_whole else cursor.count_before_lookback,
+    )
+
+
+def _is_recent(task: ChatTask) -> bool:
+    """Return whether the listing tells of something that the list may have shown after the bound.
+
+    The bound is told in whole seconds, and the list is asked for later.
+    """
+    updated_us = task.message_count
+    return updated_us is None or updated_us >= task.bound_us - task.lookback_us
 
 
 def count_messages(chat_id: Id, per_page: int) -> Asking[int | None]:

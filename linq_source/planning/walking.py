@@ -32,8 +32,11 @@ from linq_source.planning.windows import Ask, Page, Window
 
 # By so much instants may rise in a list that falls: its order may be that of another instant.
 SLACK_US = 3_600 * SECOND_US
-# So many pages one after the other that bring nothing new end a walk.
+# So many records in a row have to be older than what is wanted.
+_ENOUGH = 10
+# So many pages one after the other that repeat records end a walk, and so many empty ones.
 _MOST_STALE = 3
+_MOST_EMPTY = 1_000
 _MOVED = "the list moved while it was read"
 
 
@@ -41,30 +44,35 @@ _MOVED = "the list moved while it was read"
 class Wanted:
     """What of a chat's list is wanted: messages from `start_us` on (None: all), before `bound_us`.
 
-    `newest_us` is the newest message known: a list that falls shows it before all older ones.
-    `known` is how many messages are known from `start_us` to it, `known_before` how many older.
+    `newest_us` is the newest message known, `known` how many are from `start_us` to it, and
+    `known_before` how many older. `listed_us` is where the newest day begins that had any when the
+    list was last read: one that falls shows that before all older ones.
     """
 
     start_us: int | None
     bound_us: int
     newest_us: int | None = None
+    listed_us: int | None = None
     known: int = 0
     known_before: int = 0
 
 
 @dataclass
 class _Order:
-    """Whether instants fall from record to record; one that arrived late may stand anywhere."""
+    """Whether instants fall from record to record, of those whose place tells their instant."""
 
     is_falling: bool = True
     lowest_us: int = MAX_US
     highest_us: int = MIN_US
+    _latest: pa.Array = field(default_factory=lambda: pa.array([], pa.int64()))
 
     def note(self, page: Outline) -> None:
         """Take in the records of the next page."""
-        instants = page.instants.filter(pc.invert(page.is_late))
+        is_placed = _tells_order(page.instants, page.sent, page.is_late)
+        instants = page.instants.filter(is_placed)
         if not len(instants):
             return
+        self._latest = pa.concat_arrays([self._latest, instants])[-_ENOUGH:]
         self.highest_us = max(self.highest_us, pc.max(instants).as_py())
         line = pa.concat_arrays([pa.array([self.lowest_us], pa.int64()), instants])
         lowest = pc.cumulative_min(line)
@@ -73,17 +81,28 @@ class _Order:
         self.lowest_us = lowest[-1].as_py()
 
     def is_past(self, wanted: Wanted) -> bool:
-        """Return whether all that follows is older than what is wanted.
+        """Return whether all that follows may be taken for older than what is wanted.
 
-        Of a list that began to rise, or within an hour, nobody knows which way it goes.
+        Of a list that began to rise, or within an hour, nobody knows which way it goes; nor does
+        one record that is older tell it.
         """
+        if wanted.start_us is None or not self.is_falling or len(self._latest) < _ENOUGH:
+            return False
         return (
-            wanted.start_us is not None
-            and self.is_falling
-            and self.highest_us - self.lowest_us > SLACK_US
-            and self.lowest_us < wanted.start_us - SLACK_US
-            and (wanted.newest_us is None or self.highest_us >= wanted.newest_us)
+            self.highest_us - self.lowest_us > SLACK_US
+            and pc.max(self._latest).as_py() < wanted.start_us - SLACK_US
+            and (wanted.listed_us is None or self.highest_us >= wanted.listed_us)
         )
+
+
+def _tells_order(instants: pa.Array, sent: pa.Array, is_late: pa.Array) -> pa.Array:
+    """Return for each record whether its place tells its instant, whatever the list goes by.
+
+    One that arrived late, was sent much later than it was made, or never, may stand anywhere.
+    """
+    apart_us = pc.abs(pc.subtract(sent, instants))
+    is_soon = pc.fill_null(pc.less_equal(apart_us, pa.scalar(SLACK_US, pa.int64())), False)
+    return pc.and_(is_soon, pc.invert(is_late))
 
 
 @dataclass
@@ -122,20 +141,25 @@ class _Pages:
         self._cursors: set[str] = set()
         self._seen: set[object] = set()
         self._stale = 0
+        self._empty = 0
         self._count = 0
 
     def problem_with(self, cursor: str, identities: Set[object]) -> str | None:
         """Take in a page that is not the last. Return why the next one is not to be asked for."""
         self._count += 1
-        self._stale = self._stale + 1 if identities <= self._seen else 0
+        self._empty = 0 if identities else self._empty + 1
+        if identities:
+            self._stale = self._stale + 1 if identities <= self._seen else 0
         self._seen |= identities
         if cursor in self._cursors:
             return "the API gave the same cursor twice"
         self._cursors.add(cursor)
         if self._stale == _MOST_STALE:
             return f"{_MOST_STALE} pages brought nothing new, and the list did not end"
+        if self._empty == _MOST_EMPTY:
+            return f"{_MOST_EMPTY} pages were empty, and the list did not end"
         if self._count == MAX_LIST_PAGES:
-            return f"the list did not end after {MAX_LIST_PAGES} pages"
+            return f"the list did not end after {MAX_LIST_PAGES} pages: take a larger page_size"
         return None
 
 
@@ -241,12 +265,22 @@ def _has_moved(
     now = decode_pages([head.body], first.shape, first.key).records
     there = _ids_between(now, None, wanted.bound_us)
     is_same = _are_among(there, _ids_between(records, None, wanted.bound_us))
-    if is_falling and len(now):
-        oldest_us = pc.min(now.instants).as_py() + SLACK_US
-        is_same = is_same and _are_among(
-            _ids_between(records, oldest_us, wanted.bound_us), now.root["id"].combine_chunks()
-        )
+    oldest_us = pc.min(_placed(now)["at"]).as_py()
+    if is_falling and oldest_us is not None:
+        placed = _placed(records)
+        above = pc.greater(placed["at"], pa.scalar(oldest_us + SLACK_US, pa.int64()))
+        before = pc.less(placed["at"], pa.scalar(wanted.bound_us, pa.int64()))
+        seen = placed["id"].filter(pc.and_(above, before)).combine_chunks()
+        is_same = is_same and _are_among(seen, now.root["id"].combine_chunks())
     return None if is_same else _MOVED
+
+
+def _placed(records: Records) -> pa.Table:
+    """Return ids and instants of the records whose place in the list tells their instant."""
+    sent = records.root["sent_at"].cast(pa.int64()).combine_chunks()
+    is_late = pc.is_valid(records.root[records.shape.arrival]).combine_chunks()
+    rows = pa.table({"id": records.root["id"], "at": records.instants})
+    return rows.filter(_tells_order(records.instants, sent, is_late))
 
 
 def _lacks_known(records: Records, wanted: Wanted, is_at_end: bool) -> bool:

@@ -125,19 +125,25 @@ class Forgotten:
         return replace(records, rejected=rejected)
 
     def _mask_columns(self, rows: pa.Table, table: Table) -> pa.Table:
-        """Names and numbers that stand in rows which are not the person's own."""
-        for column in table.decoded_columns:
-            values = rows[column.name]
-            if column.personal_data == "anything":
+        """Names and numbers that stand in rows which are not the person's own.
+
+        Of fields the contract does not know nobody can tell what they hold.
+        """
+        known = {column.name: column.personal_data for column in table.decoded_columns}
+        for index, field_ in enumerate(rows.schema):
+            kind = known.get(field_.name, "anything")
+            values = rows.column(index)
+            if field_.type != pa.string():
+                continue
+            if kind == "anything":
                 masked = [t and (None if self.is_named_in(t) else t) for t in values.to_pylist()]
-            elif column.personal_data == "name":
+            elif kind == "name":
                 masked = [n and self.mask(n) for n in values.to_pylist()]
-            elif column.personal_data == "phone" and column.name not in sender_columns(table):
+            elif kind == "phone" and field_.name not in sender_columns(table):
                 masked = [None if self.is_of(n) else n for n in values.to_pylist()]
             else:
                 continue
-            index = rows.column_names.index(column.name)
-            rows = rows.set_column(index, column.name, pa.array(masked, pa.string()))
+            rows = rows.set_column(index, field_.name, pa.array(masked, pa.string()))
         return rows
 
     def _mask(self, numbers: pa.ChunkedArray) -> pa.ChunkedArray:
