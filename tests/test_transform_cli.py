@@ -87,7 +87,7 @@ def test_the_outcome_is_told_and_nothing_but_the_marts_is_left_behind(
     assert [line.split()[:2] for line in lines[1:12]] == sorted(
         [name.stem, "success"] for name in (PACKAGE / "models" / "marts").glob("*.sql")
     )
-    assert lines[12:14] == ["models: 27 success", "tests: 300 pass"]
+    assert lines[12:14] == ["models: 27 success", "tests: 303 pass"]
     assert lines[14].startswith("built in the schema linq_marts, ")
     assert listing(PACKAGE) == package
     assert listing(loader.folder) - before <= {Path("dlt")}
