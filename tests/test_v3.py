@@ -14,6 +14,7 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 from linq_source import ConfigurationError
 from linq_source.errors import AuthenticationError
 from linq_source.sandbox import Exchange, Fault, World, grow, seeded_world
+from linq_source.sandbox.v3_answers import answer_to
 from linq_source.sandbox.v3_rendering import number_of, uuid_of
 from tests.conftest import DAY_MS, HOUR_MS, NOW_MS, Loader
 from tests.test_retention import History, forgetful_world
@@ -328,3 +329,28 @@ def test_run_too_seldom_it_reports_gaps(serve_v3: Serve) -> None:
         report = loader.sync()
         # Of the chats of the line that forgets, none has a message left that was known.
         assert (report.exit_code, report.gaps) == (3, 4)
+
+
+def test_ids_in_upper_case_are_the_same(small: Loader) -> None:
+    small.sync()
+
+    def fault(exchange: Exchange) -> Fault | None:
+        if exchange.route != "chat_messages" or exchange.chat_id != 2:
+            return None
+        right = answer_to(
+            exchange, small.world, max_per_page=100, cursors="keyset", newest_first=True,
+            files_url=None,
+        )  # fmt: skip
+        page = json.loads(right.body)
+        for message in page["messages"]:
+            message["id"] = message["id"].replace("-8000-", "-800A-").upper()
+        return Fault(status=200, body=json.dumps(page).encode())
+
+    small.sandbox.faults.append(fault)
+    small.world.advance(HOUR_MS)
+    first = small.sync()
+    small.world.advance(HOUR_MS)
+    assert (small.sync().messages, first.exit_code) == (0, 0)
+    found = small.query("SELECT id FROM chat_messages WHERE id LIKE '%800a%'")
+    assert len(found) == 5
+    assert all(id_ == id_.lower() for (id_,) in found)

@@ -31,6 +31,7 @@ from linq_source.decoding.records import (
 from linq_source.decoding.salvage import salvage_page
 from linq_source.decoding.scanning import is_nested_deeply
 from linq_source.instants import MAX_US, MIN_US
+from linq_source.tables import Table
 
 _META = pa.struct(
     [(name, pa.int64()) for name in ("page", "total_pages", "total_count", "per_page")]
@@ -55,10 +56,11 @@ def decode_pages(bodies: Sequence[bytes], shape: Shape, key: str = "data") -> De
         return Decoded(empty_records(shape), ())
     bodies = [body.removeprefix(BOM_UTF8) for body in bodies]
     try:
-        return _decode_block(bodies, shape, key)
+        decoded = _decode_block(bodies, shape, key)
+        return replace(decoded, records=_with_lower_ids(decoded.records))
     except Refused:
         if len(bodies) == 1:
-            records = _salvage(bodies[0], shape, key)
+            records = _with_lower_ids(_salvage(bodies[0], shape, key))
             return Decoded(records, (records.received,))
     parts: list[Records] = []
     rows: list[int] = []
@@ -103,7 +105,9 @@ def outline_of(body: bytes, shape: Shape, key: str) -> Outline:
             array.cast(pa.timestamp("us", tz="UTC"), safe=False).cast(pa.int64())
             for array in instants
         )
-        return Outline(frozenset(ids.to_pylist()), at_us, sent_us, late_us.is_valid())
+        return Outline(
+            frozenset(pc.utf8_lower(ids).to_pylist()), at_us, sent_us, late_us.is_valid()
+        )
     except (Refused, pa.ArrowException):
         records = decode_pages([body], shape, key).records
         return Outline(
@@ -112,6 +116,25 @@ def outline_of(body: bytes, shape: Shape, key: str) -> Outline:
             records.root["sent_at"].cast(pa.int64()).combine_chunks(),
             pc.is_valid(records.root[shape.arrival]).combine_chunks(),
         )
+
+
+def _with_lower_ids(records: Records) -> Records:
+    """The records with UUIDs in lower case: in upper case they are the same (RFC 9562)."""
+    if records.shape.id_pattern is None:
+        return records
+
+    def lowered(rows: pa.Table, table: Table) -> pa.Table:
+        for name in table.column_names:
+            if name in rows.column_names and (name == "id" or name.endswith("_id")):
+                index = rows.column_names.index(name)
+                rows = rows.set_column(index, rows.field(index), pc.utf8_lower(rows[name]))
+        return rows
+
+    shape = records.shape
+    children = {
+        name: lowered(records.children[name], table) for name, table in shape.children.items()
+    }
+    return replace(records, root=lowered(records.root, shape.root), children=children)
 
 
 def _placed_after(records: Records, last_us: int | None) -> Records:
