@@ -326,3 +326,16 @@ def assert_nothing_private(airflow: Airflow, world: World) -> None:
     texts: set[Any] = {message.text for message in world.messages.values()}
     assert [text for text in texts if text and len(text) > 8 and text in written] == []
     assert list(airflow.temporary.glob("linq-*")) == []
+
+
+@pytest.mark.timeout(1500)
+def test_api_v3_is_loaded_by_the_same_file(serve_v3: Serve, database: Path) -> None:
+    loader = serve_v3(seeded_world(chats=6, messages=120))
+    airflow = install(
+        loader, database, LINQ_API="v3", LINQ_DATASET="linq", LINQ_SHARDS="2",
+        LINQ_LOCATION=str(DuckDB(loader.folder).database),
+    )  # fmt: skip
+    assert airflow.run("dags", "test", "linq_messages") == 0, airflow.written()[-3000:]
+    loader.assert_equal_world()
+    (audit,) = airflow.results("audit")
+    assert (audit["chats"], audit["messages"], audit["differences"]) == (6, 120, 0)

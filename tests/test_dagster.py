@@ -312,3 +312,18 @@ def test_a_wrong_token_ends_the_run_in_one_line_and_is_not_tried_again(dagster: 
     assert "401" in failed.stdout
     assert "STEP_UP_FOR_RETRY" not in failed.stdout
     assert "another-token" not in failed.stdout
+
+
+@pytest.mark.timeout(900)
+def test_api_v3_is_loaded_by_the_same_file(
+    serve_v3: Callable[[World], Loader], tmp_path: Path
+) -> None:
+    loader = serve_v3(seeded_world(chats=6, messages=120))
+    dagster = Dagster(tmp_path, loader)
+    dagster.environment |= {"LINQ_API": "v3", "LINQ_DATASET": "linq"}
+    outputs = [dagster.materialize("group:linq", shard).stdout for shard in plan_shards(2)]
+    loader.assert_equal_world()
+    _, second = dagster.read()
+    assert second["status"] == "SUCCESS", outputs
+    assert "chat_messages__parts.unique_key" in second["checks"]
+    assert all(is_right for is_right, _ in second["checks"].values()), second["checks"]
