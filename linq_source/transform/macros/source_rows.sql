@@ -24,7 +24,7 @@
   {%- for column in declared.values() if column.name != '_tombstone' %}
     {% if column.name in found.columns -%}
       {{ adapter.quote(column.name) }}
-    {%- elif not found.columns and column.data_type == 'bigint' and modules.re.search('(^|_)id$', column.name) -%}
+    {%- elif not found.columns and (column.name in ['chat_id', 'chat_message_id'] or column.data_type == 'bigint' and modules.re.search('(^|_)id$', column.name)) -%}
       id as {{ adapter.quote(column.name) }}
     {%- else -%}
       cast(null as {{ linq_source.linq_type(column.data_type) }}) as {{ adapter.quote(column.name) }}
