@@ -419,7 +419,8 @@ def test_the_tables_equal_the_world(
     run_state_machine_as_test(
         seed(max_rows * 5 + histories)(Variant),
         settings=settings(
-            max_examples=examples + bool(histories), stateful_step_count=14, deadline=None, database=None,
+            max_examples=examples + bool(histories), stateful_step_count=14, deadline=None,
+            database=None,
             suppress_health_check=list(HealthCheck), phases=[Phase.generate],
         ),
         # Examples begin simple; what is worth finding takes a history.
