@@ -122,12 +122,15 @@ def _with_lower_ids(records: Records) -> Records:
     """The records with UUIDs in lower case: in upper case they are the same (RFC 9562)."""
     if records.shape.id_pattern is None:
         return records
+    uuid = f"^(?:{records.shape.id_pattern.pattern})$"
 
     def lowered(rows: pa.Table, table: Table) -> pa.Table:
         for name in table.column_names:
             if name in rows.column_names and (name == "id" or name.endswith("_id")):
-                index = rows.column_names.index(name)
-                rows = rows.set_column(index, rows.field(index), pc.utf8_lower(rows[name]))
+                ids, index = rows[name], rows.column_names.index(name)
+                is_uuid = pc.fill_null(pc.match_substring_regex(ids, uuid), False)
+                lower = pc.if_else(is_uuid, pc.utf8_lower(ids), ids)
+                rows = rows.set_column(index, rows.field(index), lower)
         return rows
 
     shape = records.shape

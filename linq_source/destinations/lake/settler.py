@@ -305,7 +305,7 @@ class Settler:
                         else merging.child_rows(root, part.table)
                     )
                     with self._reading(part.path):
-                        files.write(part, _batches(self._connection.execute(rows)))
+                        files.write(part, _batches(self._connection.sql(rows)))
             # Messages last: once they are there, nothing is left to do.
             written = [part for part in reversed(changing) if part.address or files.rows(part)]
             for part in written:
@@ -385,9 +385,9 @@ class Settler:
             raise DestinationError(f"{self._bucket.root}/{what}: {text}; {EPILOGUE}") from error
 
 
-def _batches(result: duckdb.DuckDBPyConnection) -> pa.RecordBatchReader:
+def _batches(result: duckdb.DuckDBPyRelation) -> pa.RecordBatchReader:
     # Older DuckDBs know it by its former name only.
-    read: Any = getattr(result, "to_arrow_reader", None) or result.fetch_record_batch
+    read: Any = getattr(result, "to_arrow_reader", None) or result.fetch_arrow_reader
     return read(BATCH_ROWS)
 
 
