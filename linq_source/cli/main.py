@@ -262,16 +262,14 @@ def sandbox(
         server.serves_files = True
         with server:
             print_line(f"serving {chats} chats with {messages} messages at {server.url}")
-            version = "" if api == "v2" else f"--api {api} "
-            print_line(
-                f"  SOURCES__LINQ__API_TOKEN={token} "
-                f"linq-source run {version}--base-url {server.url}"
-            )
+            command = f"  SOURCES__LINQ__API_TOKEN={token} linq-source"
+            where = f"--base-url {server.url}" + ("" if api == "v2" else f" --api {api}")
+            print_line(f"{command} run {where}")
             print_line(
                 f"  curl -X POST -H 'X-LINQ-INTEGRATION-TOKEN: {token}' {server.url}/sandbox/grow"
                 "   # some hours pass"
             )
-            print_line(f"  linq-source media {version}--bucket-url files --allow-private-hosts")
+            print_line(f"{command} media {where} --bucket-url files --allow-private-hosts")
             threading.Event().wait()
     except OSError as error:
         raise ConfigurationError(f"--port {port} cannot be used: {error.strerror}") from error
