@@ -127,7 +127,7 @@ class Table:
         return field in self.repeated or bool(dot and f"{object_}.*" in self.repeated)
 
 
-def _api(
+def api_column(
     name: str,
     type_: ColumnType,
     description: str,
@@ -137,6 +137,7 @@ def _api(
     personal_data: PersonalData = "",
     is_json: bool = False,
 ) -> Column:
+    """Return a column that holds a field of the API, named like it unless `source` says else."""
     return Column(name, type_, description, source or name, nullable, personal_data, is_json)
 
 
@@ -159,10 +160,12 @@ PHONE_NUMBERS = Table(
     description="The organisation's phone numbers.",
     key=("id",),
     columns=(
-        _api("id", "bigint", "The number's id in Linq.", nullable=False),
-        _api("phone_number", "text", "The number, E.164.", personal_data="phone"),
-        _api("forwarding_number", "text", "Where calls are forwarded to.", personal_data="phone"),
-        _api("response_rate", "bigint", "Response rate as the API reports it, percent."),
+        api_column("id", "bigint", "The number's id in Linq.", nullable=False),
+        api_column("phone_number", "text", "The number, E.164.", personal_data="phone"),
+        api_column(
+            "forwarding_number", "text", "Where calls are forwarded to.", personal_data="phone"
+        ),
+        api_column("response_rate", "bigint", "Response rate as the API reports it, percent."),
         _SYNCED_AT,
     ),
 )
@@ -172,11 +175,13 @@ CHATS = Table(
     description="Conversations, each once, however many of the organisation's numbers see it.",
     key=("id",),
     columns=(
-        _api("id", "bigint", "The chat's id in Linq.", nullable=False),
-        _api("display_name", "text", "The chat's name.", personal_data="name"),
-        _api("service", "text", "iMessage, SMS, RCS, ... (open list)."),
-        _api("is_group", "bool", "Whether it has more than two participants.", source="group"),
-        _api("message_count", "bigint", "Number of messages as the API counts them."),
+        api_column("id", "bigint", "The chat's id in Linq.", nullable=False),
+        api_column("display_name", "text", "The chat's name.", personal_data="name"),
+        api_column("service", "text", "iMessage, SMS, RCS, ... (open list)."),
+        api_column(
+            "is_group", "bool", "Whether it has more than two participants.", source="group"
+        ),
+        api_column("message_count", "bigint", "Number of messages as the API counts them."),
         Column(
             "deleted_at",
             "timestamp",
@@ -202,15 +207,15 @@ CHAT_HANDLES = Table(
     cluster_by=("chat_id",),
     columns=(
         _CHAT_ID,
-        _api("id", "bigint", "The participant's id in Linq.", nullable=False),
-        _api(
+        api_column("id", "bigint", "The participant's id in Linq.", nullable=False),
+        api_column(
             "phone_number",
             "text",
             "Phone number or e-mail of the participant.",
             personal_data="phone",
         ),
-        _api("service", "text", "iMessage, SMS, RCS, ... (open list)."),
-        _api("joined_at", "timestamp", "When the participant joined."),
+        api_column("service", "text", "iMessage, SMS, RCS, ... (open list)."),
+        api_column("joined_at", "timestamp", "When the participant joined."),
         _SYNCED_AT,
         _TOMBSTONE,
     ),
@@ -225,8 +230,8 @@ CHAT_PHONE_NUMBERS = Table(
     cluster_by=("chat_id",),
     columns=(
         _CHAT_ID,
-        _api("phone_number_id", "bigint", "The number: `phone_numbers.id`.", nullable=False),
-        _api("phone_number", "text", "The number, E.164.", personal_data="phone"),
+        api_column("phone_number_id", "bigint", "The number: `phone_numbers.id`.", nullable=False),
+        api_column("phone_number", "text", "The number, E.164.", personal_data="phone"),
         _SYNCED_AT,
         _TOMBSTONE,
     ),
@@ -239,23 +244,27 @@ CHAT_MESSAGES = Table(
     partition_by="sent_at",
     cluster_by=("chat_id",),
     columns=(
-        _api("id", "bigint", "The message's id in Linq.", nullable=False),
+        api_column("id", "bigint", "The message's id in Linq.", nullable=False),
         _CHAT_ID,
-        _api(
+        api_column(
             "text", "text", "Text; null for a message of attachments only.", personal_data="writing"
         ),
-        _api("sent_at", "timestamp", "When it was sent. Never changes.", nullable=False),
-        _api("delivered_at", "timestamp", "When it was delivered; null until then."),
-        _api("delivery_status", "text", "pending, delivered, service_unavailable, ... (open)."),
-        _api("edited_at", "timestamp", "When it was last edited; null if never."),
-        _api("is_read", "bool", "Whether it was read."),
-        _api(
+        api_column("sent_at", "timestamp", "When it was sent. Never changes.", nullable=False),
+        api_column("delivered_at", "timestamp", "When it was delivered; null until then."),
+        api_column(
+            "delivery_status", "text", "pending, delivered, service_unavailable, ... (open)."
+        ),
+        api_column("edited_at", "timestamp", "When it was last edited; null if never."),
+        api_column("is_read", "bool", "Whether it was read."),
+        api_column(
             "sent_from",
             "text",
             "The sender: a phone number or other identifier.",
             personal_data="phone",
         ),
-        _api("chat_handle_id", "bigint", "The sending participant: `chats__chat_handles.id`."),
+        api_column(
+            "chat_handle_id", "bigint", "The sending participant: `chats__chat_handles.id`."
+        ),
         Column(
             "deleted_at",
             "timestamp",
@@ -283,13 +292,13 @@ ATTACHMENTS = Table(
         _MESSAGE_ID,
         Column("position", "bigint", "Place in the message's list, from 0.", nullable=False),
         _CHAT_ID,
-        _api("id", "text", "The attachment's id in Linq (a UUID)."),
-        _api(
+        api_column("id", "text", "The attachment's id in Linq (a UUID)."),
+        api_column(
             "url", "text", "Where the file can be fetched; links may expire.", personal_data="link"
         ),
-        _api("filename", "text", "The file's name.", personal_data="writing"),
-        _api("mime_type", "text", "The file's media type."),
-        _api("file_size", "bigint", "The file's size in bytes."),
+        api_column("filename", "text", "The file's name.", personal_data="writing"),
+        api_column("mime_type", "text", "The file's media type."),
+        api_column("file_size", "bigint", "The file's size in bytes."),
         _SYNCED_AT,
         _TOMBSTONE,
     ),
@@ -305,14 +314,18 @@ REACTIONS = Table(
     repeated=frozenset({"chat_message_id"}),
     columns=(
         _MESSAGE_ID,
-        _api("id", "bigint", "The reaction's id in Linq.", nullable=False),
+        api_column("id", "bigint", "The reaction's id in Linq.", nullable=False),
         _CHAT_ID,
-        _api("reaction", "text", "love, like, dislike, laugh, emphasize, question, ... (open)."),
-        _api("is_from_me", "bool", "Whether the organisation reacted."),
-        _api("from_phone", "text", "Phone number or e-mail of who reacted.", personal_data="phone"),
-        _api("sent_at", "timestamp", "When the reaction was sent."),
-        _api("created_at", "timestamp", "When Linq recorded it."),
-        _api("updated_at", "timestamp", "When Linq last changed it."),
+        api_column(
+            "reaction", "text", "love, like, dislike, laugh, emphasize, question, ... (open)."
+        ),
+        api_column("is_from_me", "bool", "Whether the organisation reacted."),
+        api_column(
+            "from_phone", "text", "Phone number or e-mail of who reacted.", personal_data="phone"
+        ),
+        api_column("sent_at", "timestamp", "When the reaction was sent."),
+        api_column("created_at", "timestamp", "When Linq recorded it."),
+        api_column("updated_at", "timestamp", "When Linq last changed it."),
         _SYNCED_AT,
         _TOMBSTONE,
     ),
@@ -330,29 +343,29 @@ MESSAGE_PARTS = Table(
         Column("chat_message_id", "text", "The message: `chat_messages.id`.", nullable=False),
         Column("position", "bigint", "Place in the message's list, from 0.", nullable=False),
         Column("chat_id", "text", "The chat: `chats.id`.", nullable=False),
-        _api("type", "text", "text, media, link, imessage_app, app_clip, ... (open list)."),
-        _api("value", "text", "What was written, or the link.", personal_data="writing"),
+        api_column("type", "text", "text, media, link, imessage_app, app_clip, ... (open list)."),
+        api_column("value", "text", "What was written, or the link.", personal_data="writing"),
         Column(
             "attachment_id",
             "text",
             "Of media: `chat_messages__attachments.id`.",
             is_computed=True,
         ),
-        _api(
+        api_column(
             "text_decorations",
             "text",
             "Which ranges are bold, ...: JSON.",
             personal_data="writing",
             is_json=True,
         ),
-        _api(
+        api_column(
             "mentions",
             "text",
             "Who is mentioned in which range: JSON.",
             personal_data="anything",
             is_json=True,
         ),
-        _api(
+        api_column(
             "inline_stickers",
             "text",
             "Stickers in the text: JSON.",
@@ -378,41 +391,41 @@ CONTACTS = Table(
     description="Names for numbers, where they are asked for (`contacts`).",
     key=("id",),
     columns=(
-        _api("id", "text", "The contact's id in Linq, a number or a text.", nullable=False),
-        _api("first_name", "text", "First name.", personal_data="name"),
-        _api("last_name", "text", "Last name.", personal_data="name"),
-        _api("full_name", "text", "First and last name.", personal_data="name"),
-        _api("email", "text", "E-mail address.", personal_data="phone"),
-        _api("phone_number", "text", "Phone number.", personal_data="phone"),
-        _api("company", "text", "Where the contact works.", personal_data="name"),
-        _api("title", "text", "What the contact works as.", personal_data="name"),
-        _api("location", "text", "Where the contact is.", personal_data="name"),
-        _api("image_url", "text", "Where a picture can be fetched.", personal_data="link"),
-        _api("created_at", "timestamp", "When it was made."),
-        _api("updated_at", "timestamp", "When it was last changed."),
-        _api("owner_id", "text", "Whose contact it is: id.", source="contact_owner.id"),
-        _api(
+        api_column("id", "text", "The contact's id in Linq, a number or a text.", nullable=False),
+        api_column("first_name", "text", "First name.", personal_data="name"),
+        api_column("last_name", "text", "Last name.", personal_data="name"),
+        api_column("full_name", "text", "First and last name.", personal_data="name"),
+        api_column("email", "text", "E-mail address.", personal_data="phone"),
+        api_column("phone_number", "text", "Phone number.", personal_data="phone"),
+        api_column("company", "text", "Where the contact works.", personal_data="name"),
+        api_column("title", "text", "What the contact works as.", personal_data="name"),
+        api_column("location", "text", "Where the contact is.", personal_data="name"),
+        api_column("image_url", "text", "Where a picture can be fetched.", personal_data="link"),
+        api_column("created_at", "timestamp", "When it was made."),
+        api_column("updated_at", "timestamp", "When it was last changed."),
+        api_column("owner_id", "text", "Whose contact it is: id.", source="contact_owner.id"),
+        api_column(
             "owner_email",
             "text",
             "Whose contact it is: e-mail address.",
             source="contact_owner.email",
             personal_data="phone",
         ),
-        _api(
+        api_column(
             "owner_first_name",
             "text",
             "Whose contact it is: first name.",
             source="contact_owner.first_name",
             personal_data="name",
         ),
-        _api(
+        api_column(
             "owner_last_name",
             "text",
             "Whose contact it is: last name.",
             source="contact_owner.last_name",
             personal_data="name",
         ),
-        _api(
+        api_column(
             "owner_name",
             "text",
             "Whose contact it is: name.",

@@ -13,24 +13,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from linq_source import tables
-from linq_source.tables import Column, ColumnType, PersonalData, Table
+from linq_source.tables import Column, Table, api_column
 
 # What an id of v3 looks like.
 UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 # Technical columns that stand at the end of a table.
 _LAST = ("deleted_at", "expired_at", tables.SYNCED_AT, tables.TOMBSTONE)
-
-
-def _api(
-    name: str,
-    type_: ColumnType,
-    description: str,
-    *,
-    source: str = "",
-    nullable: bool = True,
-    personal_data: PersonalData = "",
-) -> Column:
-    return Column(name, type_, description, source or name, nullable, personal_data)
 
 
 def _v3(
@@ -75,15 +63,15 @@ def _v3(
     )
 
 
-_IS_ME = _api("is_me", "bool", "Whether it is one of the organisation's lines.")
-_LINE_TYPE = _api("line_type", "text", "Of a line: iMessage, RCS, ... (open list).")
+_IS_ME = api_column("is_me", "bool", "Whether it is one of the organisation's lines.")
+_LINE_TYPE = api_column("line_type", "text", "Of a line: iMessage, RCS, ... (open list).")
 
 PHONE_NUMBERS = _v3(
     tables.PHONE_NUMBERS,
     absent={"response_rate"},
     added=(
         _LINE_TYPE,
-        _api(
+        api_column(
             "reputation",
             "text",
             "HEALTHY, AT_RISK, CRITICAL, ... (open list).",
@@ -98,27 +86,29 @@ CHATS = _v3(
     sources={"is_group": "is_group"},
     absent={"message_count"},
     added=(
-        _api("is_archived", "bool", "Whether it is archived."),
-        _api(
+        api_column("is_archived", "bool", "Whether it is archived."),
+        api_column(
             "health_status",
             "text",
             "HEALTHY, AT_RISK, CRITICAL, OPTED_OUT, ... (open list).",
             source="health_status.status",
         ),
-        _api(
+        api_column(
             "health_updated_at",
             "timestamp",
             "When its health last changed.",
             source="health_status.updated_at",
         ),
-        _api(
+        api_column(
             "group_chat_icon",
             "text",
             "Where the group's picture can be fetched.",
             personal_data="link",
         ),
-        _api("created_at", "timestamp", "When Linq made it."),
-        _api("updated_at", "timestamp", "When Linq last changed it; by what is not documented."),
+        api_column("created_at", "timestamp", "When Linq made it."),
+        api_column(
+            "updated_at", "timestamp", "When Linq last changed it; by what is not documented."
+        ),
     ),
     repeated=frozenset({"health_status.doc_url"}),
 )
@@ -127,8 +117,8 @@ CHAT_HANDLES = _v3(
     tables.CHAT_HANDLES,
     sources={"phone_number": "handle"},
     added=(
-        _api("status", "text", "active, left, removed, ... (open list)."),
-        _api("left_at", "timestamp", "When the participant left; null if not."),
+        api_column("status", "text", "active, left, removed, ... (open list)."),
+        api_column("left_at", "timestamp", "When the participant left; null if not."),
         _IS_ME,
         _LINE_TYPE,
     ),
@@ -149,7 +139,7 @@ CHAT_MESSAGES = _v3(
             personal_data="writing",
             is_computed=True,
         ),
-        _api("sent_at", "timestamp", "When it was sent; null until then, and if it failed."),
+        api_column("sent_at", "timestamp", "When it was sent; null until then, and if it failed."),
         Column(
             "sent_from",
             "text",
@@ -160,28 +150,32 @@ CHAT_MESSAGES = _v3(
         ),
     ),
     added=(
-        _api("created_at", "timestamp", "When Linq recorded it. Never changes.", nullable=False),
-        _api("updated_at", "timestamp", "When Linq last changed it; by what is not documented."),
-        _api("read_at", "timestamp", "When it was read, where the reader lets it be known."),
-        _api("is_from_me", "bool", "Whether the organisation sent it."),
-        _api("is_delivered", "bool", "Whether it was delivered."),
-        _api("service", "text", "What it was sent by: iMessage, SMS, RCS, ... (open list)."),
-        _api("preferred_service", "text", "What the sender asked for."),
-        _api(
+        api_column(
+            "created_at", "timestamp", "When Linq recorded it. Never changes.", nullable=False
+        ),
+        api_column(
+            "updated_at", "timestamp", "When Linq last changed it; by what is not documented."
+        ),
+        api_column("read_at", "timestamp", "When it was read, where the reader lets it be known."),
+        api_column("is_from_me", "bool", "Whether the organisation sent it."),
+        api_column("is_delivered", "bool", "Whether it was delivered."),
+        api_column("service", "text", "What it was sent by: iMessage, SMS, RCS, ... (open list)."),
+        api_column("preferred_service", "text", "What the sender asked for."),
+        api_column(
             "reply_to_message_id",
             "text",
             "The message it answers: `chat_messages.id`.",
             source="reply_to.message_id",
         ),
-        _api(
+        api_column(
             "reply_to_part_position",
             "bigint",
             "Which part of that message: `chat_messages__parts.position`.",
             source="reply_to.part_index",
         ),
-        _api("effect_type", "text", "screen, bubble, ... (open list).", source="effect.type"),
-        _api("effect_name", "text", "The effect, such as confetti.", source="effect.name"),
-        _api(
+        api_column("effect_type", "text", "screen, bubble, ... (open list).", source="effect.type"),
+        api_column("effect_name", "text", "The effect, such as confetti.", source="effect.name"),
+        api_column(
             "reconciled_at",
             "timestamp",
             "When Linq recovered it, of a message that was not listed before; null otherwise.",
@@ -216,7 +210,7 @@ REACTIONS = _v3(
         "from_phone": "handle.handle",
     },
     absent={"sent_at", "created_at", "updated_at"},
-    replaced=(_api("id", "text", "The reaction's id in Linq; null in older ones."),),
+    replaced=(api_column("id", "text", "The reaction's id in Linq; null in older ones."),),
     added=(
         Column(
             "part_position",
@@ -226,30 +220,36 @@ REACTIONS = _v3(
             is_computed=True,
         ),
         Column("position", "bigint", "Place in the part's list, from 0.", nullable=False),
-        _api(
+        api_column(
             "chat_handle_id",
             "text",
             "The participant: `chats__chat_handles.id`.",
             source="handle.id",
         ),
-        _api("custom_emoji", "text", "The emoji of a reaction of the type custom."),
-        _api(
+        api_column("custom_emoji", "text", "The emoji of a reaction of the type custom."),
+        api_column(
             "sticker_url",
             "text",
             "Where a sticker can be fetched.",
             source="sticker.url",
             personal_data="link",
         ),
-        _api(
+        api_column(
             "sticker_file_name",
             "text",
             "The sticker's name.",
             source="sticker.file_name",
             personal_data="writing",
         ),
-        _api("sticker_mime_type", "text", "The sticker's media type.", source="sticker.mime_type"),
-        _api("sticker_width", "bigint", "The sticker's width, pixels.", source="sticker.width"),
-        _api("sticker_height", "bigint", "The sticker's height, pixels.", source="sticker.height"),
+        api_column(
+            "sticker_mime_type", "text", "The sticker's media type.", source="sticker.mime_type"
+        ),
+        api_column(
+            "sticker_width", "bigint", "The sticker's width, pixels.", source="sticker.width"
+        ),
+        api_column(
+            "sticker_height", "bigint", "The sticker's height, pixels.", source="sticker.height"
+        ),
     ),
     repeated=frozenset({"handle.*"}),
 )

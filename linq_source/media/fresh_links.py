@@ -23,7 +23,7 @@ class FreshLinks:
 
     @classmethod
     def of(cls, api: Api, api_token: str | None, base_url: str | None) -> FreshLinks | None:
-        """None where there is no token, or the version gives no links."""
+        """Return None without a token, or for a version of the API that hands out no links."""
         if api_token is None or api not in _PATHS:
             return None
         options: SourceOptions = {"api_token": api_token, "api": api}

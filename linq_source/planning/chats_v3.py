@@ -13,14 +13,15 @@ import pyarrow.compute as pc
 from linq_source.instants import DAY_US, END_US
 from linq_source.planning.changes import oldest_of
 from linq_source.planning.chat_memory import ChatMemory
-from linq_source.planning.cursors import Cursor, Reconciled
+from linq_source.planning.cursors import Reconciled
 from linq_source.planning.readings import (
     ChatResult,
     ChatTask,
     Reading,
+    drive,
+    give,
     keeping,
     load_whole,
-    pages_of,
 )
 from linq_source.planning.v3_requests import MessagesRequest
 from linq_source.planning.walking import ListRead, Wanted, read_messages
@@ -62,8 +63,7 @@ def read_chat(task: ChatTask) -> Reading[ChatResult]:
     memory.cursor = replace(memory.cursor, message_count=task.message_count, reconciled=reconciled)
     if listed.lacks_known and memory.prior is not None:
         memory.cursor = replace(memory.cursor, checked_day=memory.prior.checked_day)
-    for loaded in memory.give_out(None):  # noqa: UP028 - a list takes no replies
-        yield loaded
+    yield from give(memory.give_out(None))
     return ChatResult(memory.cursor, True, memory.all_gone_us, memory.oldest_us)
 
 
@@ -84,7 +84,7 @@ def _wanted(memory: ChatMemory, is_whole: bool) -> Wanted:
 def _is_recent(task: ChatTask) -> bool:
     """Return whether the listing tells of something that the list may have shown after the bound.
 
-    The bound is told in whole seconds, and the list is asked for later.
+    The bound has no fractions of a second, and the list is read some time after it was set.
     """
     updated_us = task.message_count
     return updated_us is None or updated_us >= task.bound_us - task.lookback_us
@@ -98,35 +98,11 @@ def count_messages(chat_id: Id, per_page: int) -> Asking[int | None]:
     return listed.window(Window(chat_id, None, END_US)).messages
 
 
-def is_unchanged(
-    cursor: Cursor, updated_us: int | None, bound_us: int, lookback_us: int, begin_us: int | None
-) -> bool:
-    """Return whether a chat needs no request: its `updated_at` is the same, and nothing is recent.
-
-    What moves `updated_at` is not documented: what did not is found when all is read again.
-    """
-    return (
-        cursor.reconciled is Reconciled.RESTING
-        and updated_us is not None
-        and cursor.message_count == updated_us
-        and cursor.ahead is None
-        and cursor.covers(begin_us)
-        and (cursor.newest_us is None or cursor.newest_us < bound_us - lookback_us)
-    )
-
-
 def _read_list(task: ChatTask, wanted: Wanted) -> Reading[ListRead]:
     """Read a chat's list, and leave out of it what is not to be kept."""
-    asking = read_messages(MessagesRequest(task.chat_id, task.per_page), wanted)
-    ask = next(asking)
-    while True:
-        pages = pages_of((yield ask))
-        try:
-            ask = asking.send(pages)
-        except StopIteration as end:
-            listed: ListRead = end.value
-            # From here on nobody sees what is not to be kept: digests are made of it, too.
-            return replace(listed, records=task.privacy.protect(listed.records))
+    listed = yield from drive(read_messages(MessagesRequest(task.chat_id, task.per_page), wanted))
+    # From here on nobody sees what is not to be kept: digests are made of it, too.
+    return replace(listed, records=task.privacy.protect(listed.records))
 
 
 def _read_interval(task: ChatTask, span: Window) -> Reading[None]:

@@ -166,22 +166,30 @@ class Cursor:
         return self.count_before_bound + self.count_after_bound
 
 
-def is_unchanged(
-    cursor: Cursor, message_count: int | None, bound_us: int, lookback_us: int, begin_us: int | None
+def is_at_rest(
+    cursor: Cursor, mark: int | None, bound_us: int, lookback_us: int, begin_us: int | None
 ) -> bool:
-    """Return whether a chat needs no request at all.
+    """Return whether nothing tells that a chat has changed.
 
-    It was reconciled, its `message_count` is the same as then and explained, and its newest message
+    All of it was accounted for, the listing tells the same of it as then, and its newest message
     is older than the lookback and was so when the chat was last read.
     """
     return (
         cursor.reconciled is Reconciled.RESTING
-        and message_count is not None
-        and cursor.message_count == message_count
-        and is_explained(cursor, message_count, bound_us)
+        and mark is not None
+        and cursor.message_count == mark
         and cursor.ahead is None
         and cursor.covers(begin_us)
         and (cursor.newest_us is None or cursor.newest_us < bound_us - lookback_us)
+    )
+
+
+def is_unchanged(
+    cursor: Cursor, message_count: int | None, bound_us: int, lookback_us: int, begin_us: int | None
+) -> bool:
+    """Return whether a chat needs no request: it is at rest, and its `message_count` explained."""
+    return is_at_rest(cursor, message_count, bound_us, lookback_us, begin_us) and is_explained(
+        cursor, message_count, bound_us
     )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, replace
 from typing import TypeAlias, TypeVar
 
 from linq_source.planning.changes import Part
 from linq_source.planning.cursors import Cursor
-from linq_source.planning.window_reading import WindowRead, read_span
+from linq_source.planning.window_reading import Asking, WindowRead, read_span
 from linq_source.planning.windows import Ask, Page, Window
 from linq_source.privacy.treatment import PLAIN, Privacy
 from linq_source.settings import Id
@@ -135,6 +136,25 @@ def read(
             event = windows.send(reply)
         except StopIteration:
             return True
+
+
+def drive(asking: Asking[T]) -> Reading[T]:
+    """Ask what something asks for. Return what it found."""
+    ask = next(asking)
+    while True:
+        pages = pages_of((yield ask))
+        try:
+            ask = asking.send(pages)
+        except StopIteration as end:
+            found: T = end.value
+            return found
+
+
+def give(found: Iterable[WindowToLoad]) -> Reading[None]:
+    """Give out what is to be loaded, whatever is replied."""
+    waiting = deque(found)
+    while waiting:
+        yield waiting.popleft()
 
 
 def stop_after(reading: Reading[T], is_enough: Callable[[], bool]) -> Reading[T]:

@@ -24,7 +24,9 @@ from linq_source.planning.readings import (
     LedgerWindow,
     Reading,
     WindowToLoad,
+    drive,
     earliest,
+    give,
     keeping,
     load_whole,
     pages_of,
@@ -32,7 +34,7 @@ from linq_source.planning.readings import (
     read,
     stop_after,
 )
-from linq_source.planning.window_reading import Asking, WindowRead, in_order, read_window
+from linq_source.planning.window_reading import WindowRead, in_order, read_window
 from linq_source.planning.windows import Ask, PageRequest, Window, deepest_page
 
 
@@ -115,8 +117,7 @@ def reconcile(memory: ChatMemory) -> Reading[bool]:
         lag = yield from _recheck(memory)
     if memory.has_losses and lag is None:
         yield from _find_older(memory)
-    for loaded in memory.give_out(lag):  # noqa: UP028 - a list takes no replies
-        yield loaded
+    yield from give(memory.give_out(lag))
     if lag is not None and not memory.has_told_lag:
         yield _row_of_lag(memory, lag)
     return True
@@ -335,25 +336,13 @@ def _is_front_gone(memory: ChatMemory, total: int) -> Reading[bool]:
     first_us = oldest_of(records)
     if first_us is None or not cursor.oldest_us < first_us < start_us:
         return False
-    gone = yield from _drive(read_window(replace(front, end_us=first_us), memory.task.per_page))
+    gone = yield from drive(read_window(replace(front, end_us=first_us), memory.task.per_page))
     if not gone.verified or gone.messages:
         return False
     memory.has_losses = True
     memory.see(records)
     memory.hold_gone_front(gone, total - cursor.count_unlisted - cursor.count_in_lookback)
     return True
-
-
-def _drive(asking: Asking[WindowRead]) -> Reading[WindowRead]:
-    """Ask what a window asks for."""
-    ask = next(asking)
-    while True:
-        pages = pages_of((yield ask))
-        try:
-            ask = asking.send(pages)
-        except StopIteration as end:
-            found: WindowRead = end.value
-            return found
 
 
 def _find_older(memory: ChatMemory) -> Reading[None]:

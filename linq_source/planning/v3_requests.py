@@ -9,7 +9,6 @@ from codecs import BOM_UTF8
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
-from urllib.parse import quote
 
 from linq_source.decoding.envelope import check_list, object_text, read_next_cursor
 from linq_source.decoding.pages import decode_pages
@@ -24,8 +23,19 @@ PHONE_NUMBERS_PATH = f"{API}/phone_numbers"
 _REFUSALS = (400, 404, 409, 410, 422)
 
 
+class _PageOfList:
+    """A page of the list `key`, by a cursor."""
+
+    __slots__ = ()
+    key: ClassVar[str]
+
+    def read(self, body: bytes) -> Page:
+        """Check an answer. Raises `ValueError`."""
+        return Page(body, next_cursor=read_next_cursor(body, self.key))
+
+
 @dataclass(frozen=True, slots=True)
-class MessagesRequest:
+class MessagesRequest(_PageOfList):
     """One page of a chat's messages; without a cursor the first."""
 
     chat_id: Id
@@ -38,16 +48,12 @@ class MessagesRequest:
     @property
     def path(self) -> str:
         """The path below the base URL."""
-        return f"{API}/chats/{quote(str(self.chat_id), safe='')}/messages"
+        return f"{API}/chats/{self.chat_id}/messages"
 
     @property
     def parameters(self) -> Mapping[str, str]:
         """The query."""
         return _parameters(self.limit, self.cursor)
-
-    def read(self, body: bytes) -> Page:
-        """Check an answer. Raises `ValueError`."""
-        return Page(body, next_cursor=read_next_cursor(body, self.key))
 
     def is_refused_with(self, status: int) -> bool:
         """Return whether a status refuses the cursor, not the chat."""
@@ -55,7 +61,7 @@ class MessagesRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class ChatsRequest:
+class ChatsRequest(_PageOfList):
     """One page of the chats of a phone number; without a cursor the first."""
 
     phone_number: str
@@ -75,10 +81,6 @@ class ChatsRequest:
         """The query."""
         return {"from": self.phone_number, **_parameters(self.limit, self.cursor)}
 
-    def read(self, body: bytes) -> Page:
-        """Check an answer. Raises `ValueError`."""
-        return Page(body, next_cursor=read_next_cursor(body, self.key))
-
 
 @dataclass(frozen=True, slots=True)
 class ChatRequestV3(ChatRequest):
@@ -87,7 +89,7 @@ class ChatRequestV3(ChatRequest):
     @property
     def path(self) -> str:
         """The path below the base URL."""
-        return f"{API}/chats/{quote(str(self.chat_id), safe='')}"
+        return f"{API}/chats/{self.chat_id}"
 
     def read(self, body: bytes) -> Page:
         """Check an answer. Raises `ValueError`."""

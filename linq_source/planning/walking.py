@@ -83,8 +83,8 @@ class _Order:
     def is_past(self, wanted: Wanted) -> bool:
         """Return whether all that follows may be taken for older than what is wanted.
 
-        Of a list that began to rise, or within an hour, nobody knows which way it goes; nor does
-        one record that is older tell it.
+        A list that rises, or that so far lies within an hour, does not show that it falls, and a
+        single older record is not enough to tell.
         """
         if wanted.start_us is None or not self.is_falling or len(self._latest) < _ENOUGH:
             return False
