@@ -58,6 +58,9 @@ def test_the_tables_equal_the_world_whatever_the_list_is_like(
     changes = grow(seeded.world)
     assert seeded.sync(page_size=20).deleted == changes.deleted_messages == 1
     seeded.assert_equal_world()
+    # Nothing else is asked for: `migrate_to_v3` is a GET that writes.
+    asked = {(record.method, record.route) for record in seeded.sandbox.requests_log}
+    assert asked == {("GET", route) for route in ("phone_numbers", "chats", "chat_messages")}
 
 
 def test_the_documented_examples_arrive_value_by_value(serve_v3: Serve) -> None:
