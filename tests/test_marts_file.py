@@ -7,9 +7,9 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from linq_source.cli.dbt_profile import profile_of
 from linq_source.cli.destinations import Target, open_pipeline
-from linq_source.cli.marts_file import check_file_for_lake
+from linq_source.destinations.dbt_profiles import profile_of
+from linq_source.destinations.marts_file import check_file_for_lake
 from linq_source.errors import ConfigurationError
 
 pytestmark = pytest.mark.quick

@@ -11,8 +11,8 @@ import duckdb
 import pytest
 
 from linq_source import forget
-from linq_source.cli.dbt_profile import _bigquery
 from linq_source.cli.transform import Outcome, TransformReport, _check_installed
+from linq_source.destinations.dbt_profiles import _bigquery
 from linq_source.errors import ConfigurationError
 from linq_source.sandbox import World, grow, seeded_world
 from tests import dbt

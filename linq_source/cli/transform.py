@@ -42,7 +42,7 @@ from linq_source.cli.transform_vars import variables_of
 from linq_source.errors import ConfigurationError, DestinationError
 
 if TYPE_CHECKING:
-    from linq_source.cli.dbt_profile import Profile
+    from linq_source.destinations.dbt_profiles import Profile
 
 EPILOG = (
     "Examples:  linq-source transform   |   "
@@ -133,7 +133,7 @@ def transform(
         given = variables_of(variables)
         _forget_flags()
         _check_installed("dbt.cli.main", "dbt")
-        from linq_source.cli.dbt_profile import profile_of
+        from linq_source.destinations.dbt_profiles import profile_of
 
         # dlt notes down every pipeline; nobody will ask for this one again.
         pipeline = open_pipeline(replace(target, pipelines_dir=folder), only_reads=True)

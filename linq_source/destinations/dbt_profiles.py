@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from linq_source.cli.marts_file import ATTEMPTS, check_file_for_lake, check_file_of_dataset
+from linq_source.destinations.marts_file import ATTEMPTS, check_file_for_lake, check_file_of_dataset
 from linq_source.errors import ConfigurationError, no_messages_in
 
 if TYPE_CHECKING:
