@@ -7,9 +7,10 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from linq_source.cli.destinations import Target, open_pipeline
-from linq_source.destinations.dbt_profiles import profile_of
+from linq_source.cli.destinations import open_pipeline
+from linq_source.destinations.kinds import destination_of
 from linq_source.destinations.marts_file import check_file_for_lake
+from linq_source.destinations.targets import Target
 from linq_source.errors import ConfigurationError
 
 pytestmark = pytest.mark.quick
@@ -39,7 +40,7 @@ def test_marts_never_replace_those_of_another_place(tmp_path: Path) -> None:
     target = Target("duckdb", str(database), "linq", "linq_transform", str(tmp_path / "dlt"))
     pipeline = open_pipeline(target, only_reads=True)
     with pytest.raises(ConfigurationError, match="made from a lake's dataset linq, which the mart"):
-        profile_of(pipeline, str(database))
+        destination_of(pipeline).dbt_profile(str(database))
     with duckdb.connect(str(database)) as connection:
         connection.execute("DROP SCHEMA linq_marts CASCADE")
-    assert profile_of(pipeline, str(database)).output["schema"] == "linq_marts"
+    assert destination_of(pipeline).dbt_profile(str(database)).output["schema"] == "linq_marts"

@@ -11,9 +11,10 @@ import dlt
 from rich.console import Console
 
 from linq_source.cli import logs
-from linq_source.cli.destinations import DEMO_PIPELINE, pipelines_in
+from linq_source.cli.destinations import DEMO_PIPELINE
 from linq_source.cli.output import print_report, print_table
 from linq_source.cli.questions import QUESTIONS
+from linq_source.destinations.dataset_pipelines import pipelines_in
 from linq_source.errors import ConfigurationError
 from linq_source.operations.report import Report
 from linq_source.operations.sync import sync

@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from linq_source.cli.destinations import Target, open_pipeline
+from linq_source.cli.destinations import open_pipeline
 from linq_source.cli.observing import observing
 from linq_source.cli.options import (
     AsJson,
@@ -21,6 +21,7 @@ from linq_source.cli.options import (
     PipelinesDir,
 )
 from linq_source.cli.output import print_json, print_lake
+from linq_source.destinations.targets import Target
 
 lake_app = typer.Typer(help="Look after a Parquet lake's current state.", no_args_is_help=True)
 

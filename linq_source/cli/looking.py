@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from linq_source.cli.check_output import print_check
-from linq_source.cli.destinations import Target, location_of, open_pipeline
+from linq_source.cli.destinations import location_of, open_pipeline
 from linq_source.cli.failing import print_error
 from linq_source.cli.observing import observing
 from linq_source.cli.options import (
@@ -28,6 +28,7 @@ from linq_source.cli.options import (
 from linq_source.cli.output import print_json
 from linq_source.cli.placing import takes_target
 from linq_source.cli.status_output import print_status
+from linq_source.destinations.targets import Target
 
 STATUS_EPILOG = (
     "Examples:  linq-source status   |   linq-source status --max-age 3 --json   |   "
@@ -35,7 +36,7 @@ STATUS_EPILOG = (
 )
 
 
-@takes_target
+@takes_target()
 def status(
     target: Target,
     max_age: Annotated[
@@ -68,7 +69,7 @@ CHECK_EPILOG = (
 )
 
 
-@takes_target
+@takes_target()
 def check(
     target: Target,
     base_url: BaseUrl = None,
@@ -104,7 +105,7 @@ REPORT_EPILOG = (
 )
 
 
-@takes_target
+@takes_target()
 def report(
     target: Target,
     output: Annotated[

@@ -11,13 +11,7 @@ import typer
 from rich.console import Console
 
 from linq_source.cli import logs, looking, media, transform, views
-from linq_source.cli.destinations import (
-    DEFAULT_DATABASE,
-    DEMO_PIPELINE,
-    Target,
-    location_of,
-    open_pipeline,
-)
+from linq_source.cli.destinations import DEMO_PIPELINE, location_of, open_pipeline
 from linq_source.cli.failing import INTERRUPTED, explain, print_error
 from linq_source.cli.lake import lake_app
 from linq_source.cli.observing import observing
@@ -60,6 +54,7 @@ from linq_source.cli.output import (
     print_report,
 )
 from linq_source.cli.placing import takes_target
+from linq_source.destinations.targets import DEFAULT_DATABASE, Target
 from linq_source.errors import ConfigurationError
 from linq_source.settings import id_of
 
@@ -104,7 +99,7 @@ def _root(
     epilog="Examples:  linq-source run   |   linq-source run --start 2026-01-01   |   "
     "linq-source run --chat-id 42 --start 2025-03-01 --end 2025-04-01 --json"
 )
-@takes_target
+@takes_target()
 def run(
     target: Target,
     lake_partition: LakePartition = None,
@@ -165,7 +160,7 @@ def run(
 
 
 @app.command(epilog="Example:  linq-source audit --deep")
-@takes_target
+@takes_target()
 def audit(
     target: Target,
     base_url: BaseUrl = None,
@@ -201,7 +196,7 @@ def audit(
     epilog="Examples:  linq-source forget --phone-number +15551234567   |   "
     "linq-source forget --chat-id 42"
 )
-@takes_target
+@takes_target()
 def forget(
     target: Target,
     phone_number: Annotated[

@@ -5,30 +5,26 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from linq_source.cli import logs
-from linq_source.cli.destinations import DEFAULT_DATABASE, Target, open_pipeline
+from linq_source.cli.destinations import open_pipeline
 from linq_source.cli.observing import observing
 from linq_source.cli.options import (
     TARGET,
-    ApiVersion,
     AsJson,
     BaseUrl,
-    Database,
-    Dataset,
     Debug,
-    Destination,
     LogFormat,
     Logs,
-    PipelineName,
-    PipelinesDir,
-    TableFormat,
 )
 from linq_source.cli.output import print_json, print_table
+from linq_source.cli.placing import takes_target
+from linq_source.destinations.targets import Target
 
 if TYPE_CHECKING:
     from linq_source.media import MediaReport
@@ -45,17 +41,13 @@ _MAX_REASONS = 5
 _log = logging.getLogger(__name__)
 
 
+@takes_target("bucket_url")
 def media(
+    target: Target,
     bucket_url: Annotated[
         str,
         typer.Option(help="Where files go: a folder, s3://..., gs://...", rich_help_panel=_FILES),
     ],
-    destination: Destination = "duckdb",
-    database: Database = DEFAULT_DATABASE,
-    dataset: Dataset = None,
-    pipeline_name: PipelineName = None,
-    api: ApiVersion = None,
-    pipelines_dir: PipelinesDir = None,
     messages_url: Annotated[
         str | None,
         typer.Option(
@@ -64,7 +56,6 @@ def media(
             rich_help_panel=TARGET,
         ),
     ] = None,
-    table_format: TableFormat = None,
     workers: Annotated[int, typer.Option(help="Files at once.", rich_help_panel=_FILES)] = 4,
     max_file_bytes: Annotated[
         int, typer.Option(help="Larger files are skipped.", rich_help_panel=_FILES)
@@ -105,16 +96,7 @@ def media(
 
     from linq_source.media import media as fetch
 
-    target = Target(
-        destination,
-        database,
-        dataset,
-        pipeline_name,
-        pipelines_dir,
-        messages_url,
-        table_format,
-        api,
-    )
+    target = replace(target, bucket_url=messages_url)
     with observing("media", target) as observed:
         with _progress(Console(stderr=True)) as listener:
             report = fetch(

@@ -7,8 +7,8 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from linq_source.cli.destinations import Target
 from linq_source.cli.logs import VARIABLE
+from linq_source.destinations.targets import Target
 from linq_source.settings import SourceOptions, id_of
 
 SOURCE = "What to read"

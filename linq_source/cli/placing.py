@@ -7,7 +7,6 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from linq_source.cli.destinations import DEFAULT_DATABASE, Target
 from linq_source.cli.options import (
     ApiVersion,
     BucketUrl,
@@ -18,6 +17,7 @@ from linq_source.cli.options import (
     PipelinesDir,
     TableFormat,
 )
+from linq_source.destinations.targets import DEFAULT_DATABASE, Target
 
 
 def _target(
@@ -42,17 +42,30 @@ def _target(
     )
 
 
-def takes_target(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command, in place of its first parameter, the options that a `Target` is made of."""
-    places = inspect.signature(_target, eval_str=True).parameters
-    _, *own = inspect.signature(command, eval_str=True).parameters.values()
+def takes_target(*without: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command, in place of its first parameter, the options that a `Target` is made of.
 
-    @wraps(command)
-    def run(**given: Any) -> None:
-        command(_target(**{name: given.pop(name) for name in places}), **given)
+    Some it may be without, or mean something else by.
+    """
+    options = {
+        name: option
+        for name, option in inspect.signature(_target, eval_str=True).parameters.items()
+        if name not in without
+    }
 
-    # Where typer looks for them.
-    parameters = [*places.values(), *own]
-    run.__dict__["__signature__"] = inspect.Signature(parameters)
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return run
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        _, *own = inspect.signature(command, eval_str=True).parameters.values()
+
+        @wraps(command)
+        def run(**given: Any) -> None:
+            command(_target(**{name: given.pop(name) for name in options}), **given)
+
+        # Where typer looks for them.
+        required = [option for option in own if option.default is inspect.Parameter.empty]
+        others = [option for option in own if option not in required]
+        parameters = [*required, *options.values(), *others]
+        run.__dict__["__signature__"] = inspect.Signature(parameters)
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return run
+
+    return decorate

@@ -17,28 +17,20 @@ import yaml
 from rich.console import Console
 
 from linq_source.cli import logs
-from linq_source.cli.destinations import (
-    DEFAULT_DATABASE,
-    Target,
-    location_of,
-    open_pipeline,
-)
+from linq_source.cli.destinations import location_of, open_pipeline
 from linq_source.cli.observing import observing
 from linq_source.cli.options import (
     MODELS,
-    ApiVersion,
     AsJson,
-    BucketUrl,
-    Database,
-    Dataset,
     Debug,
-    Destination,
     LogFormat,
     Logs,
     Variables,
 )
 from linq_source.cli.output import MAX_LISTED, print_json, print_table
+from linq_source.cli.placing import takes_target
 from linq_source.cli.transform_vars import variables_of
+from linq_source.destinations.targets import Target
 from linq_source.errors import ConfigurationError, DestinationError
 
 if TYPE_CHECKING:
@@ -101,12 +93,9 @@ class TransformReport:
         }
 
 
+@takes_target("table_format", "pipeline_name", "pipelines_dir")
 def transform(
-    destination: Destination = "duckdb",
-    database: Database = DEFAULT_DATABASE,
-    bucket_url: BucketUrl = None,
-    dataset: Dataset = None,
-    api: ApiVersion = None,
+    target: Target,
     select: Annotated[
         list[str] | None,
         typer.Option(
@@ -123,9 +112,7 @@ def transform(
     debug: Debug = False,
 ) -> None:
     """Build and test the marts beside the messages, in the dataset named <dataset>_marts."""
-    target = Target(
-        destination, database, dataset, "linq_transform", bucket_url=bucket_url, api=api
-    )
+    target = replace(target, given_pipeline_name="linq_transform")
     with (
         observing("transform", target) as observed,
         tempfile.TemporaryDirectory(prefix="linq-transform-") as folder,
@@ -133,11 +120,11 @@ def transform(
         given = variables_of(variables)
         _forget_flags()
         _check_installed("dbt.cli.main", "dbt")
-        from linq_source.destinations.dbt_profiles import profile_of
+        from linq_source.destinations.kinds import destination_of
 
         # dlt notes down every pipeline; nobody will ask for this one again.
         pipeline = open_pipeline(replace(target, pipelines_dir=folder), only_reads=True)
-        profile = profile_of(pipeline, database)
+        profile = destination_of(pipeline).dbt_profile(target.database)
         with _working(json):
             report = _build(profile, given, select or (), full_refresh, Path(folder))
         observed.report = report
@@ -168,10 +155,7 @@ def _build(
     profile: Profile, given: dict[str, Any], select: Any, full_refresh: bool, folder: Path
 ) -> TransformReport:
     """Run `dbt build`; all that dbt writes beside the models goes to a folder."""
-    adapter = profile.adapter
-    _check_installed(
-        f"dbt.adapters.{adapter}.impl", "dbt" if adapter == "duckdb" else f"dbt-{adapter}"
-    )
+    _check_installed(f"dbt.adapters.{profile.adapter}.impl", profile.extra)
     from dbt.cli.main import dbtRunner
     from dbt_common.exceptions import CompilationError
 

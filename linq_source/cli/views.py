@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 
 from rich.console import Console
 
-from linq_source.cli.destinations import (
-    DEFAULT_DATABASE,
-    Target,
-    location_of,
-    open_pipeline,
-)
+from linq_source.cli.destinations import location_of, open_pipeline
 from linq_source.cli.observing import observing
-from linq_source.cli.options import (
-    ApiVersion,
-    AsJson,
-    BucketUrl,
-    Database,
-    Dataset,
-    Debug,
-    Destination,
-    LogFormat,
-    Logs,
-    Variables,
-)
+from linq_source.cli.options import AsJson, Debug, LogFormat, Logs, Variables
 from linq_source.cli.output import print_json
+from linq_source.cli.placing import takes_target
 from linq_source.cli.transform_vars import variables_of
+from linq_source.destinations.targets import Target
 
 EPILOG = (
     "Examples:  linq-source views   |   linq-source views --destination postgres   |   "
@@ -34,12 +21,9 @@ EPILOG = (
 )
 
 
+@takes_target("table_format", "pipeline_name", "pipelines_dir")
 def views(
-    destination: Destination = "duckdb",
-    database: Database = DEFAULT_DATABASE,
-    bucket_url: BucketUrl = None,
-    dataset: Dataset = None,
-    api: ApiVersion = None,
+    target: Target,
     variables: Variables = "{}",
     json: AsJson = False,
     log_format: Logs = LogFormat.TEXT,
@@ -50,7 +34,7 @@ def views(
 
     # dlt notes down every pipeline; nobody will ask for this one again.
     with tempfile.TemporaryDirectory(prefix="linq-views-") as folder:
-        target = Target(destination, database, dataset, "linq_views", folder, bucket_url, api=api)
+        target = replace(target, given_pipeline_name="linq_views", pipelines_dir=folder)
         with observing("views", target) as observed:
             given = variables_of(variables)
             pipeline = open_pipeline(target, only_reads=True)

@@ -12,10 +12,13 @@ from typing import Any, ClassVar
 import dlt
 
 from linq_source.destinations.dataset_tables import tables_of
+from linq_source.destinations.dbt_profiles import Profile
 from linq_source.destinations.deletion import Marked
 from linq_source.destinations.erasing import SEARCHED, Erasure
 from linq_source.destinations.reading import Reader
 from linq_source.destinations.remote import Remote
+from linq_source.destinations.table_formats import kind_of
+from linq_source.errors import ConfigurationError
 from linq_source.rows.hints import Merging
 from linq_source.settings import Shard
 from linq_source.tables import Table
@@ -52,6 +55,8 @@ class Destination(ABC):
     knows_settled: ClassVar[bool] = False
     # Attachments that `media` reads at once; where that is cheap, few.
     attachments_at_once: ClassVar[int] = 5_000
+    # The dbt adapter in whose SQL views are made; None where there are none.
+    views_dialect: ClassVar[str | None] = None
 
     def __init__(self, pipeline: dlt.Pipeline) -> None:
         self.pipeline = pipeline
@@ -68,6 +73,11 @@ class Destination(ABC):
     def searching(self) -> AbstractContextManager[Reader]:
         """What tells whose chats and messages there are, everything loaded included."""
         return self.reading(SEARCHED)
+
+    @property
+    def kind(self) -> str:
+        """What dlt calls the kind, such as `duckdb`, whatever the destination is named."""
+        return kind_of(self.pipeline.destination)
 
     @property
     def location(self) -> str:
@@ -102,6 +112,16 @@ class Destination(ABC):
     def loading(self) -> AbstractContextManager[None]:
         """Within it, `pipeline.load()` loads as suits the kind best; most need nothing but dlt."""
         return nullcontext()
+
+    def dbt_profile(self, database: str) -> Profile:
+        """How dbt reads and writes there; what lies in files is modelled in a DuckDB file.
+
+        Raises `ConfigurationError` where there are no messages, or dbt cannot be told how.
+        """
+        raise ConfigurationError(
+            f"--destination {self.kind}: there is no profile for it; transform knows duckdb, "
+            "bigquery, postgres and parquet, and the package runs under any dbt profile of your own"
+        )
 
     @abstractmethod
     def apply_ledger(

@@ -14,6 +14,12 @@ from dlt.common.destination.exceptions import DestinationUndefinedEntity
 from linq_source.destinations.base import Destination, Rows, Wanted
 from linq_source.destinations.bigquery import merging_by_day
 from linq_source.destinations.dataset_tables import in_shard
+from linq_source.destinations.dbt_profiles import (
+    Profile,
+    bigquery_profile,
+    duckdb_profile,
+    postgres_profile,
+)
 from linq_source.destinations.deletion import Marked
 from linq_source.destinations.describing import describe
 from linq_source.destinations.duckdb_file import (
@@ -133,6 +139,11 @@ class DuckDB(Database):
     """A DuckDB file, which is written again: blocks that DELETE frees keep their bytes."""
 
     beyond_reach = ""
+    views_dialect = "duckdb"
+
+    def dbt_profile(self, database: str) -> Profile:
+        """The file is given to dbt."""
+        return duckdb_profile(self.pipeline)
 
     @property
     def location(self) -> str:
@@ -174,10 +185,25 @@ class BigQuery(Database):
     """BigQuery, whose merges read no more than the days that they change."""
 
     reader_class = BigQueryReader
+    views_dialect = "bigquery"
+
+    def dbt_profile(self, database: str) -> Profile:
+        """The dataset is given to dbt."""
+        return bigquery_profile(self.pipeline)
 
     def loading(self) -> AbstractContextManager[None]:
         """Rows are merged day by day."""
         return merging_by_day(self.pipeline)
+
+
+class Postgres(Database):
+    """Postgres, which dbt knows, too."""
+
+    views_dialect = "postgres"
+
+    def dbt_profile(self, database: str) -> Profile:
+        """The database is given to dbt."""
+        return postgres_profile(self.pipeline)
 
 
 def _check_dataset(client: Any, name: str) -> None:

@@ -1,4 +1,4 @@
-"""A dbt profile made of what dlt knows about a destination."""
+"""dbt profiles made of what dlt knows about a destination."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from linq_source.destinations.lake.bucket import Bucket
 from linq_source.destinations.marts_file import ATTEMPTS, check_file_for_lake, check_file_of_dataset
+from linq_source.destinations.quoting import escaped
+from linq_source.destinations.remote import Remote, connected
 from linq_source.errors import ConfigurationError, no_messages_in
 
 if TYPE_CHECKING:
     import dlt
-
-    from linq_source.destinations.remote import Remote
 
 # dbt takes what such variables hold out of everything it prints.
 _PREFIX = "DBT_ENV_SECRET_LINQ_"
@@ -35,41 +36,62 @@ class Profile:
         """The name of dbt's adapter."""
         return str(self.output["type"])
 
+    @property
+    def extra(self) -> str:
+        """The extra of this package that has the adapter."""
+        return "dbt" if self.adapter == "duckdb" else f"dbt-{self.adapter}"
 
-def profile_of(pipeline: dlt.Pipeline, database: str) -> Profile:
-    """The profile for what a pipeline loads; what lies in files is modelled in a DuckDB file.
 
-    Raises `ConfigurationError` where there are no messages, or dbt cannot be told how to read them.
-    """
-    from linq_source.destinations.kinds import kind_of
-    from linq_source.destinations.remote import connected
-
-    kind = kind_of(pipeline.destination)
+def duckdb_profile(pipeline: dlt.Pipeline) -> Profile:
+    """The profile of a DuckDB file, whose marts lie in it."""
     with connected(pipeline) as remote:
-        if kind == "filesystem":
-            return _lake(remote, database)
         dataset = _checked_dataset(pipeline, remote)
-        config = remote.client.config
-        variables = {"linq_dataset": dataset}
-        marts = f"{dataset}_marts"
-        if kind == "duckdb":
-            path = str(config.credentials.database)
-            check_file_of_dataset(remote, path, dataset)
-            output = {
-                "type": "duckdb",
-                "path": path,
-                "schema": marts,
-                "retries": {"connect_attempts": ATTEMPTS},
-            }
-            return Profile(output, variables)
-        if kind == "postgres":
-            return _postgres(config.credentials, marts, variables)
-        if kind == "bigquery":
-            return _bigquery(config, marts, variables)
-    raise ConfigurationError(
-        f"--destination {kind}: there is no profile for it; transform knows duckdb, bigquery, "
-        "postgres and parquet, and the package runs under any dbt profile of your own"
-    )
+        path = str(remote.client.config.credentials.database)
+        check_file_of_dataset(remote, path, dataset)
+    output = {
+        "type": "duckdb",
+        "path": path,
+        "schema": _marts(dataset),
+        "retries": {"connect_attempts": ATTEMPTS},
+    }
+    return Profile(output, {"linq_dataset": dataset})
+
+
+def postgres_profile(pipeline: dlt.Pipeline) -> Profile:
+    """The profile of a Postgres database."""
+    with connected(pipeline) as remote:
+        dataset = _checked_dataset(pipeline, remote)
+        credentials = remote.client.config.credentials
+    output = {
+        "type": "postgres",
+        "host": credentials.host,
+        "port": credentials.port,
+        "user": credentials.username,
+        "password": f"{{{{ env_var('{_PREFIX}PASSWORD') }}}}",
+        "dbname": credentials.database,
+        "schema": _marts(dataset),
+        "threads": 4,
+    }
+    secrets = {f"{_PREFIX}PASSWORD": credentials.password or ""}
+    return Profile(output, {"linq_dataset": dataset}, secrets)
+
+
+def bigquery_profile(pipeline: dlt.Pipeline) -> Profile:
+    """The profile of BigQuery."""
+    with connected(pipeline) as remote:
+        dataset = _checked_dataset(pipeline, remote)
+        return _bigquery(remote.client.config, _marts(dataset), {"linq_dataset": dataset})
+
+
+def lake_profile(pipeline: dlt.Pipeline, database: str) -> Profile:
+    """The profile of a Parquet lake, whose marts lie in a DuckDB file."""
+    with connected(pipeline) as remote:
+        return _lake(remote, database)
+
+
+def _marts(dataset: str) -> str:
+    """The name of the dataset of the marts beside the messages' one."""
+    return f"{dataset}_marts"
 
 
 def _checked_dataset(pipeline: dlt.Pipeline, remote: Remote) -> str:
@@ -85,9 +107,6 @@ def _checked_dataset(pipeline: dlt.Pipeline, remote: Remote) -> str:
 
 
 def _lake(remote: Remote, database: str) -> Profile:
-    from linq_source.destinations.lake.bucket import Bucket
-    from linq_source.destinations.quoting import escaped
-
     bucket = Bucket.of(remote)
     if not bucket.list("current/chat_messages"):
         raise no_messages_in(f"the lake {bucket.root}")
@@ -98,7 +117,7 @@ def _lake(remote: Remote, database: str) -> Profile:
             "the models of a lake are written to"
         )
     dataset = Path(bucket.root).name
-    output = {"type": "duckdb", "path": str(path), "schema": f"{dataset}_marts"}
+    output = {"type": "duckdb", "path": str(path), "schema": _marts(dataset)}
     lake = bucket.address("").rstrip("/")
     check_file_for_lake(path, dataset, f"{escaped(lake)}/current/chat_messages/**/*.parquet")
     variables = {"linq_lake": lake, "linq_dataset": dataset}
@@ -125,20 +144,6 @@ def _file_system(fs: Any) -> tuple[dict[str, Any], dict[str, str]]:
             value = f"{{{{ env_var('{_PREFIX}{name.upper()}') }}}}"
         options[name] = value
     return options, secrets
-
-
-def _postgres(credentials: Any, schema: str, variables: dict[str, str]) -> Profile:
-    output = {
-        "type": "postgres",
-        "host": credentials.host,
-        "port": credentials.port,
-        "user": credentials.username,
-        "password": f"{{{{ env_var('{_PREFIX}PASSWORD') }}}}",
-        "dbname": credentials.database,
-        "schema": schema,
-        "threads": 4,
-    }
-    return Profile(output, variables, {f"{_PREFIX}PASSWORD": credentials.password or ""})
 
 
 def _bigquery(config: Any, dataset: str, variables: dict[str, str]) -> Profile:

@@ -31,6 +31,7 @@ class DuckLake(Database):
         "backups, versions of objects that a bucket keeps by itself, blocks that the catalog's "
         "database has freed, and files that a run killed within the last day left are not touched"
     )
+    views_dialect = "duckdb"
 
     def __init__(self, pipeline: dlt.Pipeline) -> None:
         super().__init__(pipeline)

@@ -7,22 +7,27 @@ from typing import Any
 import dlt
 
 from linq_source.destinations.base import Destination
-from linq_source.destinations.databases import BigQuery, Database, DuckDB
+from linq_source.destinations.databases import BigQuery, Database, DuckDB, Postgres
 from linq_source.destinations.ducklake import DuckLake
 from linq_source.destinations.remote import restore, stored_schema
-from linq_source.destinations.table_formats import format_in, format_of, schema_of_messages
+from linq_source.destinations.table_formats import (
+    format_in,
+    format_of,
+    kind_of,
+    schema_of_messages,
+)
 from linq_source.errors import ConfigurationError
 
-_DATABASES = {"duckdb": DuckDB, "bigquery": BigQuery, "ducklake": DuckLake}
+_DATABASES = {
+    "duckdb": DuckDB,
+    "bigquery": BigQuery,
+    "ducklake": DuckLake,
+    "postgres": Postgres,
+}
 _FILES = "filesystem"
 # Of dlt, but not for us: SQLite gives instants back as texts, and MySQL and MariaDB have no
 # `UPDATE ... FROM`, which marks what is gone.
 _UNFIT = "sqlalchemy"
-
-
-def kind_of(destination: Any) -> str:
-    """The kind of a destination of dlt, such as `duckdb`, whatever it is named."""
-    return str(destination.destination_type).rpartition(".")[2]
 
 
 def destination_of(pipeline: dlt.Pipeline, lake_partition: str | None = None) -> Destination:
@@ -67,15 +72,17 @@ def restored_destination_of(pipeline: dlt.Pipeline) -> Destination:
     return destination_of(pipeline)
 
 
-def stages_in_a_dataset(destination: Any) -> bool:
-    """Whether pipelines that load at the same time need staging datasets of their own.
+def stage_separately(destination: Any, pipeline_name: str) -> None:
+    """Give a destination a staging dataset named after the pipeline, unless one is configured.
 
-    DuckDB has one writer at a time, who empties the staging tables first; files have none.
+    Pipelines that load at the same time need their own. DuckDB has one writer at a time, who
+    empties the staging tables first; files have none. Changes the destination: it must be one
+    that no other pipeline uses.
     """
-    return kind_of(destination) not in ("duckdb", _FILES)
-
-
-def configured_kind(name: str) -> tuple[str, str | None]:
-    """The setting that gives a named destination its type, and what it is, if it is configured."""
-    setting = f"destination.{name}.destination_type"
-    return setting, dlt.config.get(setting, str)
+    if kind_of(destination) in ("duckdb", _FILES):
+        return
+    key = "staging_dataset_name_layout"
+    for section in (f"destination.{destination.destination_name}", "destination"):
+        if dlt.config.get(f"{section}.{key}") is not None:
+            return
+    destination.config_params.setdefault(key, f"%s_staging_{pipeline_name}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from importlib.util import find_spec
+from typing import Any
 from urllib.parse import quote
 
 import dlt
@@ -60,10 +61,14 @@ def check_folder(table_format: str | None, folder: str, *, is_local: bool) -> No
             )
 
 
+def kind_of(destination: Any) -> str:
+    """The kind of a destination of dlt, such as `duckdb`, whatever it is named."""
+    return str(destination.destination_type).rpartition(".")[2]
+
+
 def is_filesystem(pipeline: dlt.Pipeline) -> bool:
     """Whether the destination is a folder or a bucket."""
-    destination = pipeline.destination
-    return destination is not None and destination.destination_type.split(".")[-1] == "filesystem"
+    return pipeline.destination is not None and kind_of(pipeline.destination) == "filesystem"
 
 
 def schema_of_messages(pipeline: dlt.Pipeline) -> str | None:

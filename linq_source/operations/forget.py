@@ -16,6 +16,7 @@ from typing import Any
 
 import dlt
 
+from linq_source.destinations.dataset_pipelines import pipelines_of
 from linq_source.destinations.dataset_tables import check_chat_ids
 from linq_source.destinations.erasing import (
     Erasure,
@@ -32,7 +33,6 @@ from linq_source.destinations.scratch import ScratchFolder
 from linq_source.errors import ConfigurationError
 from linq_source.operations.agreement import finish_and_agree
 from linq_source.operations.exclusive import exclusive
-from linq_source.operations.inherit import pipelines_of
 from linq_source.operations.loading import load_pending
 from linq_source.operations.packages import heal_packages
 from linq_source.privacy.forgotten import Forgotten, forgotten_from

@@ -12,12 +12,11 @@ from functools import partial
 from typing import Any
 
 import dlt
-from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
 from linq_source import tables
 from linq_source.destinations.base import Rows, Wanted
+from linq_source.destinations.dataset_pipelines import pipelines_of
 from linq_source.destinations.kinds import destination_of
-from linq_source.destinations.lake import Bucket
 from linq_source.destinations.remote import Remote
 from linq_source.instants import to_us
 from linq_source.planning.takeover import (
@@ -155,25 +154,6 @@ def _unknown(rows: Rows, own: PipelineMemory, shard: Shard | None) -> frozenset[
         for row in rows
         if not own.knows(to_us(row[-1])) and (shard is None or row[0] in shard)
     )
-
-
-def pipelines_of(remote: Remote) -> list[str]:
-    """Names of all pipelines whose state the dataset holds."""
-    client = remote.client
-    table = client.schema.state_table_name
-    if remote.is_in_files:
-        files = Bucket.of(remote).list(table)
-        names = {path.rpartition("/")[2].rsplit("__", 2)[0] for path in files if "__" in path}
-        return sorted(names)
-    try:
-        column = client.schema.naming.normalize_identifier("pipeline_name")
-        found = remote.sql.execute_sql(
-            f"SELECT DISTINCT {remote.sql.escape_column_name(column)}"
-            f" FROM {remote.sql.make_qualified_table_name(table)}"
-        )
-    except DestinationUndefinedEntity:
-        return []
-    return sorted(str(name) for (name,) in found or ())
 
 
 def _others(pipeline: dlt.Pipeline, remote: Remote) -> list[PipelineMemory]:

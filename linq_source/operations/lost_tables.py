@@ -8,9 +8,9 @@ from typing import Any
 
 import dlt
 
+from linq_source.destinations.dataset_pipelines import pipelines_of
 from linq_source.destinations.kinds import destination_of
 from linq_source.destinations.remote import Remote, restore
-from linq_source.operations.inherit import pipelines_of
 from linq_source.operations.packages import drop
 from linq_source.state import SECTION
 from linq_source.tables import ALL_TABLES, RESOURCE_TABLES

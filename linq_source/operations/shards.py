@@ -11,11 +11,10 @@ from typing import Any
 import dlt
 from dlt.common.destination import Destination
 
-from linq_source.destinations.kinds import stages_in_a_dataset
+from linq_source.destinations.kinds import stage_separately
+from linq_source.destinations.targets import PIPELINE_NAME
 from linq_source.errors import ConfigurationError
 from linq_source.settings import parse_shard
-
-PIPELINE_NAME = "linq_messages"
 
 
 def plan_shards(count: int) -> list[str]:
@@ -59,17 +58,3 @@ def open_shard(
     if parsed.count > 1:
         stage_separately(pipeline.destination, name)
     return pipeline
-
-
-def stage_separately(destination: Any, pipeline_name: str) -> None:
-    """Give a destination a staging dataset named after the pipeline, unless one is configured.
-
-    Changes the destination: it must be one that no other pipeline uses.
-    """
-    if not stages_in_a_dataset(destination):
-        return
-    key = "staging_dataset_name_layout"
-    for section in (f"destination.{destination.destination_name}", "destination"):
-        if dlt.config.get(f"{section}.{key}") is not None:
-            return
-    destination.config_params.setdefault(key, f"%s_staging_{pipeline_name}")

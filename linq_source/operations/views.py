@@ -9,7 +9,7 @@ import dlt
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
 from linq_source.destinations.failures import plain_errors
-from linq_source.destinations.kinds import kind_of
+from linq_source.destinations.kinds import destination_of
 from linq_source.destinations.remote import connected
 from linq_source.errors import ConfigurationError, no_messages_in
 from linq_source.operations.models import Models
@@ -19,13 +19,6 @@ from linq_source.tables import ALL_TABLES
 VIEWS = {"messages": "fct_messages", "responses": "fct_responses"}
 # A column by which each is known for ours, in every version.
 _OWN_COLUMN = {"messages": "conversation_id", "responses": "response_time_s"}
-# By kind of destination, the name of the dbt adapter whose SQL it takes.
-_DIALECTS = {
-    "bigquery": "bigquery",
-    "duckdb": "duckdb",
-    "ducklake": "duckdb",
-    "postgres": "postgres",
-}
 
 
 def make_views(
@@ -36,11 +29,12 @@ def make_views(
     `variables` are those of the dbt package. Raises `ConfigurationError` where there are no
     messages or no database, and for a table or view of somebody else that has the name of one.
     """
-    dialect = _DIALECTS.get(kind_of(pipeline.destination))
+    destination = destination_of(pipeline)
+    dialect = destination.views_dialect
     if dialect is None:
         raise ConfigurationError(
-            f"the destination {kind_of(pipeline.destination)} gets no views: those have "
-            f"{', '.join(_DIALECTS)}; `linq-source transform` makes marts of a Parquet lake, too"
+            f"the destination {destination.kind} gets no views: those have duckdb, ducklake, "
+            "bigquery and postgres; `linq-source transform` makes marts of a Parquet lake, too"
         )
     with plain_errors(pipeline), connected(pipeline) as remote:
         sql = remote.sql

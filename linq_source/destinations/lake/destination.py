@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from linq_source import tables
 from linq_source.destinations.base import Rows, Wanted
+from linq_source.destinations.dbt_profiles import Profile, lake_profile
 from linq_source.destinations.deletion import Marked
 from linq_source.destinations.erasing import SEARCHED, Erasure
 from linq_source.destinations.files import Files
@@ -44,6 +45,10 @@ class Lake(Files):
         """`partition` is `month` or `day`, for a new lake."""
         super().__init__(pipeline)
         self._partition = partition
+
+    def dbt_profile(self, database: str) -> Profile:
+        """The files are read, and the marts made in a DuckDB file."""
+        return lake_profile(self.pipeline, database)
 
     @contextmanager
     def reading(self, columns: Mapping[Table, Sequence[str]]) -> Iterator[Reader]:
