@@ -181,7 +181,10 @@ class OpenFormat:
 def _s3_server() -> str:
     """The address of this process's S3 server; its thread ends with the process."""
     from moto.server import ThreadedMotoServer
+    from werkzeug.serving import WSGIRequestHandler
 
+    # A connection, and a thread for it, serves more than one request.
+    WSGIRequestHandler.protocol_version = "HTTP/1.1"
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
