@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, settings
 from linq_source import Report, audit, linq_source, open_shard, plan_shards, settle, sync
 from linq_source.operations.audit import AuditReport
 from linq_source.sandbox import DEFAULT_TOKEN, Sandbox, World, seeded_world
-from linq_source.sandbox.v3_rendering import Kind, uuid_of
+from linq_source.sandbox.rendering_v3 import Kind, uuid_of
 from linq_source.settings import Id
 from tests.bigquery import front_end
 from tests.destinations import KINDS, DuckDB, Place

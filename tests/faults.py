@@ -17,10 +17,10 @@ from tenacity import wait_chain, wait_fixed
 
 from linq_source import ApiContractError, AuthenticationError, LinqError
 from linq_source.api import client, pacing, transport
-from linq_source.sandbox import Exchange, Fault, Sandbox, World, v3_answers
+from linq_source.sandbox import Exchange, Fault, Sandbox, World, answers_v3
 from linq_source.sandbox.answers import Answer as Answered
 from linq_source.sandbox.answers import answer_to
-from linq_source.sandbox.v3_rendering import uuid_of
+from linq_source.sandbox.rendering_v3 import uuid_of
 from tests.conftest import DAY_MS, NOW_MS, Loader
 
 LISTS = ("phone_numbers", "chats")
@@ -228,8 +228,8 @@ class Striker:
         return self.plan[place](exchange, self._right_answer(exchange).body)
 
     def _right_answer(self, exchange: Exchange) -> Answered:
-        if exchange.path.startswith(v3_answers.PREFIX):
-            return v3_answers.answer_to(
+        if exchange.path.startswith(answers_v3.PREFIX):
+            return answers_v3.answer_to(
                 exchange, self.sandbox.world, max_per_page=100, cursors="offset",
                 newest_first=True, files_url=None,
             )  # fmt: skip

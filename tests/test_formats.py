@@ -15,7 +15,7 @@ from linq_source import settle, sync
 from linq_source.destinations.open_tables.delta import DeltaTables
 from linq_source.destinations.open_tables.iceberg import IcebergTables
 from linq_source.errors import ConfigurationError
-from linq_source.extraction import gathering
+from linq_source.extraction import row_buffer
 from linq_source.sandbox import World, seeded_world
 from linq_source.tables import TABLES
 from tests.conftest import DAY_MS, HOUR_MS, NOW_MS, Loader
@@ -171,7 +171,7 @@ def test_a_column_that_comes_up_in_the_middle_of_a_package(
     loader: Loader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Every chat's rows are a file of their own; only the last has the new column.
-    monkeypatch.setattr(gathering, "FLUSH_ROWS", 1)
+    monkeypatch.setattr(row_buffer, "FLUSH_ROWS", 1)
     chat = loader.world.add_chat(chat_id=2)
     message = loader.world.add_message(chat.id, "second", sent_at_ms=NOW_MS - HOUR_MS)
     loader.sync()

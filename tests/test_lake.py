@@ -10,12 +10,12 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from linq_source.destinations.deletion import NOTHING_MARKED
+from linq_source.destinations.deletion_rule import NOTHING_MARKED
 from linq_source.destinations.lake import (
     check_lake,
+    partition_merge,
     rebuild_lake,
     settle_lake,
-    settler,
 )
 from linq_source.destinations.lake.layout import DAY, MARKER
 from linq_source.errors import DestinationError
@@ -144,7 +144,7 @@ def test_days_as_partitions(lake: Loader) -> None:
 def test_a_large_partition_is_merged_slice_by_slice(
     lake: Loader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settler, "SLICE_ROWS", 10)
+    monkeypatch.setattr(partition_merge, "SLICE_ROWS", 10)
     lake.sync()
     lake.assert_equal_world()
     grow(lake.world)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
-from linq_source.extraction import gathering
+from linq_source.extraction import row_buffer
 from linq_source.sandbox import World
 from tests.conftest import DAY_MS, NOW_MS, Loader
 
@@ -18,7 +18,7 @@ SOME = (0, 2, 5, 9)
 @pytest.fixture
 def loader(serve: Callable[[World], Loader], monkeypatch: pytest.MonkeyPatch) -> Loader:
     """A loader that gives out its rows in several portions."""
-    monkeypatch.setattr(gathering, "FLUSH_ROWS", 4)
+    monkeypatch.setattr(row_buffer, "FLUSH_ROWS", 4)
     world = World(now_ms=NOW_MS)
     world.add_phone_number("+15550000001")
     add_chat(world, 1)

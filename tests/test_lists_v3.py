@@ -11,8 +11,8 @@ import pytest
 
 from linq_source import forget
 from linq_source.sandbox import Exchange, Fault, World
+from linq_source.sandbox.answers_v3 import answer_to
 from linq_source.sandbox.rendering import instant_text
-from linq_source.sandbox.v3_answers import answer_to
 from tests.conftest import DAY_MS, HOUR_MS, NOW_MS, Loader
 
 Serve = Callable[[World], Loader]

@@ -18,7 +18,7 @@ from linq_source import ConfigurationError, forget, settle
 from linq_source.destinations.counting import gaps_since, live_messages
 from linq_source.destinations.kinds import destination_of
 from linq_source.destinations.lake import Bucket, check_lake, rebuild_lake
-from linq_source.destinations.outgoing import in_the_dialect
+from linq_source.destinations.load_dialect import in_the_dialect
 from linq_source.destinations.remote import connected
 from linq_source.errors import AuthenticationError
 from linq_source.operations.status import reading_for_status, status
@@ -27,7 +27,7 @@ from linq_source.reporting.making import whole_name
 from linq_source.reporting.questions import READ_FOR_REPORT, read_figures
 from linq_source.rows.hints import table_hints
 from linq_source.sandbox import DEFAULT_TOKEN, World, seeded_world
-from linq_source.sandbox.v3_rendering import Kind, uuid_of
+from linq_source.sandbox.rendering_v3 import Kind, uuid_of
 from linq_source.settings import Shard
 from linq_source.tables_v3 import CHAT_MESSAGES, TABLES
 from tests.attaching import fetch

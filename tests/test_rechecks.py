@@ -8,7 +8,7 @@ import pytest
 
 from linq_source.instants import DAY_US
 from linq_source.planning import windows
-from linq_source.planning.rechecking import Budget, Check
+from linq_source.planning.rechecks import Budget, Check
 from linq_source.sandbox import Fault, World, lagging
 from tests.conftest import DAY_MS, HOUR_MS, NOW_MS, Loader
 

@@ -11,7 +11,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from linq_source.sandbox import DEFAULT_TOKEN, Fault, Sandbox, World, seeded_world
-from linq_source.sandbox.v3_rendering import number_of, uuid_of
+from linq_source.sandbox.rendering_v3 import number_of, uuid_of
 from tests.sandboxed import DATA, sandbox, world
 
 __all__ = ["sandbox", "world"]

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import rule, run_state_machine_as_test
 
-from linq_source.sandbox.v3_rendering import number_of
+from linq_source.sandbox.rendering_v3 import number_of
 from tests.conftest import DAY_MS, HOUR_MS
 from tests.destinations import Lake
 from tests.test_truth import STEPS, Truth, ages_ms, picks

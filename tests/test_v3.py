@@ -14,8 +14,8 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 from linq_source import ConfigurationError
 from linq_source.errors import AuthenticationError
 from linq_source.sandbox import Exchange, Fault, World, grow, seeded_world
-from linq_source.sandbox.v3_answers import answer_to
-from linq_source.sandbox.v3_rendering import number_of, uuid_of
+from linq_source.sandbox.answers_v3 import answer_to
+from linq_source.sandbox.rendering_v3 import number_of, uuid_of
 from tests.conftest import DAY_MS, HOUR_MS, NOW_MS, Loader
 from tests.test_retention import History, forgetful_world
 from tests.truth import assert_equal_rows

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from linq_source.sandbox import World
-from linq_source.sandbox.v3_rendering import chat_record, line_record, message_record
+from linq_source.sandbox.rendering_v3 import chat_record, line_record, message_record
 from tests.truth import LIVE_TABLES, Row, Tables, assert_equal_rows, ordered
 
 LIVE_TABLES_V3 = (*LIVE_TABLES, "chat_messages__parts")

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from linq_source.cli.destinations import open_pipeline
-from linq_source.cli.observing import observing
+from linq_source.cli.observation import observing
 from linq_source.cli.options import (
     AsJson,
     BucketUrl,

@@ -10,11 +10,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from linq_source.cli import logs, looking, media, transform, views
+from linq_source.cli import inspection, logs, media, transform, views
 from linq_source.cli.destinations import DEMO_PIPELINE, location_of, open_pipeline
-from linq_source.cli.failing import INTERRUPTED, explain, print_error
+from linq_source.cli.error_lines import INTERRUPTED, explain, print_error
 from linq_source.cli.lake import lake_app
-from linq_source.cli.observing import observing
+from linq_source.cli.observation import observing
 from linq_source.cli.options import (
     SOURCE,
     AcceptOrganisation,
@@ -53,7 +53,7 @@ from linq_source.cli.output import (
     print_json,
     print_report,
 )
-from linq_source.cli.placing import takes_target
+from linq_source.cli.target_options import takes_target
 from linq_source.destinations.targets import DEFAULT_DATABASE, Target
 from linq_source.errors import ConfigurationError
 from linq_source.settings import id_of
@@ -285,9 +285,9 @@ def demo(
         run_demo(database, Console())
 
 
-app.command(epilog=looking.CHECK_EPILOG)(looking.check)
-app.command(epilog=looking.STATUS_EPILOG)(looking.status)
-app.command(epilog=looking.REPORT_EPILOG)(looking.report)
+app.command(epilog=inspection.CHECK_EPILOG)(inspection.check)
+app.command(epilog=inspection.STATUS_EPILOG)(inspection.status)
+app.command(epilog=inspection.REPORT_EPILOG)(inspection.report)
 app.command(epilog=media.EPILOG)(media.media)
 app.command(epilog=transform.EPILOG)(transform.transform)
 app.command(epilog=views.EPILOG)(views.views)

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from linq_source.cli import logs
 from linq_source.cli.destinations import open_pipeline
-from linq_source.cli.observing import observing
+from linq_source.cli.observation import observing
 from linq_source.cli.options import (
     TARGET,
     AsJson,
@@ -23,7 +23,7 @@ from linq_source.cli.options import (
     Logs,
 )
 from linq_source.cli.output import print_json, print_table
-from linq_source.cli.placing import takes_target
+from linq_source.cli.target_options import takes_target
 from linq_source.destinations.targets import Target
 
 if TYPE_CHECKING:

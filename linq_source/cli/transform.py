@@ -18,7 +18,7 @@ from rich.console import Console
 
 from linq_source.cli import logs
 from linq_source.cli.destinations import location_of, open_pipeline
-from linq_source.cli.observing import observing
+from linq_source.cli.observation import observing
 from linq_source.cli.options import (
     MODELS,
     AsJson,
@@ -28,7 +28,7 @@ from linq_source.cli.options import (
     Variables,
 )
 from linq_source.cli.output import MAX_LISTED, print_json, print_table
-from linq_source.cli.placing import takes_target
+from linq_source.cli.target_options import takes_target
 from linq_source.cli.transform_vars import variables_of
 from linq_source.destinations.targets import Target
 from linq_source.errors import ConfigurationError, DestinationError

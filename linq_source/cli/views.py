@@ -8,10 +8,10 @@ from dataclasses import replace
 from rich.console import Console
 
 from linq_source.cli.destinations import location_of, open_pipeline
-from linq_source.cli.observing import observing
+from linq_source.cli.observation import observing
 from linq_source.cli.options import AsJson, Debug, LogFormat, Logs, Variables
 from linq_source.cli.output import print_json
-from linq_source.cli.placing import takes_target
+from linq_source.cli.target_options import takes_target
 from linq_source.cli.transform_vars import variables_of
 from linq_source.destinations.targets import Target
 

@@ -13,7 +13,7 @@ import dlt
 
 from linq_source.destinations.dataset_tables import tables_of
 from linq_source.destinations.dbt_profiles import Profile
-from linq_source.destinations.deletion import Marked
+from linq_source.destinations.deletion_rule import Marked
 from linq_source.destinations.erasing import SEARCHED, Erasure
 from linq_source.destinations.reading import Reader
 from linq_source.destinations.remote import Remote

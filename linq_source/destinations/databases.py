@@ -20,8 +20,7 @@ from linq_source.destinations.dbt_profiles import (
     duckdb_profile,
     postgres_profile,
 )
-from linq_source.destinations.deletion import Marked
-from linq_source.destinations.describing import describe
+from linq_source.destinations.deletion_rule import Marked
 from linq_source.destinations.duckdb_file import (
     check_dataset_name,
     complete,
@@ -33,6 +32,7 @@ from linq_source.destinations.reading import BigQueryReader, Reader, SqlReader
 from linq_source.destinations.remote import Remote, connected
 from linq_source.destinations.scratch import check_folder_writable
 from linq_source.destinations.sql_ledger import settle_sql
+from linq_source.destinations.table_comments import describe
 from linq_source.instants import from_us
 from linq_source.settings import Shard
 from linq_source.tables import ALL_TABLES, Table

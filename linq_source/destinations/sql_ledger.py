@@ -21,7 +21,7 @@ from tenacity import (
 
 from linq_source import tables
 from linq_source.destinations.dataset_tables import in_shard, tables_of
-from linq_source.destinations.deletion import (
+from linq_source.destinations.deletion_rule import (
     NOTHING_MARKED,
     WINDOW_COLUMNS,
     Marked,

@@ -20,13 +20,13 @@ from linq_source.api.pool import Failed, Output, Pool
 from linq_source.errors import LinqError
 from linq_source.extraction.counts import Counts
 from linq_source.extraction.evidence import Evidence, LastRead
-from linq_source.extraction.gathering import RowBuffer
 from linq_source.extraction.listing import Listing, choose_some
+from linq_source.extraction.row_buffer import RowBuffer
 from linq_source.instants import DAY_US, END_US, from_us
 from linq_source.planning.contracts import contract_of
 from linq_source.planning.cursors import Cursor, Reconciled, encode, remembered
 from linq_source.planning.readings import ChatTask, LedgerWindow, Reading, WindowToLoad
-from linq_source.planning.rechecking import Budget, Check
+from linq_source.planning.rechecks import Budget, Check
 from linq_source.planning.windows import Request, Window
 from linq_source.privacy.forgotten import NOTHING, Forgotten
 from linq_source.privacy.treatment import privacy_of
@@ -45,7 +45,7 @@ class Extraction:
     now: Callable[[], int]
     listener: Listener | None = None
     forgotten: Forgotten = NOTHING
-    # Chats and numbers that failed for long in an earlier run (see `api.asking.subject_of`).
+    # Chats and numbers that failed for long in an earlier run (see `api.failure_scope.subject_of`).
     failing: Iterable[str] = ()
     last_read: LastRead = field(default_factory=LastRead)
     counts: Counts = field(default_factory=Counts)

@@ -9,8 +9,8 @@ from random import sample
 from typing import Any, TypeVar
 
 from linq_source import tables
-from linq_source.api.asking import Asker
 from linq_source.api.client import Client
+from linq_source.api.failure_scope import Asker
 from linq_source.api.pool import Failed, Finished, Pool
 from linq_source.decoding.records import Records
 from linq_source.errors import (
@@ -45,7 +45,7 @@ class Listing:
     """What the API lists. The bound advances with every answer that lists something.
 
     `asker` answers the requests of readings. `failing` are chats and numbers that failed for long
-    in an earlier run (see `api.asking.subject_of`).
+    in an earlier run (see `api.failure_scope.subject_of`).
     """
 
     settings: Settings

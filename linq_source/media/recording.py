@@ -16,7 +16,7 @@ import dlt
 import pyarrow as pa
 
 from linq_source.destinations.base import Destination
-from linq_source.destinations.outgoing import in_the_dialect
+from linq_source.destinations.load_dialect import in_the_dialect
 from linq_source.media.choosing import Attachment, Status
 from linq_source.operations.loading import load_pending
 from linq_source.operations.packages import heal_packages

@@ -31,10 +31,10 @@ from linq_source.destinations.kinds import destination_of
 from linq_source.destinations.remote import connected, restore
 from linq_source.destinations.scratch import ScratchFolder
 from linq_source.errors import ConfigurationError
-from linq_source.operations.agreement import finish_and_agree
 from linq_source.operations.exclusive import exclusive
 from linq_source.operations.loading import load_pending
 from linq_source.operations.packages import heal_packages
+from linq_source.operations.state_sync import finish_and_agree
 from linq_source.privacy.forgotten import Forgotten, forgotten_from
 from linq_source.privacy.treatment import PLAIN, Privacy
 from linq_source.settings import Id

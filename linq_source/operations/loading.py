@@ -13,8 +13,8 @@ from dlt.common.configuration.specs.pluggable_run_context import PluggableRunCon
 from dlt.common.pipeline import LoadInfo
 
 from linq_source.destinations.kinds import destination_of
+from linq_source.destinations.load_dialect import without_format_warnings
 from linq_source.destinations.new_columns import fit_packages
-from linq_source.destinations.outgoing import without_format_warnings
 from linq_source.destinations.remote import Remote, connected
 
 _ARRIVED = "linq_arrived_version"

@@ -1,7 +1,7 @@
 """Shards: one organisation read by several pipelines, each its own chats, into one dataset.
 
 Each shard is a pipeline of its own name, state and staging dataset. What its chats' last readers
-remembered is inherited when the number of shards changes (see `operations.inherit`).
+remembered is inherited when the number of shards changes (see `operations.takeover`).
 """
 
 from __future__ import annotations

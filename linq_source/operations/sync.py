@@ -12,7 +12,7 @@ import dlt
 import pyarrow as pa
 
 from linq_source.destinations.dataset_tables import check_api
-from linq_source.destinations.deletion import NOTHING_MARKED, Marked
+from linq_source.destinations.deletion_rule import NOTHING_MARKED, Marked
 from linq_source.destinations.failures import plain_errors
 from linq_source.destinations.kinds import destination_of
 from linq_source.destinations.lake.layout import partitioning_of
@@ -22,14 +22,14 @@ from linq_source.destinations.settled import has_settled_before, settled_us
 from linq_source.destinations.table_formats import check_table_format
 from linq_source.errors import Interrupted
 from linq_source.extraction import Extraction, Listener
-from linq_source.operations.agreement import finish_and_agree
 from linq_source.operations.exclusive import exclusive
-from linq_source.operations.inherit import find_inheritance, find_last_bound
 from linq_source.operations.loading import load_package, normalize
 from linq_source.operations.notes import note_future, note_oddities
 from linq_source.operations.packages import heal_packages
 from linq_source.operations.report import ChatFailure, Report, kept_by
 from linq_source.operations.settle import LEDGER_RETENTION_DAYS
+from linq_source.operations.state_sync import finish_and_agree
+from linq_source.operations.takeover import find_inheritance, find_last_bound
 from linq_source.settings import Shard, SourceOptions
 from linq_source.source import open_source
 from linq_source.source.session import Session

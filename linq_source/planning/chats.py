@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from linq_source.planning.chat_memory import ChatMemory
 from linq_source.planning.readings import ChatResult, ChatTask, Reading
-from linq_source.planning.reconciling import read_interval, reconcile
+from linq_source.planning.reconciliation import read_interval, reconcile
 from linq_source.planning.windows import Window
 
 

@@ -23,8 +23,8 @@ from linq_source.planning.readings import (
     keeping,
     load_whole,
 )
-from linq_source.planning.v3_requests import MessagesRequest
-from linq_source.planning.walking import ListRead, Wanted, read_messages
+from linq_source.planning.requests_v3 import MessagesRequest
+from linq_source.planning.walk_v3 import ListRead, Wanted, read_messages
 from linq_source.planning.window_reading import Asking
 from linq_source.planning.windows import Window
 from linq_source.settings import Id

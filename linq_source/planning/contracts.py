@@ -10,10 +10,10 @@ from linq_source.decoding.pages import decode_pages
 from linq_source.decoding.records import CHAT, CHAT_V3, MESSAGE, MESSAGE_V3, Records, Shape
 from linq_source.errors import ConfigurationError
 from linq_source.instants import END_US
-from linq_source.planning import chats, chats_v3, cursors, listings, v3_requests
+from linq_source.planning import chats, chats_v3, cursors, listings, requests_v3
 from linq_source.planning.listings import ChatList
 from linq_source.planning.readings import ChatResult, ChatTask, Reading
-from linq_source.planning.walking import read_chats
+from linq_source.planning.walk_v3 import read_chats
 from linq_source.planning.window_reading import Asking, in_order
 from linq_source.planning.windows import PageRequest, Request, Window
 from linq_source.settings import Api, Id
@@ -87,14 +87,14 @@ V3 = Contract(
     message=MESSAGE_V3,
     chat=CHAT_V3,
     authorization=lambda token: ("Authorization", f"Bearer {token}"),
-    phone_numbers_path=v3_requests.PHONE_NUMBERS_PATH,
-    decode_phone_numbers=v3_requests.decode_phone_numbers,
+    phone_numbers_path=requests_v3.PHONE_NUMBERS_PATH,
+    decode_phone_numbers=requests_v3.decode_phone_numbers,
     list_chats=read_chats,
-    any_chats=lambda number: v3_requests.ChatsRequest(number, 1),
-    chat_request=v3_requests.ChatRequestV3,
-    decode_chat=v3_requests.decode_chat,
+    any_chats=lambda number: requests_v3.ChatsRequest(number, 1),
+    chat_request=requests_v3.ChatRequestV3,
+    decode_chat=requests_v3.decode_chat,
     # There is no way to ask for the oldest: short chats show it.
-    oldest=v3_requests.MessagesRequest,
+    oldest=requests_v3.MessagesRequest,
     messages_key="messages",
     read_chat=chats_v3.read_chat,
     # What moves `updated_at` is not documented: what does not is found when all is read again.

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
 
-from linq_source.sandbox import v3_answers
+from linq_source.sandbox import answers_v3
 from linq_source.sandbox.answers import (
     CONTRACT_MAX_PER_PAGE,
     Answer,
@@ -89,7 +89,7 @@ class Sandbox:
         self.port = port
         self.inclusive = False
         self.max_per_page = CONTRACT_MAX_PER_PAGE
-        self.cursors: v3_answers.Cursors = "keyset"
+        self.cursors: answers_v3.Cursors = "keyset"
         self.newest_first = True
         self.latency_s = 0.0
         self.rate_limit_per_s: float | None = None
@@ -172,8 +172,8 @@ class Sandbox:
         """Takes note of a request that has arrived."""
         split = urlsplit(target)
         params = dict(parse_qsl(split.query, keep_blank_values=True))
-        is_v3 = method == "GET" and split.path.startswith(f"{v3_answers.PREFIX}/")
-        find = v3_answers.route_of if is_v3 else partial(route_of, method)
+        is_v3 = method == "GET" and split.path.startswith(f"{answers_v3.PREFIX}/")
+        find = answers_v3.route_of if is_v3 else partial(route_of, method)
         route, chat_id = find(split.path)
         with self._lock:
             self._count += 1
@@ -239,7 +239,7 @@ class Sandbox:
         world = next((world for world in found if world is not None), self.world)
         files_url = self.url if self.serves_files else None
         if is_v3:
-            return v3_answers.answer_to(
+            return answers_v3.answer_to(
                 exchange,
                 world,
                 max_per_page=self.max_per_page,
@@ -257,7 +257,7 @@ class Sandbox:
 
 
 def _is_v3(exchange: Exchange) -> bool:
-    return exchange.path.startswith(f"{v3_answers.PREFIX}/")
+    return exchange.path.startswith(f"{answers_v3.PREFIX}/")
 
 
 def _refusal(
@@ -265,7 +265,7 @@ def _refusal(
 ) -> Answer:
     """An error in the envelope that the request's version of the API has."""
     if _is_v3(exchange):
-        return v3_answers.error_answer(status, reason, headers)
+        return answers_v3.error_answer(status, reason, headers)
     return error_answer(status, reason, headers, exchange.route)
 
 

@@ -16,8 +16,8 @@ from dlt.extract import DltResource
 from linq_source.decoding.records import Records
 from linq_source.destinations.dataset_tables import check_api
 from linq_source.destinations.kinds import destination_of
+from linq_source.destinations.load_dialect import in_the_dialect
 from linq_source.destinations.new_columns import NO_COLUMNS
-from linq_source.destinations.outgoing import in_the_dialect
 from linq_source.destinations.unlisted import unlisted_rows
 from linq_source.errors import ConfigurationError
 from linq_source.extraction import Extraction, Listener

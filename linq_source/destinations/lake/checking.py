@@ -21,7 +21,7 @@ from linq_source.destinations.lake.layout import (
     parse_current,
 )
 from linq_source.destinations.lake.locking import locked
-from linq_source.destinations.lake.settler import Settler, connect
+from linq_source.destinations.lake.partition_merge import Settler, connect
 from linq_source.destinations.lake.settling import (
     Marker,
     complete_loads,

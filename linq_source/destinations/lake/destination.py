@@ -11,7 +11,7 @@ import pyarrow as pa
 from linq_source import tables
 from linq_source.destinations.base import Rows, Wanted
 from linq_source.destinations.dbt_profiles import Profile, lake_profile
-from linq_source.destinations.deletion import Marked
+from linq_source.destinations.deletion_rule import Marked
 from linq_source.destinations.erasing import SEARCHED, Erasure
 from linq_source.destinations.files import Files
 from linq_source.destinations.lake.bucket import Bucket, told
@@ -19,7 +19,7 @@ from linq_source.destinations.lake.erasing import erase_lake, readable_files
 from linq_source.destinations.lake.layout import current_file
 from linq_source.destinations.lake.log import loads_since, rows_since
 from linq_source.destinations.lake.naming import Log
-from linq_source.destinations.lake.settler import connect
+from linq_source.destinations.lake.partition_merge import connect
 from linq_source.destinations.lake.settling import (
     Marker,
     complete_loads,

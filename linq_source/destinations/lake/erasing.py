@@ -17,7 +17,7 @@ from linq_source.destinations.lake.bucket import Bucket
 from linq_source.destinations.lake.layout import CURRENT, SETTLED_TABLES, current_file
 from linq_source.destinations.lake.locking import Lock, locked
 from linq_source.destinations.lake.naming import Log
-from linq_source.destinations.lake.settler import BATCH_ROWS
+from linq_source.destinations.lake.partition_merge import BATCH_ROWS
 from linq_source.destinations.lake.settling import (
     Marker,
     complete_loads,

@@ -7,7 +7,7 @@ from typing import Any
 
 from linq_source.destinations.lake.bucket import Bucket, told
 from linq_source.destinations.lake.naming import Log
-from linq_source.destinations.lake.settler import connect
+from linq_source.destinations.lake.partition_merge import connect
 from linq_source.destinations.lake.settling import complete_loads
 from linq_source.destinations.quoting import UNION, parquet_files
 from linq_source.destinations.scratch import ScratchFolder

@@ -7,7 +7,7 @@ Statements for DuckDB over views that `settler` makes:
     windows, rejects  ledger rows and rejected records of the loads that are not settled yet
 
 The newest version of a key wins; a child row is current when its `synced_at` is its parent's; what
-is gone is found by `destinations/deletion.py`.
+is gone is found by `destinations/deletion_rule.py`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from linq_source import tables
-from linq_source.destinations.deletion import (
+from linq_source.destinations.deletion_rule import (
     CHAT_COLUMNS,
     gone_chats,
     gone_messages,

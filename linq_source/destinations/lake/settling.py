@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from linq_source.destinations.deletion import NOTHING_MARKED, Marked
+from linq_source.destinations.deletion_rule import NOTHING_MARKED, Marked
 from linq_source.destinations.lake.bucket import Bucket
 from linq_source.destinations.lake.columns import LakeColumns
 from linq_source.destinations.lake.layout import (
@@ -26,7 +26,7 @@ from linq_source.destinations.lake.layout import (
     partitioning_of,
 )
 from linq_source.destinations.lake.locking import locked
-from linq_source.destinations.lake.settler import EPILOGUE, Settler
+from linq_source.destinations.lake.partition_merge import EPILOGUE, Settler
 from linq_source.errors import ConfigurationError, DestinationError
 from linq_source.tables import TABLES, Table
 

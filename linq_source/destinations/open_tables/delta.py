@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow as pa
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
-from linq_source.destinations.conditions import Condition
 from linq_source.destinations.lake.bucket import Bucket
 from linq_source.destinations.quoting import literal
+from linq_source.destinations.scan_filters import Condition
 from linq_source.tables import Table
 
 

@@ -9,9 +9,8 @@ import dlt
 import pyarrow as pa
 
 from linq_source.destinations.base import Rows, Wanted
-from linq_source.destinations.conditions import Condition
 from linq_source.destinations.dataset_tables import tables_in
-from linq_source.destinations.deletion import Marked
+from linq_source.destinations.deletion_rule import Marked
 from linq_source.destinations.erasing import Erasure, TableErasure
 from linq_source.destinations.files import Files
 from linq_source.destinations.lake.bucket import Bucket
@@ -24,6 +23,7 @@ from linq_source.destinations.open_tables.ledger import (
 from linq_source.destinations.quoting import identifier
 from linq_source.destinations.reading import FilesReader, Reader
 from linq_source.destinations.remote import Remote, connected
+from linq_source.destinations.scan_filters import Condition
 from linq_source.destinations.settled import is_maintenance_due, settled_us
 from linq_source.destinations.table_formats import format_in, format_of
 from linq_source.errors import ConfigurationError

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
-from linq_source.destinations.conditions import Condition
 from linq_source.destinations.lake.bucket import Bucket
+from linq_source.destinations.scan_filters import Condition
 from linq_source.errors import ConfigurationError
 from linq_source.tables import SYNCED_AT, Table
 

@@ -18,9 +18,8 @@ import pyarrow as pa
 from dlt.common.schema.utils import new_table
 
 from linq_source import tables
-from linq_source.destinations.conditions import Condition, one_of
 from linq_source.destinations.dataset_tables import in_shard, tables_of
-from linq_source.destinations.deletion import (
+from linq_source.destinations.deletion_rule import (
     CHAT_COLUMNS,
     NOTHING_MARKED,
     REJECTED_COLUMNS,
@@ -35,6 +34,7 @@ from linq_source.destinations.lake.bucket import Bucket
 from linq_source.destinations.open_tables.delta import DeltaTables
 from linq_source.destinations.open_tables.iceberg import IcebergTables
 from linq_source.destinations.quoting import literal
+from linq_source.destinations.scan_filters import Condition, one_of
 from linq_source.destinations.scratch import ScratchFolder
 from linq_source.destinations.settled import remember_settled, settled_us
 from linq_source.destinations.table_formats import format_in, format_of, schema_of_messages

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import typer
 
 from linq_source.cli import logs
-from linq_source.cli.failing import INTERRUPTED, explain, print_error
+from linq_source.cli.error_lines import INTERRUPTED, explain, print_error
 from linq_source.cli.settings_files import check_settings_files
 from linq_source.destinations.targets import Target
 from linq_source.errors import Interrupted

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from linq_source import tables
-from linq_source.destinations.deletion import Marked
+from linq_source.destinations.deletion_rule import Marked
 from linq_source.destinations.lake import merging
 from linq_source.destinations.lake.bucket import Bucket
 from linq_source.destinations.lake.columns import FileColumn, LakeColumns, LogFiles

@@ -8,13 +8,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
-from linq_source.sandbox import v3_rendering as rendering
+from linq_source.sandbox import rendering_v3 as rendering
 from linq_source.sandbox.answers import Answer
 from linq_source.sandbox.exchange import Exchange, Route
 from linq_source.sandbox.files import with_links
 from linq_source.sandbox.records import Chat, Message
 from linq_source.sandbox.rendering import encoded, json_text
-from linq_source.sandbox.v3_rendering import number_of
+from linq_source.sandbox.rendering_v3 import number_of
 from linq_source.sandbox.world import World
 
 PREFIX = "/api/partner/v3"

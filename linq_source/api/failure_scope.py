@@ -21,7 +21,7 @@ from linq_source.errors import (
 )
 from linq_source.planning.listings import ChatRequest, CountRequest, ListRequest
 from linq_source.planning.organisations import line_of
-from linq_source.planning.v3_requests import ChatsRequest, MessagesRequest
+from linq_source.planning.requests_v3 import ChatsRequest, MessagesRequest
 from linq_source.planning.windows import Page, PageRequest, Request
 from linq_source.settings import Id
 

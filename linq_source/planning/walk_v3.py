@@ -20,7 +20,7 @@ from linq_source.decoding.pages import Outline, decode_pages, outline_of
 from linq_source.decoding.records import Records, concat_records, distinct_rejected
 from linq_source.instants import MAX_US, MIN_US, SECOND_US
 from linq_source.planning.listings import MAX_LIST_PAGES, ChatList, distinct, with_repeats
-from linq_source.planning.v3_requests import ChatsRequest, MessagesRequest
+from linq_source.planning.requests_v3 import ChatsRequest, MessagesRequest
 from linq_source.planning.window_reading import (
     ATTEMPTS,
     CHUNK_PAGES,

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from linq_source.instants import DAY_US, SECOND_US, format_iso
-from linq_source.planning.v3_requests import ChatsRequest, MessagesRequest
-from linq_source.planning.walking import SLACK_US, ListRead, Wanted, read_chats, read_messages, walk
+from linq_source.planning.requests_v3 import ChatsRequest, MessagesRequest
+from linq_source.planning.walk_v3 import SLACK_US, ListRead, Wanted, read_chats, read_messages, walk
 from linq_source.planning.windows import Page
 
 pytestmark = pytest.mark.quick

@@ -9,8 +9,8 @@ from rich.console import Console
 
 from linq_source.cli.check_output import print_check
 from linq_source.cli.destinations import location_of, open_pipeline
-from linq_source.cli.failing import print_error
-from linq_source.cli.observing import observing
+from linq_source.cli.error_lines import print_error
+from linq_source.cli.observation import observing
 from linq_source.cli.options import (
     OUTPUT,
     AllowPlainHttp,
@@ -26,8 +26,8 @@ from linq_source.cli.options import (
     source_options,
 )
 from linq_source.cli.output import print_json
-from linq_source.cli.placing import takes_target
 from linq_source.cli.status_output import print_status
+from linq_source.cli.target_options import takes_target
 from linq_source.destinations.targets import Target
 
 STATUS_EPILOG = (
