@@ -153,13 +153,15 @@ class Dataset:
     def load(self, rows: Rows) -> None:
         pipeline = self.pipeline()
         table_format: Any = self.place.options.get("table_format")
-        merging = destination_of(pipeline).merging if table_format is None else "by key"
+        write_strategy = (
+            destination_of(pipeline).write_strategy if table_format is None else "upsert"
+        )
 
         def generate() -> Iterator[Any]:
             dlt.current.source_state()["synced_at_us"] = int(rows.synced_at.timestamp() * 1e6)
             for name, table in TABLES.items():
                 found = rows.by_table.get(name, [])
-                if merging == "by key":
+                if write_strategy == "upsert":
                     found = [row for row in found if "_tombstone" not in row]
                 if found or (name == "rejected_records" and rows.synced_at == FIRST):
                     yield in_the_dialect(pa.Table.from_pylist(found, schema=table.schema), table)
@@ -168,7 +170,7 @@ class Dataset:
         def source() -> Any:
             resource = dlt.resource(generate, name="chat_messages")
             for table in TABLES.values():
-                hints: dict[str, Any] = table_hints(table, merging=merging)
+                hints: dict[str, Any] = table_hints(table, write_strategy=write_strategy)
                 resource.apply_hints(create_table_variant=True, table_format=table_format, **hints)
             return resource
 

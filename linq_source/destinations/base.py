@@ -19,7 +19,7 @@ from linq_source.destinations.reading import Reader
 from linq_source.destinations.remote import Remote
 from linq_source.destinations.table_formats import kind_of
 from linq_source.errors import ConfigurationError
-from linq_source.rows.hints import Merging
+from linq_source.rows.hints import WriteStrategy
 from linq_source.settings import Shard
 from linq_source.tables import Table
 
@@ -47,7 +47,7 @@ class Destination(ABC):
     beyond_reach = "backups, snapshots and time travel of the destination are not touched"
 
     # How rows of a key replace each other, and the table format that loads are asked for.
-    merging: ClassVar[Merging] = "by parent"
+    write_strategy: ClassVar[WriteStrategy] = "delete-insert"
     table_format: str | None = None
     # Whether a table that somebody dropped has to be made again.
     makes_tables: ClassVar[bool] = True

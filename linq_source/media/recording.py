@@ -20,7 +20,7 @@ from linq_source.destinations.load_dialect import in_the_dialect
 from linq_source.media.choosing import Attachment, Status
 from linq_source.operations.loading import load_pending
 from linq_source.operations.packages import heal_packages
-from linq_source.rows.hints import Merging, table_hints
+from linq_source.rows.hints import WriteStrategy, table_hints
 from linq_source.tables import ATTACHMENT_FILES, Table
 
 # Records that a crash may lose are few; the files they tell of are found again in the bucket.
@@ -113,7 +113,7 @@ class Records:
             destination = self._destination
             table = destination.tables[ATTACHMENT_FILES.name]
             self._pipeline.extract(
-                records_source(table, rows, destination.merging, destination.table_format)
+                records_source(table, rows, destination.write_strategy, destination.table_format)
             )
             self.loads += load_pending(self._pipeline)
         finally:
@@ -125,7 +125,7 @@ class Records:
 def records_source(
     table: Table,
     rows: list[dict[str, Any]],
-    merging: Merging = "by parent",
+    write_strategy: WriteStrategy = "delete-insert",
     table_format: str | None = None,
 ) -> Any:
     """The dlt source of one resource, `attachment_files`, with rows as `Outcome.row` makes them."""
@@ -136,7 +136,7 @@ def records_source(
     @dlt.source(name="linq_media", section="linq_media")
     def source() -> Any:
         resource = dlt.resource(generate, name=table.name)
-        hints: dict[str, Any] = table_hints(table, merging=merging)
+        hints: dict[str, Any] = table_hints(table, write_strategy=write_strategy)
         if table_format is not None:
             hints["table_format"] = table_format
         resource.apply_hints(create_table_variant=True, **hints)

@@ -77,7 +77,7 @@ def table_format(tables: Sequence[Table]) -> str | None:
     if _replaces_children():
         return None
     for table in tables:
-        hints = table_hints(table, merging="never" if asked is None else "by key")
+        hints = table_hints(table, write_strategy="append" if asked is None else "upsert")
         resource.apply_hints(create_table_variant=True, table_format=asked, **hints)
     return None if asked is None else str(asked)
 

@@ -38,7 +38,7 @@ from linq_source.tables import Table
 class Lake(Files):
     """A log of Parquet files and the current state beside it."""
 
-    merging = "never"
+    write_strategy = "append"
     knows_settled = True
 
     def __init__(self, pipeline: dlt.Pipeline, partition: str | None = None) -> None:

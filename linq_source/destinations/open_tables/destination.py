@@ -35,7 +35,7 @@ from linq_source.tables import ATTACHMENT_FILES, Table
 class OpenFormat(Files):
     """Tables that keep their old versions, until they are erased from."""
 
-    merging = "by key"
+    write_strategy = "upsert"
 
     def __init__(self, pipeline: dlt.Pipeline, schema: dlt.Schema | None = None) -> None:
         """The schema is another pipeline's, where this one knows none of the dataset."""
