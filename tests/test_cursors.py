@@ -46,7 +46,7 @@ SEGMENTS = INSTANTS.map(day_segment) | PARTS_OF_DAYS
 CURSORS = st.builds(
     Cursor,
     newest_us=st.none() | INSTANTS,
-    message_count=st.none() | COUNTS,
+    change_mark=st.none() | COUNTS,
     reconciled=st.sampled_from(Reconciled),
     begin_us=st.none() | STARTS,
     lookback_start_us=st.none() | STARTS,
@@ -217,7 +217,7 @@ def test_the_lookback_begins_at_a_midnight() -> None:
 
 SETTLED = Cursor(
     newest_us=NOW_US - 8 * DAY_US,
-    message_count=5,
+    change_mark=5,
     reconciled=Reconciled.RESTING,
     count_before_lookback=5,
 )
@@ -232,7 +232,7 @@ OTHERWISE = replace(
         (SETTLED, 5, None, True),
         (SETTLED, 6, None, False),
         (SETTLED, None, None, False),
-        (replace(SETTLED, message_count=None), None, None, False),
+        (replace(SETTLED, change_mark=None), None, None, False),
         (replace(SETTLED, reconciled=Reconciled.NO), 5, None, False),
         (replace(SETTLED, reconciled=Reconciled.UNEXPLAINED), 5, None, False),
         (replace(SETTLED, newest_us=NOW_US - 7 * DAY_US), 5, None, False),

@@ -226,7 +226,7 @@ class Extraction:
             self._todo = {
                 chat_id: listed
                 for chat_id, listed in counts.items()
-                if not self._is_settled(chat_id, listed, cursors)
+                if not self._needs_no_request(chat_id, listed, cursors)
             }
             self._choose_rechecks(counts)
             self.counts.chats_skipped = len(counts) - len(self._todo)
@@ -256,20 +256,20 @@ class Extraction:
             check.checked_day < 0 and check.chat_id not in self._rechecks for check in checks
         )
 
-    def _is_settled(self, chat_id: Id, message_count: int | None, cursors: Any) -> bool:
+    def _needs_no_request(self, chat_id: Id, change_mark: int | None, cursors: Any) -> bool:
         text = cursors.get(str(chat_id))
         cursor = remembered(text)
         self.counts.cursors_unknown += bool(text) and cursor is None
         if cursor is None or self.settings.is_stateless:
             return False
         settings = self.settings
-        if message_count != 0:
+        if change_mark != 0:
             self.evidence.remember(chat_id, cursor)
             pages = cursor.count_before_lookback // settings.page_size + 2
             if cursor.reconciled is not Reconciled.NO:
                 self._checks.append(Check(_checked_day(cursor), chat_id, pages))
         return self.contract.is_unchanged(
-            cursor, message_count, self.listing.bound_us, settings.lookback_us, settings.start_us
+            cursor, change_mark, self.listing.bound_us, settings.lookback_us, settings.start_us
         )
 
     def _readings(
@@ -283,7 +283,7 @@ class Extraction:
                 return
             task = ChatTask(
                 chat_id=chat_id,
-                message_count=listed,
+                change_mark=listed,
                 cursor=remembered(cursors.get(str(chat_id))),
                 bound_us=self.listing.bound_us,
                 begin_us=settings.start_us,

@@ -114,7 +114,7 @@ class ChatMemory:
         self.cursor = replace(
             age(known, task.lookback_us, task.bound_us),
             reconciled=Reconciled.UNCONFIRMED if self.is_unproven else Reconciled.NO,
-            message_count=task.message_count,
+            change_mark=task.change_mark,
         )
         self.span = Window(task.chat_id, start_us, end_us)
 
@@ -139,7 +139,7 @@ class ChatMemory:
         was_ahead = (
             self.prior is not None
             and self.prior.ahead is not None
-            and self.prior.message_count != self.task.message_count
+            and self.prior.change_mark != self.task.change_mark
         )
         if not fresh and (self._is_first or was_ahead) and prior_us is not None:
             # After what was read, an empty stretch is to be proved empty as well.

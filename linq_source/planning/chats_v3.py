@@ -60,7 +60,7 @@ def read_chat(task: ChatTask) -> Reading[ChatResult]:
     if reconciled is Reconciled.RESTING and (listed.lacks_known or _is_recent(task)):
         # The list may lag behind what is known, or behind what the listing tells.
         reconciled = Reconciled.YES
-    memory.cursor = replace(memory.cursor, message_count=task.message_count, reconciled=reconciled)
+    memory.cursor = replace(memory.cursor, change_mark=task.change_mark, reconciled=reconciled)
     if listed.lacks_known and memory.prior is not None:
         memory.cursor = replace(memory.cursor, checked_day=memory.prior.checked_day)
     yield from give(memory.give_out(None))
@@ -86,7 +86,7 @@ def _is_recent(task: ChatTask) -> bool:
 
     The bound has no fractions of a second, and the list is read some time after it was set.
     """
-    updated_us = task.message_count
+    updated_us = task.change_mark
     return updated_us is None or updated_us >= task.bound_us - task.lookback_us
 
 

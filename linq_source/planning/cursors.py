@@ -101,7 +101,8 @@ class Cursor:
     """One chat's memory.
 
     `newest_us` is the greatest `sent_at` (of v3 `created_at`) read in verified windows;
-    `message_count` that of the listing then, of v3 the listing's `updated_at` in microseconds;
+    `change_mark` what the listing told then that shows a change: of v2 its `message_count`, of v3
+    its `updated_at` in microseconds;
     `begin_us` where its history begins (None: at its first message).
     `count_before_lookback` counts the messages read before `lookback_start_us`; `days` are the
     segments from there on that have messages. `count_unlisted` is how many messages the API counts
@@ -123,7 +124,7 @@ class Cursor:
     """
 
     newest_us: int | None = None
-    message_count: int | None = None
+    change_mark: int | None = None
     reconciled: Reconciled = Reconciled.NO
     begin_us: int | None = None
     lookback_start_us: int | None = None
@@ -177,7 +178,7 @@ def is_at_rest(
     return (
         cursor.reconciled is Reconciled.RESTING
         and mark is not None
-        and cursor.message_count == mark
+        and cursor.change_mark == mark
         and cursor.ahead is None
         and cursor.covers(begin_us)
         and (cursor.newest_us is None or cursor.newest_us < bound_us - lookback_us)
@@ -296,7 +297,7 @@ def encode(cursor: Cursor) -> str:
     )
     parts = [
         _optional(cursor.newest_us),
-        _optional(cursor.message_count),
+        _optional(cursor.change_mark),
         str(int(cursor.reconciled)),
         _optional(cursor.begin_us),
         _optional(cursor.lookback_start_us),
@@ -338,7 +339,7 @@ def decode(text: str) -> Cursor:
         segments[_segment(name)] = DayDigest(int(count), digest)
     cursor = Cursor(
         newest_us=_number(newest),
-        message_count=_number(listed),
+        change_mark=_number(listed),
         reconciled=Reconciled(int(reconciled)),
         begin_us=_number(begin),
         lookback_start_us=_number(start),

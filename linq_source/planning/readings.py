@@ -20,16 +20,16 @@ from linq_source.tables import READ
 class ChatTask:
     """What to read of a chat.
 
-    `message_count` is the listing's, of v3 its `updated_at` in microseconds (None: unknown). With
-    `end_us` the interval from `begin_us` to it is read as it is and nothing remembered; else
-    `begin_us` is where history begins and `bound_us` the run's upper end. One that `is_checked` is
-    read again from its beginning, a long one a window a run. `read_until_us` is the
+    `change_mark` is the listing's `message_count`, of v3 its `updated_at` in microseconds (None:
+    unknown). With `end_us` the interval from `begin_us` to it is read as it is and nothing
+    remembered; else `begin_us` is where history begins and `bound_us` the run's upper end. One that
+    `is_checked` is read again from its beginning, a long one a window a run. `read_until_us` is the
     bound of the last reading; `keeps_forever` says that the API forgets nothing. `in_one_go` lets
     no wish to stop end it early.
     """
 
     chat_id: Id
-    message_count: int | None
+    change_mark: int | None
     cursor: Cursor | None
     bound_us: int
     begin_us: int | None = None

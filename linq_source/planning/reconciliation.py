@@ -52,7 +52,7 @@ class Counter:
     is_asked_again: bool = False
 
     def __post_init__(self) -> None:
-        self.message_count = self.task.message_count
+        self.message_count = self.task.change_mark
         self.known_difference = 0 if self.task.cursor is None else self.task.cursor.known_difference
 
     def find_lag(self, given: int) -> Reading[str | None]:
@@ -153,7 +153,7 @@ def _compare_counts(memory: ChatMemory, counter: Counter) -> Reading[str | None]
     memory.is_unproven = memory.is_unproven or (lag is not None and memory.holds_unknown)
     memory.cursor = replace(
         memory.cursor,
-        message_count=counter.message_count,
+        change_mark=counter.message_count,
         reconciled=memory.reconciled(is_agreed),
     )
     return lag
@@ -171,9 +171,7 @@ def _total(memory: ChatMemory) -> Reading[int | None]:
         memory.cursor = replace(memory.cursor, count_unlisted=0, count_before_lookback=count_before)
         memory.is_unproven = False
     was_complete = memory.prior is None or memory.prior.reconciled.is_complete
-    if (is_whole or was_complete) and is_explained(
-        memory.cursor, task.message_count, task.bound_us
-    ):
+    if (is_whole or was_complete) and is_explained(memory.cursor, task.change_mark, task.bound_us):
         return None
     if is_whole:
         return memory.cursor.count_before_bound
