@@ -276,19 +276,24 @@ KINDS: Mapping[str, Kind] = {
 }
 # Those that `make test` loads into; the others are for `make test-all`.
 FAST = ("duckdb", "parquet")
+# An object store has what a folder has: a few tests, which name it, try how it is read and written.
+IN_FOLDERS = tuple(name for name in KINDS if "s3" not in name)
 
 
 V3 = ", v3"
 
 
 def kinds(*names: str, fast: Collection[str] = FAST, suffix: str = "") -> list[Any]:
-    """Kinds of destination as parameters, all but the fast ones marked `long`; none named: all."""
+    """Kinds of destination as parameters, all but the fast ones marked `long`.
+
+    Without names all but those in object stores.
+    """
     return [
         pytest.param(name + suffix, marks=() if name in fast else pytest.mark.long)
-        for name in names or KINDS
+        for name in names or IN_FOLDERS
     ]
 
 
-def kinds_of_both(*names: str, fast: Collection[str] = FAST, v3: Collection[str] = ()) -> list[Any]:
-    """The same for a dataset of API v2, and of v3 where those of `v3` are fast."""
-    return [*kinds(*names, fast=fast), *kinds(*names, fast=v3, suffix=V3)]
+def kinds_of_both(*more: str, fast: Collection[str] = FAST, v3: Collection[str] = ()) -> list[Any]:
+    """The same, and `more`, for a dataset of API v2, and of v3 where those of `v3` are fast."""
+    return [*kinds(*IN_FOLDERS, *more, fast=fast), *kinds(fast=v3, suffix=V3)]

@@ -20,11 +20,10 @@ from tests.destinations import KINDS, V3, kinds, kinds_of_both
 from tests.files import Answer, FileHost, content
 from tests.truth import Row
 
-# An object store holds the same lake as a folder: two long scenarios prove its storage.
-STORES = ("parquet on s3", "ducklake on postgres and s3")
+IN_STORES = ("parquet on s3", "ducklake on postgres and s3")
 
 
-@pytest.fixture(params=kinds_of_both(*(kind for kind in KINDS if kind not in STORES)))
+@pytest.fixture(params=kinds())
 def loader(
     request: pytest.FixtureRequest, serve: Callable[[World], Loader], tmp_path: Path
 ) -> Iterator[Loader]:
@@ -44,7 +43,7 @@ def all_rows(loader: Loader) -> dict[str, list[Any]]:
     return {name: sorted(map(repr, loader.place.rows(name))) for name in names}
 
 
-@pytest.mark.parametrize("loader", kinds_of_both(v3=["parquet"]), indirect=True)
+@pytest.mark.parametrize("loader", kinds_of_both(*IN_STORES, v3=["parquet"]), indirect=True)
 def test_the_world_arrives_and_its_changes_follow(loader: Loader) -> None:
     report = loader.sync()
     assert (report.messages, report.exit_code) == (200, 0)
@@ -149,13 +148,12 @@ def test_a_field_of_the_future_becomes_a_column(loader: Loader) -> None:
     assert moods == {loader.id_of("message", message.id): "calm"}
 
 
-@pytest.mark.parametrize("loader", kinds_of_both(), indirect=True)
 def test_states_of_old_runs_are_pruned(loader: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sql_ledger, "STATES_KEPT", 1)
     monkeypatch.setenv("DESTINATION__FILESYSTEM__MAX_STATE_FILES", "2")
     shard = Loader(loader.sandbox, loader.folder, "another", loader.place, loader.api)
     shard.sync(shard="0/2")
-    for number in range(4):
+    for number in range(3):
         at_ms = loader.world.now_ms - (1 + number) * 60_000
         loader.world.add_message(2, f"new {number}", sent_at_ms=at_ms)
         loader.sync()
@@ -176,7 +174,7 @@ def states_of(remote: Remote, pipeline_name: str) -> int:
     return int(remote.sql.execute_sql(count, pipeline_name)[0][0])
 
 
-@pytest.mark.parametrize("loader", kinds_of_both(fast=["duckdb"]), indirect=True)
+@pytest.mark.parametrize("loader", kinds_of_both(*IN_STORES, fast=["duckdb"]), indirect=True)
 def test_files_are_fetched_recorded_and_erased(
     loader: Loader, host: FileHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:

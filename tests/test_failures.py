@@ -190,7 +190,8 @@ def test_a_file_that_a_kill_left_half_made_is_made_again(small: Loader, size_byt
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-def test_no_other_small_file_is_removed(small: Loader) -> None:
+def test_no_other_small_file_is_removed(small: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "PATIENCE_S", 1.0)
     content = b"something quite else than a database"
     small.database.write_bytes(content)
     with pytest.raises(DestinationError, match=r"messages\.duckdb"):

@@ -16,7 +16,7 @@ from tests.destinations import KINDS, OpenFormat
 
 pytestmark = pytest.mark.long
 
-RUNS = 12
+RUNS = 8
 
 
 @pytest.fixture(params=["delta", "iceberg"])

@@ -15,7 +15,7 @@ from linq_source import sync
 from linq_source.rows.unknown_columns import UnknownColumns
 from linq_source.tables import CHAT_MESSAGES
 from tests.conftest import DAY_MS, NOW_MS, Loader
-from tests.destinations import KINDS, kinds
+from tests.destinations import IN_FOLDERS, KINDS, kinds
 from tests.truth import Row
 
 EVERYWHERE = pytest.mark.parametrize("place", kinds(fast=["duckdb"]), indirect=True)
@@ -187,7 +187,7 @@ def field_values(loader: Loader, name: str) -> dict[int, Any]:
     [
         ("duckdb", 5, "high"),
         pytest.param("postgres", 0.5, True, marks=pytest.mark.long),
-        *(pytest.param(kind, "high", 5, marks=pytest.mark.long) for kind in KINDS),
+        *(pytest.param(kind, "high", 5, marks=pytest.mark.long) for kind in IN_FOLDERS),
     ],
     indirect=["place"],
 )

@@ -200,7 +200,7 @@ class Dataset:
         return counts
 
 
-@pytest.fixture(params=kinds(*(kind for kind in KINDS if "s3" not in kind)))
+@pytest.fixture(params=kinds())
 def dataset(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Dataset]:
     """A dataset in each destination in turn, with two packages."""
     folder = tmp_path / "place"

@@ -95,7 +95,7 @@ def world() -> World:
     return world
 
 
-@pytest.fixture(params=kinds(*(kind for kind in KINDS if "s3" not in kind), fast=["duckdb"]))
+@pytest.fixture(params=kinds(fast=["duckdb"]))
 def loader(
     request: pytest.FixtureRequest,
     serve: Callable[[World], Loader],

@@ -118,7 +118,7 @@ def test_a_shard_is_a_pipeline_of_its_own(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "placed",
-    kinds("duckdb", "bigquery", "parquet", "postgres", "delta", "ducklake", fast=["duckdb"]),
+    kinds("duckdb", "bigquery", "parquet", "delta", fast=["duckdb"]),
     indirect=True,
 )
 def test_another_count_of_shards_goes_on_where_the_others_were(placed: Loader) -> None:

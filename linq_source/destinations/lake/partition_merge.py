@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from linq_source import tables
-from linq_source.destinations.deletion_rule import Marked
+from linq_source.destinations.deletion_rule import NOTHING_MARKED, Marked
 from linq_source.destinations.lake import merging
 from linq_source.destinations.lake.bucket import Bucket
 from linq_source.destinations.lake.columns import FileColumn, LakeColumns, LogFiles
@@ -113,6 +113,8 @@ class Settler:
         self._settled = [table for root, children in self._families for table in (root, *children)]
         self._ledger = [stored[t.name] for t in (tables.SYNC_WINDOWS, tables.REJECTED_RECORDS)]
         self._log: dict[str, list[LogFiles]] = {}
+        # Of each root table the partitions that the log has rows for.
+        self._with_rows: dict[str, frozenset[str | None]] = {}
         self._folder = ScratchFolder()
         self._connection = connect(self._folder.name)
         self.columns = columns or LakeColumns()
@@ -240,18 +242,22 @@ class Settler:
         self, root: Table, current: Sequence[CurrentFile], *, from_nothing: bool
     ) -> list[str | None]:
         """The partitions of a root table that the log or its windows may change."""
-        if not is_partitioned(root):
-            return [None]
         with self._reading("the log"):
             self._run(merging.log_view(root, self._log[root.name], "true"))
-            key = self._partitioning.key_sql(root.partition_by)
+            key = self._partitioning.key_sql(root.partition_by) if is_partitioned(root) else "NULL"
             keys = {row[0] for row in self._rows(f"SELECT DISTINCT {key} FROM new_{root.name}")}
+        self._with_rows[root.name] = frozenset(keys)
         if not from_nothing:
-            there = {file.key for file in current if file.table.name == root.name and file.key}
-            keys |= {key for key in there if self._has_windows(key)}
+            there = {file.key for file in current if file.table.name == root.name}
+            keys |= {key for key in there if self._may_be_gone(root, key)}
         return sorted(keys)
 
-    def _has_windows(self, key: str) -> bool:
+    def _may_be_gone(self, root: Table, key: str | None) -> bool:
+        """Whether the windows may prove rows of a partition gone."""
+        if root.name == tables.CHATS.name:
+            return bool(self._rows("SELECT 1 FROM windows LIMIT 1"))
+        if key is None:
+            return False
         start, end = self._partitioning.bounds(key)
         return bool(
             self._rows(
@@ -282,80 +288,98 @@ class Settler:
             )
             for table in (root, *children)
         ]
-        slices = self._slices(family, key)
-        won, deleted, expired = (
-            sum(counts)
-            for counts in zip(*(self._merge(family, key, s) for s in slices), strict=True)
-        )
-        gone = Marked(deleted, expired)
-        if not (won or any(gone) or is_widened):
-            return set(), gone
-        changing = family if won or is_widened else family[:1]
-        fetched, merged = family, len(slices) == 1
-        if not self._bucket.is_local:
-            fetched = [replace(p, address=self._fetch(p.path)) if p.address else p for p in family]
-            merged = False
+        has_new = is_widened or key in self._with_rows[root.name]
+        if not has_new:
+            # A few columns tell whether something is gone.
+            _, *gone = self._merge(family[0], key, "true")
+            if not any(gone):
+                return set(), NOTHING_MARKED
+        with self._fetched(family if has_new else family[:1]) as parts:
+            slices = self._slices(parts[0], key)
+            counts = [self._merge(parts[0], key, condition) for condition in slices]
+            won, deleted, expired = map(sum, zip(*counts, strict=True))
+            if won or deleted or expired or is_widened:
+                changing = parts if won or is_widened else parts[:1]
+                written = self._write(changing, key, dict(zip(slices, counts, strict=True)))
+            else:
+                written = []
+        return {(part.table.name, key) for part in written}, Marked(deleted, expired)
+
+    @contextmanager
+    def _fetched(self, parts: Sequence[_Part]) -> Iterator[list[_Part]]:
+        """The parts as files of this machine, which go at the end if they were not before."""
+        found = [replace(p, address=self._fetch(p.path)) if p.address else p for p in parts]
+        try:
+            yield found
+        finally:
+            for part in found:
+                if part.address and not self._bucket.is_local:
+                    Path(part.address).unlink()
+
+    def _write(
+        self, parts: Sequence[_Part], key: str | None, slices: Mapping[str, tuple[int, int, int]]
+    ) -> list[_Part]:
+        """Write parts of a partition, its root first; gives what was written.
+
+        `slices` has what `_merge` gave for each; the last was merged just now.
+        """
+        root = parts[0].table
         with _Files(Path(self._folder.name)) as files:
-            for condition in slices:
-                any_gone = any(gone if merged else self._merge(fetched, key, condition)[1:])
-                for part in changing:
+            for condition, (_, *gone) in slices.items():
+                if len(slices) > 1:
+                    self._merge(parts[0], key, condition)
+                self._show(parts[1:], root, key, condition)
+                for part in parts:
                     rows = (
-                        merging.root_rows(root, any_gone=any_gone)
+                        merging.root_rows(root, any_gone=any(gone))
                         if part.table is root
                         else merging.child_rows(root, part.table)
                     )
                     with self._reading(part.path):
                         files.write(part, _batches(self._connection.sql(rows)))
             # Messages last: once they are there, nothing is left to do.
-            written = [part for part in reversed(changing) if part.address or files.rows(part)]
+            written = [part for part in reversed(parts) if part.address or files.rows(part)]
             for part in written:
                 self._check_lock()
                 self._target.publish(files.finish(part), part.path)
-        for part in fetched if fetched is not family else ():
-            if part.address:
-                Path(part.address).unlink()
-        return {(part.table.name, key) for part in written}, gone
+        return written
 
-    def _slices(self, family: Sequence[_Part], key: str | None) -> list[str]:
+    def _slices(self, root: _Part, key: str | None) -> list[str]:
         """Conditions that cut a partition into slices of whole chats, in their order.
 
         Memory is bounded by a slice and by the largest chat, whatever the partition has.
         """
-        root = family[0].table
         if key is None:
             return ["true"]
-        self._show(family, key, "true")
-        with self._reading(family[0].path):
-            starts = [row[0] for row in self._rows(merging.slices(root, SLICE_ROWS))]
+        self._show([root], root.table, key, "true")
+        with self._reading(root.path):
+            starts = [row[0] for row in self._rows(merging.slices(root.table, SLICE_ROWS))]
         if len(starts) < 2:
             return ["true"]
         starts = [literal(start) if isinstance(start, str) else start for start in starts]
         ends = [*(f"chat_id < {start}" for start in starts[1:]), "true"]
         return [f"chat_id >= {start} AND {end}" for start, end in zip(starts, ends, strict=True)]
 
-    def _show(self, family: Sequence[_Part], key: str | None, condition: str) -> None:
-        """Make the views of a slice."""
+    def _show(self, parts: Sequence[_Part], root: Table, key: str | None, condition: str) -> None:
+        """Make the views of a slice, of some tables of a root's family."""
         of_key = "true"
         if key is not None:
             start, end = self._partitioning.bounds(key)
-            instant = family[0].table.partition_by
+            instant = root.partition_by
             of_key = (
                 f"{instant} >= TIMESTAMPTZ '{start.isoformat()}'"
                 f" AND {instant} < TIMESTAMPTZ '{end.isoformat()}'"
             )
-        for part in family:
+        for part in parts:
             with self._reading(part.path):
                 self._run(merging.old_view(part.table, part.address, condition))
-            of_table = f"{condition} AND {of_key}" if part is family[0] else condition
+            of_table = f"{condition} AND {of_key}" if part.table is root else condition
             with self._reading("the log"):
                 self._run(merging.log_view(part.table, self._log[part.table.name], of_table))
 
-    def _merge(
-        self, family: Sequence[_Part], key: str | None, condition: str
-    ) -> tuple[int, int, int]:
+    def _merge(self, root: _Part, key: str | None, condition: str) -> tuple[int, int, int]:
         """Find what wins and what is gone in a slice; gives how many won, are deleted, expired."""
-        root = family[0]
-        self._show(family, key, condition)
+        self._show([root], root.table, key, condition)
         with self._reading(root.path):
             for statement in (*merging.winners(root.table), merging.gone(root.table)):
                 self._run(statement)
