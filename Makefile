@@ -1,5 +1,5 @@
 # Everything a fresh machine needs is Python 3.11 (or later) and make: `make demo`, `make test`.
-# Tests are of three tiers, by the marks of pyproject.toml: `quick`, none, `long`.
+# Tests are of four tiers, by the marks of pyproject.toml: `quick`, none, `long`, `deep`.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,7 +17,7 @@ JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-airflow setup-dagster setup-dbt setup-spark demo quick test test-all test-latest test-oldest soak check format bench scale docs clean
+.PHONY: help setup setup-airflow setup-dagster setup-dbt setup-spark demo quick test test-all test-deep test-latest test-oldest soak check format bench scale docs clean
 
 help:  ## Explain every target
 	@echo "Targets (each sets up what it needs in $(VENV)):"
@@ -60,11 +60,14 @@ demo: $(STAMP)  ## Load an invented world twice into linq_messages.duckdb and as
 quick: $(STAMP)  ## Run what a change is likely to break: pure parts, a few loads (a minute)
 	@$(PYTEST) -m quick || { echo "quick failed"; exit 1; }
 
-test: $(STAMP)  ## Run all that holds a guarantee on DuckDB, the lake and the client (five minutes)
+test: $(STAMP)  ## Run a test for every guarantee, on DuckDB or the lake (five minutes)
 	@$(PYTEST) -m "not long" || { echo "test failed"; exit 1; }
 
-test-all: test $(OTHERS)  ## Run `test`, then every other destination and orchestrator (forty minutes)
-	@$(PYTEST) -m long || { echo "test-all failed"; exit 1; }
+test-all: test $(OTHERS)  ## Run `test`, then every other destination and orchestrator (twenty minutes)
+	@$(PYTEST) -m "long and not deep" || { echo "test-all failed"; exit 1; }
+
+test-deep: $(OTHERS)  ## Run more histories, kill moments and variants of the same tests (half an hour)
+	@$(PYTEST) -m deep || { echo "test-deep failed"; exit 1; }
 
 test-latest: $(STAMP)  ## Run `test` with the newest dlt, DuckDB, pyarrow and urllib3, allowed by pyproject.toml or not
 test-latest: install = $(1) -e '.[test]' && $(1) $(NEWEST:%=-P %) $(NEWEST)

@@ -209,16 +209,18 @@ def host() -> Iterator[FileHost]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as `long` what loads something and holds no guarantee that the docs name it for.
+    """Mark as `long` what loads something, and is not what the docs name first for a guarantee.
 
-    Of the variants of a test that does, one for each destination is enough for `make test`.
+    Of the variants of a test that is, one for each destination is enough for `make test`.
     """
-    named = named_in("guarantees.md", "security.md")
+    named = named_first_in("guarantees.md", "security.md")
     seen = set()
     for item in items:
         assert isinstance(item, pytest.Function)
         marks = {mark.name for mark in item.iter_markers()}
-        if "serve" not in item.fixturenames or marks & {"quick", "long"}:
+        if "deep" in marks:
+            item.add_marker(pytest.mark.long)
+        if "serve" not in item.fixturenames or marks & {"quick", "long", "deep"}:
             continue
         values = item.callspec.params.values() if hasattr(item, "callspec") else ()
         place = next((value for value in values if isinstance(value, str) and value in KINDS), None)
@@ -228,10 +230,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         seen.add((test, place))
 
 
-def named_in(*pages: str) -> set[tuple[str, str]]:
-    """File and name of the tests that pages of the docs name."""
-    text = "".join((DOCS / page).read_text() for page in pages)
-    return set(re.findall(r"`(test_\w+\.py)::(\w+)`", text))
+def named_first_in(*pages: str) -> set[tuple[str, str]]:
+    """File and name of the test that each line of pages, or each cell of a table, names first."""
+    text = "\n".join((DOCS / page).read_text() for page in pages)
+    cells = (cell for line in text.splitlines() for cell in line.split("|"))
+    found = (re.search(r"`(test_\w+\.py)::(\w+)`", cell) for cell in cells)
+    return {(match[1], match[2]) for match in found if match}
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

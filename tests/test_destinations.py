@@ -106,7 +106,7 @@ def test_a_chat_comes_and_goes(loader: Loader) -> None:
     assert expired == {loader.id_of("chat", gone)}
 
 
-@pytest.mark.parametrize("step", ["extract", "normalize"])
+@pytest.mark.parametrize("step", ["extract", pytest.param("normalize", marks=pytest.mark.deep)])
 def test_a_run_that_ended_early_is_finished(loader: Loader, step: str) -> None:
     loader.sync()
     grow(loader.world)

@@ -81,10 +81,10 @@ def test_files_do_not_grow_with_the_number_of_runs(loader: Loader) -> None:
     ("properties", "kept"),
     [
         ({"history.expire.max-snapshot-age-ms": "600000"}, True),
-        ({"history.expire.min-snapshots-to-keep": "100"}, True),
-        ({"gc.enabled": "false"}, True),
+        pytest.param({"history.expire.min-snapshots-to-keep": "100"}, True, marks=pytest.mark.deep),
+        pytest.param({"gc.enabled": "false"}, True, marks=pytest.mark.deep),
         ({"history.expire.max-snapshot-age-ms": "5 days"}, True),
-        ({"history.expire.min-snapshots-to-keep": "2"}, False),
+        pytest.param({"history.expire.min-snapshots-to-keep": "2"}, False, marks=pytest.mark.deep),
         ({}, False),
     ],
 )

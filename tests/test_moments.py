@@ -39,9 +39,11 @@ sys.addaudithook(count)
 main()
 """
 DOUBLED = "SELECT count(*) - count(DISTINCT id) FROM chat_messages"
-# The first moment and how many to the next: few for `make test`, every tenth for `make test-all`.
+# The first moment and how many to the next: few for `make test`, more for `make test-all`, every
+# tenth for `make test-deep`.
 FEW = (0, 200)
-OTHERS = [(100, 200), *((first, 100) for first in range(10, 100, 10))]
+MORE = (100, 200)
+TENTHS = [(first, 100) for first in range(10, 100, 10)]
 
 
 @pytest.fixture(params=["v2", pytest.param("v3", marks=pytest.mark.long)])
@@ -60,10 +62,8 @@ def count_of(folder: Path) -> int:
     ("first", "every"),
     [
         FEW,
-        *(
-            pytest.param(*moments, marks=[pytest.mark.long, pytest.mark.timeout(900)])
-            for moments in OTHERS
-        ),
+        pytest.param(*MORE, marks=pytest.mark.long),
+        *(pytest.param(*m, marks=[pytest.mark.deep, pytest.mark.timeout(900)]) for m in TENTHS),
     ],
 )
 @pytest.mark.parametrize("runs_before", [0, 1])

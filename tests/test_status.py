@@ -272,7 +272,7 @@ def test_tables_that_somebody_left_out_are_empty(troubled: Loader) -> None:
     assert (found.messages, found.troubles, found.rejected) == (12, (), ())
 
 
-@pytest.mark.parametrize("name", ["test_linq", "another"])
+@pytest.mark.parametrize("name", [pytest.param("test_linq", marks=pytest.mark.deep), "another"])
 @pytest.mark.parametrize("troubled", kinds(), indirect=True)
 def test_another_pipeline_or_an_empty_disk_tells_the_same(troubled: Loader, name: str) -> None:
     troubled.sync()

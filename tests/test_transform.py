@@ -153,7 +153,7 @@ def refuse(folder: Path, database: Path, arguments: list[str], told: str) -> Non
     assert database.read_bytes() == before
 
 
-@pytest.mark.parametrize("phones", ["hash", "drop"])
+@pytest.mark.parametrize("phones", ["hash", pytest.param("drop", marks=pytest.mark.deep)])
 def test_directions_and_turns_do_not_need_anybody_s_number(
     seeded: Loader, seen: Seen, phones: str
 ) -> None:

@@ -380,7 +380,7 @@ def at_request(number: int, change: Callable[[], None]) -> Callable[[Exchange], 
 
 # Some histories for everybody, more for those who have time.
 @pytest.mark.parametrize(
-    "histories", [0, *(pytest.param(n, marks=pytest.mark.long) for n in (1, 2, 3))]
+    "histories", [0, *(pytest.param(n, marks=pytest.mark.deep) for n in (1, 2, 3))]
 )
 @pytest.mark.parametrize(
     ("place", "divides", "forgets", "max_rows", "inclusive", "examples"),

@@ -73,7 +73,7 @@ class TruthV3(Truth):
 
 
 @pytest.mark.parametrize(
-    "histories", [0, *(pytest.param(n, marks=pytest.mark.long) for n in (1, 2, 3))]
+    "histories", [0, *(pytest.param(n, marks=pytest.mark.deep) for n in (1, 2, 3))]
 )
 @pytest.mark.parametrize(
     ("place", "divides", "forgets"),
@@ -103,13 +103,13 @@ def test_the_tables_equal_the_world(
     run_state_machine_as_test(
         seed(3_000 + 10 * divides + 5 * forgets + histories)(Variant),
         settings=settings(
-            max_examples=2, stateful_step_count=14 if histories else 8, deadline=None,
+            max_examples=2, stateful_step_count=14 if histories else 5, deadline=None,
             database=None,
             suppress_health_check=list(HealthCheck), phases=[Phase.generate],
         ),
-        _min_steps=10 if histories else 6,
+        _min_steps=10 if histories else 5,
     )  # fmt: skip
     record_property(
         "summary", f"truth of v3, {place}: {STEPS['steps']} steps, {STEPS['runs']} runs compared"
     )
-    assert STEPS["steps"] >= 12
+    assert STEPS["steps"] >= 10
