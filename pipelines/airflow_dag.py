@@ -192,9 +192,8 @@ def linq_messages() -> None:
     def settle(reports: Any) -> dict[str, Any]:
         """Mark what was deleted upstream, and tell of the loaded rows in asset events."""
         loaded = list(reports[:])  # one by one, Airflow would log an error at their end
-        is_lake = DESTINATION == "filesystem" and TABLE_FORMAT is None
         deleted = 0
-        for report in loaded[:1] if is_lake else loaded:  # a lake is settled whole
+        for report in loaded:
             with _opened(report["shard"]) as pipeline:
                 deleted += linq_source.settle(pipeline, shard=report["shard"])
         counts = {name: sum(report[name] for report in loaded) for name in TABLES}

@@ -60,6 +60,21 @@ def test_a_lake_is_filled_audited_checked_and_rebuilt(
             ("run", "--destination", "parquet", "--bucket-url", "b", "--lake-partition", "year"),
             ("'year'", "month or day"),
         ),
+        (("run", "--lake-partition", "day"), ("partition is day", "Parquet lake", "duckdb")),
+        (
+            (
+                "run",
+                "--destination",
+                "filesystem",
+                "--table-format",
+                "delta",
+                "--bucket-url",
+                "b",
+                "--lake-partition",
+                "day",
+            ),
+            ("partition is day", "Parquet lake", "delta"),
+        ),
         (("lake", "check", "--bucket-url", "nothing"), ("there is no lake", "--bucket-url")),
     ],
 )

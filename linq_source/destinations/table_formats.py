@@ -40,6 +40,17 @@ def check_table_format(pipeline: dlt.Pipeline, table_format: str | None) -> None
         )
 
 
+def check_is_lake(pipeline: dlt.Pipeline, table_format: str | None, lake_partition: str) -> None:
+    """Raise `ConfigurationError` where a pipeline's tables are no lake, which has partitions."""
+    kept_as = table_format or format_of(pipeline)
+    if kept_as is not None or not is_filesystem(pipeline):
+        where = kept_as or kind_of(pipeline.destination)
+        raise ConfigurationError(
+            f"lake_partition is {lake_partition}: that is for a Parquet lake alone, and these are "
+            f"tables of {where}: leave it out"
+        )
+
+
 def check_folder(table_format: str | None, folder: str, *, is_local: bool) -> None:
     """Raise `ConfigurationError` for a folder whose name the format's library cannot take.
 

@@ -19,7 +19,7 @@ from linq_source.destinations.lake.layout import partitioning_of
 from linq_source.destinations.new_columns import find_columns
 from linq_source.destinations.remote import Remote, connected
 from linq_source.destinations.settled import has_settled_before, settled_us
-from linq_source.destinations.table_formats import check_table_format
+from linq_source.destinations.table_formats import check_is_lake, check_table_format
 from linq_source.errors import Interrupted
 from linq_source.extraction import Extraction, Listener
 from linq_source.operations.exclusive import exclusive
@@ -70,6 +70,7 @@ def sync(
     check_table_format(pipeline, table_format)
     if lake_partition is not None:
         partitioning_of(lake_partition)
+        check_is_lake(pipeline, table_format, lake_partition)
     options.setdefault("max_messages", PACKAGE_MESSAGES)
     source, session = open_source(**options)
     session.keep, session.listener = True, listener
