@@ -63,7 +63,7 @@ quick: $(STAMP)  ## Run what a change is likely to break: pure parts, a few load
 test: $(STAMP)  ## Run a test for every guarantee, on DuckDB or the lake (five minutes)
 	@$(PYTEST) -m "not long" || { echo "test failed"; exit 1; }
 
-test-all: test $(OTHERS)  ## Run `test`, then every other destination and orchestrator (twenty minutes)
+test-all: test $(OTHERS)  ## Run `test`, then every other destination and orchestrator (half an hour)
 	@$(PYTEST) -m "long and not deep" || { echo "test-all failed"; exit 1; }
 
 test-deep: $(OTHERS)  ## Run more histories, kill moments and variants of the same tests (half an hour)

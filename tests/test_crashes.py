@@ -90,7 +90,7 @@ def run_to_end(loader: Loader, folder: Path, *options: str) -> subprocess.Comple
     return processes.run(arguments, folder, environment)
 
 
-VERSIONS = ["v2", pytest.param("v3", marks=pytest.mark.long)]
+VERSIONS = ["v2", pytest.param("v3", marks=pytest.mark.deep)]
 
 
 @pytest.mark.parametrize("api", VERSIONS)

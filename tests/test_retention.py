@@ -110,7 +110,7 @@ def test_nothing_is_lost_when_the_api_forgets(forgetful: Loader) -> None:
     assert not [row for row in rows_of(forgetful, "sync_windows") if row["event"] == "gap"]
 
 
-@pytest.mark.long
+@pytest.mark.deep
 def test_nothing_is_lost_by_hourly_runs(
     serve: Callable[[World], Loader],
 ) -> None:
