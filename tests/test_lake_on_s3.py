@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import threading
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
+from werkzeug.serving import WSGIRequestHandler
 
 from linq_source.destinations.lake import (
     Bucket,
@@ -53,6 +57,36 @@ def test_a_lake_in_an_object_store_is_checked_and_rebuilt(
         assert check_lake(bucket).findings == ()
         loader.assert_equal_world()
         assert loader.audit().exit_code == 0
+
+
+def test_only_files_that_may_change_are_asked_for_and_those_once(
+    serve: Callable[[World], Loader], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loader = serve(seeded_world(chats=3, messages=60))
+    world = loader.world
+    asked: list[tuple[str, str]] = []
+    serve_one = WSGIRequestHandler.run_wsgi
+
+    def noted(handler: WSGIRequestHandler) -> None:
+        found = re.search(r"/current/(\w+)/.*parquet$", unquote(handler.path))
+        if found:
+            asked.append((handler.command, found[1]))
+        serve_one(handler)
+
+    with parquet_lake_on_s3(tmp_path) as place:
+        loader.place = place
+        loader.sync()
+        with monkeypatch.context() as patched:
+            patched.setattr(WSGIRequestHandler, "run_wsgi", noted)
+            loader.sync()
+            assert asked == []
+            world.add_message(1, "new", sent_at_ms=world.now_ms - 1_000)
+            loader.sync()
+        assert set(Counter(asked).values()) == {1}
+        read, written = ({table for m, table in asked if m == method} for method in ("GET", "PUT"))
+        assert read == written >= {"chats", "chat_messages"}
+        assert {method for method, _ in asked} == {"GET", "PUT"}
+        loader.assert_equal_world()
 
 
 def test_a_bucket_that_is_not_there_is_told_in_one_line(
