@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
+from functools import wraps
 from typing import Any
 from urllib.parse import quote
 from weakref import WeakValueDictionary
@@ -44,7 +45,7 @@ def _sharing_client(client_class: Any) -> Any:
         # Two who attach the catalog at once would be in each other's way.
         with _lock:
             try:
-                return _attaching(sql_class.open_connection, self)
+                return _in_turn(sql_class.open_connection, self)
             except DestinationConnectionError as error:
                 failure = _telling(error, self.credentials.catalog.password)
         raise failure
@@ -67,24 +68,42 @@ def _sharing_client(client_class: Any) -> Any:
         client_class.__init__(self, schema, config, capabilities)
         self.sql_client.__class__ = sharing_sql_class
 
-    found = _derived(client_class, __init__)
+    found = _derived(
+        client_class,
+        __init__,
+        _repeated(client_class.initialize_storage),
+        _repeated(client_class.update_stored_schema),
+    )
     found.is_sharing = True
     return found
 
 
 def _is_in_the_way(error: BaseException) -> bool:
-    """Return whether another process made the catalog at the same time: Postgres refuses one."""
-    if not isinstance(error, DestinationConnectionError):
-        return False
-    return "duplicate key" in str(error.inner_exc)
+    """Return whether another process made the same at the same time: one of them is refused.
+
+    By Postgres what the catalog is made of, by DuckLake schemas, tables and columns.
+    """
+    if isinstance(error, DestinationConnectionError):
+        return "duplicate key" in str(error.inner_exc)
+    return "Transaction conflict" in str(error)
 
 
-_attaching = Retrying(
+_in_turn = Retrying(
     retry=retry_if_exception(_is_in_the_way),
     stop=stop_after_attempt(6),
     wait=wait_random_exponential(multiplier=0.1, max=2.0),
     reraise=True,
 )
+
+
+def _repeated(method: Any) -> Any:
+    """A method of a client that is called again where another shard was in the way."""
+
+    @wraps(method)
+    def repeated(*arguments: Any, **options: Any) -> Any:
+        return _in_turn(method, *arguments, **options)
+
+    return repeated
 
 
 def _telling(error: DestinationConnectionError, password: str | None) -> Exception:
