@@ -66,7 +66,7 @@ test: $(STAMP)  ## Run a test for every guarantee, on DuckDB or the lake (five m
 test-all: test $(OTHERS)  ## Run `test`, then every other destination and orchestrator (half an hour)
 	@$(PYTEST) -m "long and not deep" || { echo "test-all failed"; exit 1; }
 
-test-deep: $(OTHERS)  ## Run more histories, kill moments and variants of the same tests (half an hour)
+test-deep: $(OTHERS)  ## Run more histories, kill moments and variants of the same tests
 	@$(PYTEST) -m deep || { echo "test-deep failed"; exit 1; }
 
 test-latest: $(STAMP)  ## Run `test` with the newest dlt, DuckDB, pyarrow and urllib3, allowed by pyproject.toml or not

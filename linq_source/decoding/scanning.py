@@ -110,31 +110,23 @@ def _decode(text: str, at: int, decoder: json.JSONDecoder) -> tuple[Any, int]:
     except RecursionError:
         return TooDeep(text[at] == "["), _end_of(text, at)
     # How deep the library goes by itself is another matter with every Python.
-    brackets = text.count("[", at, end) + text.count("{", at, end)
-    if brackets > DEEPEST and text[at] in "[{":
-        if any(depth > DEEPEST for depth, _ in _levels(text, at)):
-            return TooDeep(text[at] == "["), end
+    if is_nested_deeply(text[at:end].encode(errors="surrogateescape"), DEEPEST):
+        return TooDeep(text[at] == "["), end
     return value, end
 
 
 def _end_of(text: str, at: int) -> int:
     """Where the list or object that begins at `at` ends."""
-    for depth, end in _levels(text, at):
-        if depth == 0:
-            return end
-    raise ValueError(NOT_JSON)
-
-
-def _levels(text: str, at: int) -> Iterator[tuple[int, int]]:
-    """How deep it is behind each bracket of the list or object that begins at `at`, and where."""
     depth = 0
     for match in _STRING_OR_BRACKET.finditer(text, at):
         bracket = text[match.start()]
-        if bracket in "[]{}":
-            depth += 1 if bracket in "[{" else -1
-            yield depth, match.end()
+        if bracket in "[{":
+            depth += 1
+        elif bracket in "]}":
+            depth -= 1
             if depth == 0:
-                return
+                return match.end()
+    raise ValueError(NOT_JSON)
 
 
 def _skip(text: str, at: int) -> int:

@@ -1,4 +1,4 @@
-"""Where a run is to load to, as it is told in words, and the destination of dlt for that."""
+"""Where a run loads to, as the command's options say it, and dlt's destination for it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def dlt_destination(target: Target) -> Any:
             name["credentials"] = _ducklake(target)
         if kind == "bigquery":
             # dlt would only miss it when it connects.
-            import google.cloud.bigquery  # noqa: F401
+            import_module("google.cloud.bigquery")
 
             # Rows come by REST without that package, and what is fetched here is small.
             warnings.filterwarnings("ignore", "Cannot create BigQuery Storage client")
