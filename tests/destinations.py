@@ -136,7 +136,7 @@ def parquet_lake(folder: Path) -> Iterator[Place]:
     yield Lake(folder)
 
 
-class OpenFormat:
+class OpenTables:
     """A local folder of Delta or Iceberg tables, read with the format's own library."""
 
     def __init__(self, folder: Path, table_format: str) -> None:
@@ -205,15 +205,15 @@ def parquet_lake_on_s3(folder: Path) -> Iterator[LakeOnS3]:
 
 
 @contextmanager
-def delta_tables(folder: Path) -> Iterator[OpenFormat]:
+def delta_tables(folder: Path) -> Iterator[OpenTables]:
     """Delta tables in a folder."""
-    yield OpenFormat(folder, "delta")
+    yield OpenTables(folder, "delta")
 
 
 @contextmanager
-def iceberg_tables(folder: Path) -> Iterator[OpenFormat]:
+def iceberg_tables(folder: Path) -> Iterator[OpenTables]:
     """Iceberg tables in a folder."""
-    yield OpenFormat(folder, "iceberg")
+    yield OpenTables(folder, "iceberg")
 
 
 class BigQuery:

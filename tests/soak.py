@@ -19,7 +19,7 @@ from hypothesis.stateful import rule, run_state_machine_as_test
 from linq_source.planning import windows
 from linq_source.sandbox import DEFAULT_TOKEN
 from tests import processes
-from tests.destinations import DuckDB, Lake, OpenFormat
+from tests.destinations import DuckDB, Lake, OpenTables
 from tests.test_truth import STEPS, Truth
 
 KINDS = ("duckdb", "duckdb", "parquet", "delta")
@@ -60,7 +60,7 @@ class Soak(Truth):
         if self.kind == "parquet":
             self.loader.place = Lake(self.folder)
         elif self.kind == "delta":
-            self.loader.place = OpenFormat(self.folder, "delta")
+            self.loader.place = OpenTables(self.folder, "delta")
 
     @rule(life_ms=st.integers(0, LONGEST_LIFE_MS))
     def a_run_that_is_killed(self, life_ms: int) -> None:

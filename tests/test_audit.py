@@ -10,7 +10,7 @@ import pytest
 from linq_source import audit, sync
 from linq_source.operations.audit import Difference
 from tests.conftest import Loader
-from tests.destinations import Lake, OpenFormat
+from tests.destinations import Lake, OpenTables
 
 
 def test_what_was_written_since_the_load_is_read_again(seeded: Loader) -> None:
@@ -58,7 +58,7 @@ def test_what_is_missing_without_the_pipeline_s_knowing_differs_still(seeded: Lo
 @pytest.mark.parametrize("kind", ["lake", "delta"])
 def test_shards_on_an_empty_disk_look_again(small: Loader, tmp_path: Path, kind: str) -> None:
     """As an orchestrator's tasks do: the destination says how its tables are kept."""
-    small.place = Lake(tmp_path) if kind == "lake" else OpenFormat(tmp_path, kind)
+    small.place = Lake(tmp_path) if kind == "lake" else OpenTables(tmp_path, kind)
     shards = ("0/2", "1/2")
     for shard in shards:
         pipeline = small.open_shard(shard, tmp_path / f"load_{shard[0]}")

@@ -20,7 +20,7 @@ from linq_source.destinations.remote import forgotten_in
 from linq_source.sandbox import World
 from linq_source.state import FORGOTTEN, source_state
 from tests.conftest import DAY_MS, NOW_MS, Loader
-from tests.destinations import KINDS, Lake, LakeOnS3, OpenFormat, kinds
+from tests.destinations import KINDS, Lake, LakeOnS3, OpenTables, kinds
 from tests.ducklake import DuckLake
 from tests.test_forgetting import ANN, BOB, OWN, without
 from tests.truth import LIVE_TABLES
@@ -91,7 +91,7 @@ def left_of(loader: Loader, *words: str) -> list[str]:
     elif isinstance(place, DuckLake):
         bucket = Bucket(place.files, place.root)
     else:
-        assert isinstance(place, Lake | OpenFormat)
+        assert isinstance(place, Lake | OpenTables)
         bucket = Bucket(LocalFileSystem(), f"{place.bucket}/linq")
     found = []
     if isinstance(place, DuckLake):

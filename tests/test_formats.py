@@ -19,7 +19,7 @@ from linq_source.extraction import row_buffer
 from linq_source.sandbox import World, seeded_world
 from linq_source.tables import TABLES
 from tests.conftest import DAY_MS, HOUR_MS, NOW_MS, Loader
-from tests.destinations import OpenFormat
+from tests.destinations import OpenTables
 from tests.test_cli import assert_one_line, run_cli
 
 pytestmark = pytest.mark.long
@@ -44,12 +44,12 @@ def loader(serve: Callable[[World], Loader], tmp_path: Path, table_format: str) 
         message = world.add_message(chat.id, f"m{age}", sent_at_ms=NOW_MS - age * DAY_MS - HOUR_MS)
         world.add_reaction(message.id, "love", from_phone="+15550000009")
     loader = serve(world)
-    loader.place = OpenFormat(tmp_path / "place", table_format)
+    loader.place = OpenTables(tmp_path / "place", table_format)
     return loader
 
 
-def place_of(loader: Loader) -> OpenFormat:
-    assert isinstance(loader.place, OpenFormat)
+def place_of(loader: Loader) -> OpenTables:
+    assert isinstance(loader.place, OpenTables)
     return loader.place
 
 
@@ -236,8 +236,8 @@ def test_a_dataset_stays_with_its_format(loader: Loader, table_format: str) -> N
     loader.assert_equal_world()
 
 
-def _told(loader: Loader, table_format: str | None) -> OpenFormat:
-    place = OpenFormat(place_of(loader).bucket.parent, table_format or "")
+def _told(loader: Loader, table_format: str | None) -> OpenTables:
+    place = OpenTables(place_of(loader).bucket.parent, table_format or "")
     place.options = {} if table_format is None else {"table_format": table_format}
     return place
 
@@ -266,7 +266,7 @@ def test_the_command_loads_and_audits(
     serve: Callable[[World], Loader], tmp_path: Path, table_format: str
 ) -> None:
     loader = serve(seeded_world(chats=3, messages=30))
-    place = OpenFormat(tmp_path, table_format)
+    place = OpenTables(tmp_path, table_format)
     loader.place = place
     options = (
         "--base-url", loader.sandbox.url, "--destination", "filesystem",

@@ -12,7 +12,7 @@ from linq_source.destinations import settled
 from linq_source.destinations.open_tables import iceberg
 from linq_source.sandbox import World
 from tests.conftest import DAY_MS, HOUR_MS, NOW_MS, Loader
-from tests.destinations import KINDS, OpenFormat
+from tests.destinations import KINDS, OpenTables
 
 pytestmark = pytest.mark.long
 
@@ -58,7 +58,7 @@ def run(loader: Loader) -> None:
 
 def files_of(loader: Loader) -> int:
     """How many files there are of the messages, old versions included."""
-    assert isinstance(loader.place, OpenFormat)
+    assert isinstance(loader.place, OpenTables)
     folder = loader.place.bucket / "linq" / "chat_messages"
     return len(list(folder.rglob("*.parquet")))
 
@@ -94,7 +94,7 @@ def test_snapshots_are_kept_for_as_long_as_the_table_says(
     from dlt.common.libs.pyiceberg import get_iceberg_tables
 
     place = loader.place
-    assert isinstance(place, OpenFormat)
+    assert isinstance(place, OpenTables)
     first = place.table("chat_messages").current_snapshot()
     table = get_iceberg_tables(loader.pipeline, "chat_messages")["chat_messages"]
     with table.transaction() as transaction:
@@ -116,7 +116,7 @@ def test_a_snapshot_stays_for_a_while_after_it_was_replaced(
 ) -> None:
     """Though it is old: who reads it began when it was the newest."""
     place = loader.place
-    assert isinstance(place, OpenFormat)
+    assert isinstance(place, OpenTables)
     table = place.table("chat_messages")
     monkeypatch.setattr(iceberg, "KEPT_MS", 600_000)
     made_ms = {snapshot.snapshot_id: snapshot.timestamp_ms for snapshot in table.snapshots()}
@@ -134,7 +134,7 @@ def test_only_the_newest_files_are_written_again(
 ) -> None:
     """However small one before a large one is."""
     place = loader.place
-    assert isinstance(place, OpenFormat)
+    assert isinstance(place, OpenTables)
 
     def files() -> dict[str, int]:
         found = place.table("sync_windows").inspect.files()

@@ -26,7 +26,7 @@ from tests.destinations import (
     DuckDB,
     Lake,
     LakeOnS3,
-    OpenFormat,
+    OpenTables,
     Place,
     kinds,
     parquet_lake_on_s3,
@@ -78,7 +78,7 @@ def test_a_lake_in_a_folder_of_an_object_store_whose_name_has_brackets(
 
 def test_delta_tables_in_a_folder_with_an_odd_name(serve: Callable[[World], Loader]) -> None:
     loader = serve(seeded_world(chats=3, messages=60))
-    loader.place = OpenFormat(loader.folder / "it's {a,b} a*b?c 100% #1 ü", "delta")
+    loader.place = OpenTables(loader.folder / "it's {a,b} a*b?c 100% #1 ü", "delta")
     assert_loads_what_changed_and_no_more(loader)
 
 
@@ -93,7 +93,7 @@ def test_a_folder_that_a_format_cannot_take_is_refused_before_reading(
     serve: Callable[[World], Loader], table_format: str, name: str
 ) -> None:
     loader = serve(seeded_world(chats=1, messages=5))
-    loader.place = OpenFormat(loader.folder / name, table_format)
+    loader.place = OpenTables(loader.folder / name, table_format)
     with pytest.raises(ConfigurationError, match="be in a folder whose name") as raised:
         loader.sync()
     assert name in str(raised.value)

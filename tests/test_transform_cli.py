@@ -18,7 +18,7 @@ from linq_source.sandbox import World, grow, seeded_world
 from tests import dbt
 from tests.conftest import Loader
 from tests.dbt import PACKAGE, transform
-from tests.destinations import Lake, OpenFormat
+from tests.destinations import Lake, OpenTables
 from tests.marts import Seen
 from tests.test_transform import assert_marts, rows_of
 
@@ -128,7 +128,7 @@ def test_wrong_usage_is_told_in_one_line(serve: Callable[[World], Loader]) -> No
     loader = serve(seeded_world(chats=2, messages=10))
     loader.sync()
     lake = Lake(loader.folder)
-    delta = OpenFormat(loader.folder, "delta")
+    delta = OpenTables(loader.folder, "delta")
     here = ["--database", str(loader.database)]
     assert_told(loader, 2, [*here, "--dataset", "other"], "the dataset other has no messages: load")
     assert_told(loader, 2, [*here, "--select", "nothing"], "--select nothing: there is no such")

@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 
 from linq_source.instants import DAY_US, SECOND_US, format_iso
 from linq_source.planning.requests_v3 import ChatsRequest, MessagesRequest
-from linq_source.planning.walk_v3 import SLACK_US, ListRead, Wanted, read_chats, read_messages, walk
+from linq_source.planning.walk_v3 import (
+    SLACK_US,
+    ListRead,
+    WalkGoal,
+    read_chats,
+    read_messages,
+    walk,
+)
 from linq_source.planning.windows import Page
 
 pytestmark = pytest.mark.quick
@@ -70,7 +77,7 @@ class Lists:
             record["reconciled_at"] = format_iso(BOUND_US - DAY_US)
         return record
 
-    def read(self, wanted: Wanted, limit: int = 3) -> ListRead:
+    def read(self, wanted: WalkGoal, limit: int = 3) -> ListRead:
         listed: ListRead = drive(read_messages(MessagesRequest(CHAT, limit), wanted), self.serve)
         return listed
 
@@ -93,7 +100,7 @@ def hourly(count: int) -> list[tuple[int, int]]:
     return [(n, BOUND_US - SLACK_US - 3 * n * SLACK_US) for n in range(count)]
 
 
-ALL = Wanted(None, BOUND_US)
+ALL = WalkGoal(None, BOUND_US)
 
 
 @pytest.mark.parametrize("by_offset", [False, True])
@@ -116,7 +123,7 @@ def test_one_page_is_one_request() -> None:
 def test_a_falling_list_is_left_when_all_that_follows_is_older() -> None:
     lists = Lists(hourly(100))
     newest_us = BOUND_US - SLACK_US
-    wanted = Wanted(BOUND_US - 10 * SLACK_US, BOUND_US, newest_us, newest_us, 3)
+    wanted = WalkGoal(BOUND_US - 10 * SLACK_US, BOUND_US, newest_us, newest_us, 3)
     listed = lists.read(wanted)
     # Four of the first, ten older ones in a row, and the head again.
     assert (listed.problem, listed.is_whole, lists.requests) == (None, False, 6)
@@ -126,7 +133,7 @@ def test_a_falling_list_is_left_when_all_that_follows_is_older() -> None:
 def test_a_rising_list_is_read_to_its_end() -> None:
     lists = Lists(hourly(100), is_falling=False)
     newest_us = BOUND_US - SLACK_US
-    wanted = Wanted(BOUND_US - 10 * SLACK_US, BOUND_US, newest_us, newest_us, 3)
+    wanted = WalkGoal(BOUND_US - 10 * SLACK_US, BOUND_US, newest_us, newest_us, 3)
     listed = lists.read(wanted, 10)
     assert (listed.problem, listed.is_whole) == (None, True)
     assert len(ids_of(listed)) == 100
@@ -135,7 +142,7 @@ def test_a_rising_list_is_read_to_its_end() -> None:
 def test_a_rising_list_that_begins_with_a_burst_is_read_to_its_end() -> None:
     burst = [(n, BOUND_US - 90 * DAY_US + n * MINUTE_US) for n in range(100, 140)]
     lists = Lists([*hourly(10), *burst], is_falling=False)
-    listed = lists.read(Wanted(BOUND_US - 10 * DAY_US, BOUND_US), 10)
+    listed = lists.read(WalkGoal(BOUND_US - 10 * DAY_US, BOUND_US), 10)
     assert (listed.problem, listed.is_whole) == (None, True)
     assert len(ids_of(listed)) == 50
 
@@ -145,7 +152,7 @@ def test_a_late_message_at_the_head_does_not_hide_the_order() -> None:
     lists = Lists(messages, late=frozenset({90}))
     start_us = BOUND_US - 20 * SLACK_US
     newest_us = BOUND_US - SLACK_US
-    listed = lists.read(Wanted(start_us, BOUND_US, newest_us, newest_us, 7))
+    listed = lists.read(WalkGoal(start_us, BOUND_US, newest_us, newest_us, 7))
     assert (listed.problem, listed.is_whole) == (None, False)
 
 
@@ -169,7 +176,7 @@ def test_fewer_than_known_must_be_said_twice() -> None:
         lists.messages = whole[:1] if number == 0 else whole
 
     once.change = change
-    known = Wanted(None, BOUND_US, newest_us=BOUND_US - SLACK_US, known=3)
+    known = WalkGoal(None, BOUND_US, newest_us=BOUND_US - SLACK_US, known=3)
     listed = once.read(known)
     assert (listed.problem, listed.attempts) == (None, 2)
     assert len(ids_of(listed)) == 3
@@ -264,7 +271,7 @@ def test_what_is_verified_holds_all_that_was_there_throughout(
     start_us = None if start_hours is None else BOUND_US - start_hours * SLACK_US
     newest_us = messages[0][1] if messages and is_known else None
     lists = Lists(list(messages), by_offset, is_falling, change=change)
-    listed = lists.read(Wanted(start_us, BOUND_US, newest_us, newest_us), limit)
+    listed = lists.read(WalkGoal(start_us, BOUND_US, newest_us, newest_us), limit)
     wanted = {uuid(n) for n, at in messages if n in throughout and at >= (start_us or 0)}
     if listed.problem is None:
         assert wanted <= set(ids_of(listed))

@@ -27,7 +27,7 @@ Rows = list[tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
-class Wanted:
+class RowsQuery:
     """Rows of a table loaded after an instant; the first column is the id, the last `synced_at`.
 
     Those of other shards, or of known packages, need not be among them.
@@ -130,8 +130,8 @@ class Destination(ABC):
         """Mark what the ledger proves gone; gives how many messages are newly marked."""
 
     @abstractmethod
-    def rows_since(self, remote: Remote, wanted: Sequence[Wanted]) -> list[Rows]:
-        """The wanted rows of several tables, and maybe others of them."""
+    def rows_since(self, remote: Remote, queries: Sequence[RowsQuery]) -> list[Rows]:
+        """Return the rows of each query, and maybe others of its table."""
 
     def merge_log(self) -> None:  # noqa: B027 - most kinds merge while they load
         """Bring the current state up to what was loaded, where loading does not do that."""

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
-from linq_source.destinations.base import Destination, Rows, Wanted
+from linq_source.destinations.base import Destination, Rows, RowsQuery
 from linq_source.destinations.bigquery import merging_by_day
 from linq_source.destinations.dataset_tables import in_shard
 from linq_source.destinations.dbt_profiles import (
@@ -81,42 +81,43 @@ class Database(Destination):
         describe(self.pipeline, remote.sql)
         return marked
 
-    def rows_since(self, remote: Remote, wanted: Sequence[Wanted]) -> list[Rows]:
+    def rows_since(self, remote: Remote, queries: Sequence[RowsQuery]) -> list[Rows]:
         """All in one statement: to ask a warehouse takes a second."""
-        most = max(len(part.columns) for part in wanted)
+        most = max(len(query.columns) for query in queries)
         parts = [
-            self._select(remote.sql, part, most, str(number)) for number, part in enumerate(wanted)
+            self._select(remote.sql, query, most, str(number))
+            for number, query in enumerate(queries)
         ]
         sql = " UNION ALL ".join(sql for sql, _ in parts)
         try:
             found = remote.sql.execute_sql(sql, *(value for _, values in parts for value in values))
         except DestinationUndefinedEntity:  # somebody chose among the resources
-            if len(wanted) == 1:
+            if len(queries) == 1:
                 return [[]]
-            return [rows for part in wanted for rows in self.rows_since(remote, [part])]
-        rows: list[Rows] = [[] for _ in wanted]
+            return [rows for query in queries for rows in self.rows_since(remote, [query])]
+        rows: list[Rows] = [[] for _ in queries]
         for number, *row in found or ():
-            part = wanted[int(number)]
-            rows[int(number)].append((*row[: len(part.columns) - 1], row[-1]))
+            query = queries[int(number)]
+            rows[int(number)].append((*row[: len(query.columns) - 1], row[-1]))
         return rows
 
     def _select(
-        self, client: Any, wanted: Wanted, most: int, number: str | None = None
+        self, client: Any, query: RowsQuery, most: int, number: str | None = None
     ) -> tuple[str, list[datetime]]:
         """The statement and its values; numbered, with `most` columns."""
-        columns: Sequence[str] = wanted.columns
+        columns: Sequence[str] = query.columns
         if number is not None:
             missing = ["NULL"] * (most - len(columns))
             columns = [number, columns[0], *columns[1:-1], *missing, columns[-1]]
-        name = client.make_qualified_table_name(wanted.table.name)
-        known = [from_us(at_us) for at_us in sorted(wanted.known) if at_us > wanted.since_us]
+        name = client.make_qualified_table_name(query.table.name)
+        known = [from_us(at_us) for at_us in sorted(query.known) if at_us > query.since_us]
         sql = f"SELECT {', '.join(columns)} FROM {name} WHERE synced_at > %s"
-        if wanted.shard is not None:
-            table = self.tables[wanted.table.name]
-            sql += f" AND {in_shard(table, wanted.columns[0], wanted.shard)}"
+        if query.shard is not None:
+            table = self.tables[query.table.name]
+            sql += f" AND {in_shard(table, query.columns[0], query.shard)}"
         if known:
             sql += f" AND synced_at NOT IN ({', '.join(['%s'] * len(known))})"
-        return sql, [from_us(wanted.since_us), *known]
+        return sql, [from_us(query.since_us), *known]
 
     def _columns(self) -> dict[str, dict[str, str]]:
         """The types of every table's columns, as far as the pipeline knows them."""

@@ -51,9 +51,9 @@ def destination_of(pipeline: dlt.Pipeline, lake_partition: str | None = None) ->
         from linq_source.destinations.lake.destination import Lake
 
         return Lake(pipeline, lake_partition)
-    from linq_source.destinations.open_tables.destination import OpenFormat
+    from linq_source.destinations.open_tables.destination import OpenTables
 
-    return OpenFormat(pipeline)
+    return OpenTables(pipeline)
 
 
 def restored_destination_of(pipeline: dlt.Pipeline) -> Destination:
@@ -66,9 +66,9 @@ def restored_destination_of(pipeline: dlt.Pipeline) -> Destination:
         restore(pipeline)
         schema = stored_schema(pipeline) if schema_of_messages(pipeline) is None else None
         if schema is not None and format_in(schema) is not None:
-            from linq_source.destinations.open_tables.destination import OpenFormat
+            from linq_source.destinations.open_tables.destination import OpenTables
 
-            return OpenFormat(pipeline, schema)
+            return OpenTables(pipeline, schema)
     return destination_of(pipeline)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import dlt
 
 from linq_source import tables
-from linq_source.destinations.base import Rows, Wanted
+from linq_source.destinations.base import Rows, RowsQuery
 from linq_source.destinations.dataset_pipelines import pipelines_of
 from linq_source.destinations.kinds import destination_of
 from linq_source.destinations.remote import Remote
@@ -41,18 +41,20 @@ from linq_source.state import (
     source_state,
 )
 
-_RowsSince = Callable[[Sequence[Wanted]], list[Rows]]
+_RowsSince = Callable[[Sequence[RowsQuery]], list[Rows]]
 
 _WINDOW_COLUMNS = ("chat_id", "window_start", "window_end", "messages", "error", "synced_at")
 
 
-def _unknown_rows(own: PipelineMemory, shard: Shard | None) -> tuple[Wanted, Wanted, Wanted]:
+def _unknown_rows(
+    own: PipelineMemory, shard: Shard | None
+) -> tuple[RowsQuery, RowsQuery, RowsQuery]:
     """Windows, chats and phone numbers that a pipeline may not know of."""
     since_us, known = own.since_us, own.known_packages_us
     return (
-        Wanted(tables.SYNC_WINDOWS, _WINDOW_COLUMNS, since_us, shard, known),
-        Wanted(tables.CHATS, ("id", "synced_at"), since_us, shard, known),
-        Wanted(tables.PHONE_NUMBERS, ("id", "synced_at"), since_us, None, known),
+        RowsQuery(tables.SYNC_WINDOWS, _WINDOW_COLUMNS, since_us, shard, known),
+        RowsQuery(tables.CHATS, ("id", "synced_at"), since_us, shard, known),
+        RowsQuery(tables.PHONE_NUMBERS, ("id", "synced_at"), since_us, None, known),
     )
 
 
@@ -85,8 +87,8 @@ def _contacts(
     table = tables.CONTACTS
     if not pipeline.default_schema_name or table.name not in pipeline.default_schema.tables:
         return {}
-    wanted = Wanted(table, ("id", "synced_at"), own.since_us, None, own.known_packages_us)
-    (rows,) = rows_since([wanted])
+    query = RowsQuery(table, ("id", "synced_at"), own.since_us, None, own.known_packages_us)
+    (rows,) = rows_since([query])
     return {table.name: _unknown(rows, own, None)}
 
 
@@ -98,8 +100,8 @@ def find_last_bound(pipeline: dlt.Pipeline, remote: Remote) -> int | None:
     since_us = int(source_state(pipeline.state).get(SYNCED_AT_US, 0))
     if not since_us or knows_last_read(pipeline):
         return None
-    wanted = Wanted(tables.SYNC_RUNS, ("bound", "synced_at"), since_us - 1, None)
-    (rows,) = destination_of(pipeline).rows_since(remote, [wanted])
+    query = RowsQuery(tables.SYNC_RUNS, ("bound", "synced_at"), since_us - 1, None)
+    (rows,) = destination_of(pipeline).rows_since(remote, [query])
     return max((to_us(bound) for bound, _ in rows), default=None)
 
 
@@ -130,7 +132,7 @@ def _find_changes_by_others(
 
 
 def _all_windows(rows_since: _RowsSince, since_us: int, shard: Shard | None) -> list[LoadedWindow]:
-    (rows,) = rows_since([Wanted(tables.SYNC_WINDOWS, _WINDOW_COLUMNS, since_us, shard)])
+    (rows,) = rows_since([RowsQuery(tables.SYNC_WINDOWS, _WINDOW_COLUMNS, since_us, shard)])
     return _windows(rows, shard)
 
 

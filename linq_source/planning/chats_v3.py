@@ -24,7 +24,7 @@ from linq_source.planning.readings import (
     load_whole,
 )
 from linq_source.planning.requests_v3 import MessagesRequest
-from linq_source.planning.walk_v3 import ListRead, Wanted, read_messages
+from linq_source.planning.walk_v3 import ListRead, WalkGoal, read_messages
 from linq_source.planning.window_reading import Asking
 from linq_source.planning.windows import Window
 from linq_source.settings import Id
@@ -43,7 +43,7 @@ def read_chat(task: ChatTask) -> Reading[ChatResult]:
     begin_us, span = memory.cursor.begin_us, memory.span
     is_due = task.is_checked and memory.cursor.checked_day != task.bound_us // DAY_US
     is_whole = is_due or memory.is_unproven or span.start_us is None
-    listed = yield from _read_list(task, _wanted(memory, is_whole))
+    listed = yield from _read_list(task, _goal(memory, is_whole))
     memory.enter(listed.window(span))
     # Older messages prove what the API keeps.
     memory.see(listed.window(Window(task.chat_id, None, span.end_us)).records)
@@ -67,11 +67,11 @@ def read_chat(task: ChatTask) -> Reading[ChatResult]:
     return ChatResult(memory.cursor, True, memory.all_gone_us, memory.oldest_us)
 
 
-def _wanted(memory: ChatMemory, is_whole: bool) -> Wanted:
+def _goal(memory: ChatMemory, is_whole: bool) -> WalkGoal:
     """What is to be read of a chat: all of it, or what lies in its span."""
     cursor = memory.cursor
     listed = [segment.start_us for segment, digest in cursor.days.items() if digest.count]
-    return Wanted(
+    return WalkGoal(
         start_us=cursor.begin_us if is_whole else memory.span.start_us,
         bound_us=memory.span.end_us,
         newest_us=cursor.newest_us,
@@ -92,22 +92,22 @@ def _is_recent(task: ChatTask) -> bool:
 
 def count_messages(chat_id: Id, per_page: int) -> Asking[int | None]:
     """Return how many messages a chat has; None where its list cannot be verified."""
-    listed = yield from read_messages(MessagesRequest(chat_id, per_page), Wanted(None, END_US))
+    listed = yield from read_messages(MessagesRequest(chat_id, per_page), WalkGoal(None, END_US))
     if listed.problem is not None:
         return None
     return listed.window(Window(chat_id, None, END_US)).messages
 
 
-def _read_list(task: ChatTask, wanted: Wanted) -> Reading[ListRead]:
+def _read_list(task: ChatTask, goal: WalkGoal) -> Reading[ListRead]:
     """Read a chat's list, and leave out of it what is not to be kept."""
-    listed = yield from drive(read_messages(MessagesRequest(task.chat_id, task.per_page), wanted))
+    listed = yield from drive(read_messages(MessagesRequest(task.chat_id, task.per_page), goal))
     # From here on nobody sees what is not to be kept: digests are made of it, too.
     return replace(listed, records=task.privacy.protect(listed.records))
 
 
 def _read_interval(task: ChatTask, span: Window) -> Reading[None]:
     """Read an interval whatever is remembered."""
-    listed = yield from _read_list(task, Wanted(span.start_us, span.end_us))
+    listed = yield from _read_list(task, WalkGoal(span.start_us, span.end_us))
     late = None if task.cursor is None else task.cursor.late
     seen = listed.window(Window(task.chat_id, None, END_US)).records
     loaded = load_whole(listed.window(span), None, has_losses=True)

@@ -41,7 +41,7 @@ _MOVED = "the list moved while it was read"
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WalkGoal:
     """What of a chat's list is wanted: messages from `start_us` on (None: all), before `bound_us`.
 
     `newest_us` is the newest message known, `known` how many are from `start_us` to it, and
@@ -80,18 +80,18 @@ class _Order:
         self.is_falling = self.is_falling and rise_us <= SLACK_US
         self.lowest_us = lowest[-1].as_py()
 
-    def is_past(self, wanted: Wanted) -> bool:
+    def is_past(self, goal: WalkGoal) -> bool:
         """Return whether all that follows may be taken for older than what is wanted.
 
         A list that rises, or that so far lies within an hour, does not show that it falls, and a
         single older record is not enough to tell.
         """
-        if wanted.start_us is None or not self.is_falling or len(self._latest) < _ENOUGH:
+        if goal.start_us is None or not self.is_falling or len(self._latest) < _ENOUGH:
             return False
         return (
             self.highest_us - self.lowest_us > SLACK_US
-            and pc.max(self._latest).as_py() < wanted.start_us - SLACK_US
-            and (wanted.listed_us is None or self.highest_us >= wanted.listed_us)
+            and pc.max(self._latest).as_py() < goal.start_us - SLACK_US
+            and (goal.listed_us is None or self.highest_us >= goal.listed_us)
         )
 
 
@@ -163,7 +163,7 @@ class _Pages:
         return None
 
 
-def walk(first: MessagesRequest, wanted: Wanted) -> Asking[Walk]:
+def walk(first: MessagesRequest, goal: WalkGoal) -> Asking[Walk]:
     """Walk a chat's list from the request of its first page, once.
 
     The walk ends with the list; where all that follows is older than what is wanted; with a cursor
@@ -183,7 +183,7 @@ def walk(first: MessagesRequest, wanted: Wanted) -> Asking[Walk]:
             result.is_at_end = True
             return result
         result.is_by_offset = result.is_by_offset or cursor.isdecimal()
-        if result.order.is_past(wanted):
+        if result.order.is_past(goal):
             return result
         result.problem = pages.problem_with(cursor, outline.identities)
         if result.problem is not None:
@@ -223,7 +223,7 @@ class ListRead:
         )
 
 
-def read_messages(first: MessagesRequest, wanted: Wanted) -> Asking[ListRead]:
+def read_messages(first: MessagesRequest, goal: WalkGoal) -> Asking[ListRead]:
     """Read a chat's list until a walk is verified; after a few give what was seen, unverified."""
     seen: list[Records] = []
     confirmed: pa.Array | None = None
@@ -231,7 +231,7 @@ def read_messages(first: MessagesRequest, wanted: Wanted) -> Asking[ListRead]:
     problem: str | None = None
     result = Walk()
     for attempt in range(1, ATTEMPTS + 1):
-        result = yield from walk(first, wanted)
+        result = yield from walk(first, goal)
         requests += result.pages
         problem = result.problem
         records = result.records(first)
@@ -239,13 +239,13 @@ def read_messages(first: MessagesRequest, wanted: Wanted) -> Asking[ListRead]:
         if problem is None and result.pages > 1:
             (head,) = yield Ask((first,))
             requests += 1
-            problem = _has_moved(head, first, records, wanted, result.order.is_falling)
+            problem = _has_moved(head, first, records, goal, result.order.is_falling)
         if problem is not None:
             confirmed = None
             continue
-        lacks_known = _lacks_known(records, wanted, result.is_at_end)
+        lacks_known = _lacks_known(records, goal, result.is_at_end)
         if lacks_known or (result.is_by_offset and result.pages > 1):
-            ids = pc.unique(_ids_between(records, wanted.start_us, wanted.bound_us)).sort()
+            ids = pc.unique(_ids_between(records, goal.start_us, goal.bound_us)).sort()
             if confirmed is None or not ids.equals(confirmed):
                 confirmed = ids
                 problem = "two walks through the list did not give the same"
@@ -259,17 +259,17 @@ def read_messages(first: MessagesRequest, wanted: Wanted) -> Asking[ListRead]:
 
 
 def _has_moved(
-    head: Page, first: MessagesRequest, records: Records, wanted: Wanted, is_falling: bool
+    head: Page, first: MessagesRequest, records: Records, goal: WalkGoal, is_falling: bool
 ) -> str | None:
     """Return how the head of a list is not that of the walk any more, if it is not."""
     now = decode_pages([head.body], first.shape, first.key).records
-    there = _ids_between(now, None, wanted.bound_us)
-    is_same = _are_among(there, _ids_between(records, None, wanted.bound_us))
+    there = _ids_between(now, None, goal.bound_us)
+    is_same = _are_among(there, _ids_between(records, None, goal.bound_us))
     oldest_us = pc.min(_placed(now)["at"]).as_py()
     if is_falling and oldest_us is not None:
         placed = _placed(records)
         above = pc.greater(placed["at"], pa.scalar(oldest_us + SLACK_US, pa.int64()))
-        before = pc.less(placed["at"], pa.scalar(wanted.bound_us, pa.int64()))
+        before = pc.less(placed["at"], pa.scalar(goal.bound_us, pa.int64()))
         seen = placed["id"].filter(pc.and_(above, before)).combine_chunks()
         is_same = is_same and _are_among(seen, now.root["id"].combine_chunks())
     return None if is_same else _MOVED
@@ -283,9 +283,9 @@ def _placed(records: Records) -> pa.Table:
     return rows.filter(_tells_order(records.instants, sent, is_late))
 
 
-def _lacks_known(records: Records, wanted: Wanted, is_at_end: bool) -> bool:
+def _lacks_known(records: Records, goal: WalkGoal, is_at_end: bool) -> bool:
     """Return whether fewer messages came than are known."""
-    if wanted.newest_us is None:
+    if goal.newest_us is None:
         return False
 
     lost = [r.near_us for r in distinct_rejected(records.rejected) if not r.repaired]
@@ -296,11 +296,11 @@ def _lacks_known(records: Records, wanted: Wanted, is_at_end: bool) -> bool:
         untyped = sum(near_us is None or near_us in window for near_us in lost)
         return int(pc.count_distinct(ids).as_py()) + untyped
 
-    if came(wanted.start_us, wanted.newest_us + 1) < wanted.known:
+    if came(goal.start_us, goal.newest_us + 1) < goal.known:
         return True
-    if not is_at_end or wanted.start_us is None:
+    if not is_at_end or goal.start_us is None:
         return False
-    return came(None, wanted.start_us) < wanted.known_before
+    return came(None, goal.start_us) < goal.known_before
 
 
 def _ids_between(records: Records, start_us: int | None, end_us: int) -> pa.Array:

@@ -9,7 +9,7 @@ import dlt
 import pyarrow as pa
 
 from linq_source import tables
-from linq_source.destinations.base import Rows, Wanted
+from linq_source.destinations.base import Rows, RowsQuery
 from linq_source.destinations.dbt_profiles import Profile, lake_profile
 from linq_source.destinations.deletion_rule import Marked
 from linq_source.destinations.erasing import SEARCHED, Erasure
@@ -68,7 +68,7 @@ class Lake(Files):
         """Bring the current state up to the log."""
         return settle_lake(Bucket.of(remote), self._partition, self.tables)
 
-    def rows_since(self, remote: Remote, wanted: Sequence[Wanted]) -> list[Rows]:
+    def rows_since(self, remote: Remote, queries: Sequence[RowsQuery]) -> list[Rows]:
         """Its newest version wins whatever lands last, and a file is expensive to open.
 
         So no older loads than those that began with the pipeline's newest.
@@ -76,10 +76,10 @@ class Lake(Files):
         bucket = Bucket.of(remote)
         return [
             rows_since(
-                bucket, part.table, part.columns, part.since_us,
-                loads_since(bucket, max([part.since_us, *part.known])),
+                bucket, query.table, query.columns, query.since_us,
+                loads_since(bucket, max([query.since_us, *query.known])),
             )
-            for part in wanted
+            for query in queries
         ]  # fmt: skip
 
     def merge_log(self) -> None:

@@ -8,14 +8,14 @@ from contextlib import AbstractContextManager, contextmanager
 import dlt
 import pyarrow as pa
 
-from linq_source.destinations.base import Rows, Wanted
+from linq_source.destinations.base import Rows, RowsQuery
 from linq_source.destinations.dataset_tables import tables_in
 from linq_source.destinations.deletion_rule import Marked
 from linq_source.destinations.erasing import Erasure, TableErasure
 from linq_source.destinations.files import Files
 from linq_source.destinations.lake.bucket import Bucket
 from linq_source.destinations.open_tables.ledger import (
-    OpenTables,
+    OpenTableStore,
     database,
     open_tables,
     settle_open_tables,
@@ -32,7 +32,7 @@ from linq_source.settings import Shard
 from linq_source.tables import ATTACHMENT_FILES, Table
 
 
-class OpenFormat(Files):
+class OpenTables(Files):
     """Tables that keep their old versions, until they are erased from."""
 
     write_strategy = "upsert"
@@ -110,29 +110,29 @@ class OpenFormat(Files):
                         store.maintain(table)
         return marked
 
-    def rows_since(self, remote: Remote, wanted: Sequence[Wanted]) -> list[Rows]:
+    def rows_since(self, remote: Remote, queries: Sequence[RowsQuery]) -> list[Rows]:
         """Each from a narrowed scan."""
         with self._tables() as store:
-            return [_rows_since(store, part) for part in wanted]
+            return [_rows_since(store, query) for query in queries]
 
     @contextmanager
-    def _tables(self) -> Iterator[OpenTables]:
+    def _tables(self) -> Iterator[OpenTableStore]:
         with open_tables(self.pipeline, self._schema) as store:
             if store is None:
                 raise ConfigurationError("the dataset has no tables yet: load into it first")
             yield store
 
 
-def _rows_since(store: OpenTables, wanted: Wanted) -> Rows:
-    condition = Condition("synced_at", ">", from_us(wanted.since_us))
-    reader = store.scan(wanted.table, wanted.columns, [condition])
+def _rows_since(store: OpenTableStore, query: RowsQuery) -> Rows:
+    condition = Condition("synced_at", ">", from_us(query.since_us))
+    reader = store.scan(query.table, query.columns, [condition])
     if reader is None:
         return []
-    found = reader.read_all().select(wanted.columns)
+    found = reader.read_all().select(query.columns)
     return list(zip(*(column.to_pylist() for column in found.columns), strict=True))
 
 
-def _erase(store: OpenTables, erasure: Erasure, table: Table) -> int:
+def _erase(store: OpenTableStore, erasure: Erasure, table: Table) -> int:
     """Replace the table by what stays of it, if anything goes; gives the rows that went."""
     searched = store.every_column(table)
     if searched is None:

@@ -46,7 +46,7 @@ _MEMORY = "1GB"
 _LIVE = (Condition("deleted_at", "is null"), Condition("expired_at", "is null"))
 
 
-class OpenTables(Protocol):
+class OpenTableStore(Protocol):
     """Tables in an open format: narrowed scans, and the three changes that settling makes."""
 
     def scan(
@@ -82,7 +82,7 @@ class OpenTables(Protocol):
 @contextmanager
 def open_tables(
     pipeline: dlt.Pipeline, schema: dlt.Schema | None = None
-) -> Iterator[OpenTables | None]:
+) -> Iterator[OpenTableStore | None]:
     """The pipeline's tables, or those of a schema; none where they are in no open format."""
     schema_name = schema_of_messages(pipeline) if schema is None else None
     table_format = format_of(pipeline) if schema is None else format_in(schema)
@@ -135,7 +135,7 @@ class _Work:
 
     def __init__(
         self,
-        store: OpenTables,
+        store: OpenTableStore,
         database: Any,
         after: datetime,
         shard: Shard | None,
