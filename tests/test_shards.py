@@ -132,19 +132,16 @@ def test_another_count_of_shards_goes_on_where_the_others_were(placed: Loader) -
     world.delete_message(world.messages_of(3)[0].id)  # long before the lookback
     world.add_message(4, "new", sent_at_ms=world.now_ms - HOUR_MS)
     world.remove_chat(5)
-    is_open = loader.options.get("table_format") is not None
     reports = loader.sync_shards(3)
     assert sum(report.exit_code for report in reports) == 0
-    # The days that changed; that the oldest message is missing writes none. A new pipeline cannot
-    # read the ledger of an open format before it knows its schema, and loads each lookback.
-    assert messages_of(reports) == (1 + 2 if not is_open else 14)
+    # The days that changed; that the oldest message is missing writes none.
+    assert messages_of(reports) == 1 + 2
     loader.assert_equal_world()
     world.advance(HOUR_MS)
     world.edit_message(newest(loader, 6), "edited")
     reports = loader.sync_shards(1)
     loader.assert_equal_world()
-    if not is_open:
-        assert messages_of(reports) == 1
+    assert messages_of(reports) == 1
     # Back to pipelines that know how it was two divisions ago.
     world.edit_message(newest(loader, 6), "edited again")
     loader.sync_shards(2)

@@ -93,7 +93,7 @@ def sync(
                 settling.catch_up(remote, bool(loads))
                 session.settled_us = settled_us(pipeline, shard)
                 session.read_until_us = find_last_bound(pipeline, remote)
-                session.inheritance = find_inheritance(pipeline, remote, shard, table_format)
+                session.inheritance = find_inheritance(pipeline, remote, shard)
                 session.has_looked = True
                 session.new_columns = find_columns(pipeline, remote)
             for remote, package in _load_packages(pipeline, source, session, table_format):

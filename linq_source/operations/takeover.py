@@ -16,7 +16,7 @@ import dlt
 from linq_source import tables
 from linq_source.destinations.base import Rows, RowsQuery
 from linq_source.destinations.dataset_pipelines import pipelines_of
-from linq_source.destinations.kinds import destination_of
+from linq_source.destinations.kinds import destination_of, restored_destination_of
 from linq_source.destinations.remote import Remote
 from linq_source.instants import to_us
 from linq_source.planning.takeover import (
@@ -58,24 +58,17 @@ def _unknown_rows(
     )
 
 
-def find_inheritance(
-    pipeline: dlt.Pipeline, remote: Remote, shard: Shard | None, table_format: str | None = None
-) -> Inheritance:
-    """What the pipeline has to take into account of what others loaded into its dataset.
-
-    A pipeline that begins in tables of an open format cannot read their ledger before it knows
-    their schema: it loads every lookback once more.
-    """
+def find_inheritance(pipeline: dlt.Pipeline, remote: Remote, shard: Shard | None) -> Inheritance:
+    """Return what the pipeline has to take into account of what others loaded into its dataset."""
     own = _memory(pipeline.pipeline_name, pipeline.state)
-    rows_since = partial(destination_of(pipeline).rows_since, remote)
     if own.synced_at_us:
+        rows_since = partial(destination_of(pipeline).rows_since, remote)
         found = _find_changes_by_others(rows_since, own, shard, lambda: _others(pipeline, remote))
         return replace(found, rewritten={**found.rewritten, **_contacts(pipeline, rows_since, own)})
     others = _others(pipeline, remote)
     if not others:
         return NOTHING_INHERITED
-    if table_format is not None:
-        return inherit(own, others, [], shard, is_ledger_known=False)
+    rows_since = partial(restored_destination_of(pipeline).rows_since, remote)
     since_us = since_of([own, *others], shard)
     return inherit(own, others, _all_windows(rows_since, since_us, shard), shard)
 

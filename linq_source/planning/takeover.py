@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from linq_source.instants import DAY_US, MAX_US, floor_day
+from linq_source.instants import DAY_US, floor_day
 from linq_source.planning.cursors import (
     STALE,
     Cursor,
@@ -120,14 +120,11 @@ def inherit(
     loaded: Sequence[LoadedWindow],
     shard: Shard | None = None,
     touched: frozenset[str] | None = None,
-    *,
-    is_ledger_known: bool = True,
 ) -> Inheritance:
     """Return the cursors that change, and what a fresh pipeline has to respect.
 
     `loaded` are the ledger's windows of the shard's chats, from before anybody's `since_us` on.
-    `touched` are the chats that others loaded; None: any that somebody remembers. Where the
-    ledger is not known, every digest is stale.
+    `touched` are the chats that others loaded; None: any that somebody remembers.
     """
     windows = defaultdict(list)
     for row in loaded:
@@ -139,8 +136,7 @@ def inherit(
     siblings = set()
     for key in keys:
         memory = best[key]
-        anything = LoadedWindow(Window(key, None, MAX_US), 1, MAX_US, False)
-        text = _invalidated(memory, key, windows.get(key, ()) if is_ledger_known else [anything])
+        text = _invalidated(memory, key, windows.get(key, ()))
         if text is None or text == own.cursors.get(key):
             continue
         cursors[key] = text
