@@ -151,6 +151,15 @@ class Settings:
         return self.end_us is not None
 
     @property
+    def is_first_shard(self) -> bool:
+        """Whether rows of no shard are loaded: two that add them at once would double them."""
+        return self.shard is None or self.shard.index == 0
+
+    def is_of_shard(self, chat_id: Id) -> bool:
+        """Return whether a chat is of the shard, if there is one."""
+        return self.shard is None or chat_id in self.shard
+
+    @property
     def lists_everything(self) -> bool:
         """Whether a complete listing shows every chat there is."""
         return self.chat_ids is None and self.phone_numbers is None

@@ -42,7 +42,7 @@ def body(*records: Any, name: str = "messages", **layout: Any) -> bytes:
 
 
 def decode(*bodies: bytes) -> Records:
-    return decode_pages(bodies, MESSAGE_V3, "messages").records
+    return decode_pages(bodies, MESSAGE_V3, "messages")
 
 
 def decode_fast(*bodies: bytes) -> Records:

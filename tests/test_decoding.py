@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from linq_source.decoding import pages
-from linq_source.decoding.pages import Decoded, decode_pages
+from linq_source.decoding.pages import decode_pages
 from linq_source.decoding.records import (
     CHAT,
     MESSAGE,
@@ -62,7 +62,7 @@ def body(*records: Any, **layout: Any) -> bytes:
 
 def decode(*bodies: bytes) -> Records:
     """The messages of some pages."""
-    return decode_pages(bodies, MESSAGE).records
+    return decode_pages(bodies, MESSAGE)
 
 
 def fast_only() -> AbstractContextManager[object]:
@@ -208,7 +208,7 @@ def test_the_contracts_own_example_arrives_exactly() -> None:
 
 def test_chats_and_numbers_are_read_by_the_same_path() -> None:
     chat = {"id": 5, "group": True, "message_count": 3, "chat_handles": [{"id": 8}, {"id": 9}]}
-    chats = decode_pages([body(chat)], CHAT).records
+    chats = decode_pages([body(chat)], CHAT)
     assert chats.root.select(["id", "is_group", "message_count"]).to_pylist() == [
         {"id": 5, "is_group": True, "message_count": 3}
     ]
@@ -217,22 +217,18 @@ def test_chats_and_numbers_are_read_by_the_same_path() -> None:
         {"_row": 0, "id": 9},
     ]
     answer = json.dumps({"phone_numbers": [{"id": 1, "phone_number": "+1"}]}).encode()
-    numbers = decode_pages([answer], PHONE_NUMBER, key="phone_numbers").records
+    numbers = decode_pages([answer], PHONE_NUMBER, key="phone_numbers")
     assert numbers.root.to_pylist() == [
         {"id": 1, "phone_number": "+1", "forwarding_number": None, "response_rate": None}
     ]
 
 
 def test_no_pages_and_empty_pages_have_every_column() -> None:
-    for decoded, rows in (
-        (decode_pages([], MESSAGE), ()),
-        (decode_pages([body(), body()], MESSAGE), (0, 0)),
-    ):
-        assert decoded.page_rows == rows
-        assert decoded.records.root.schema == root_schema(MESSAGE)
+    for decoded in (decode_pages([], MESSAGE), decode_pages([body(), body()], MESSAGE)):
+        assert decoded.root.schema == root_schema(MESSAGE)
         for name, table in MESSAGE.children.items():
-            assert decoded.records.children[name].schema == child_schema(table)
-        assert len(decoded.records) == 0
+            assert decoded.children[name].schema == child_schema(table)
+        assert decoded.received == 0
 
 
 def test_children_are_numbered_from_0_within_their_parent() -> None:
@@ -304,9 +300,8 @@ def test_the_fast_path_reads_what_the_slow_path_reads(found: list[Record]) -> No
 @LAW
 @given(PAGES)
 def test_pages_hold_what_one_page_of_all_holds(found: list[list[Record]]) -> None:
-    decoded: Decoded = decode_pages([body(*page) for page in found], MESSAGE)
-    assert decoded.page_rows == tuple(len(page) for page in found)
-    assert_same(decoded.records, decode(body(*(r for page in found for r in page))))
+    decoded = decode_pages([body(*page) for page in found], MESSAGE)
+    assert_same(decoded, decode(body(*(r for page in found for r in page))))
 
 
 @pytest.mark.parametrize(
@@ -314,8 +309,7 @@ def test_pages_hold_what_one_page_of_all_holds(found: list[list[Record]]) -> Non
 )
 def test_a_page_that_is_no_json_is_rejected_whole_and_costs_no_other(content: bytes) -> None:
     decoded = decode_pages([body(message()), content, body(message(2))], MESSAGE)
-    assert decoded.page_rows == (1, 1, 1)
-    assert decoded.records.root["id"].to_pylist() == [1, 2]
-    (lost,) = decoded.records.rejected
+    assert decoded.root["id"].to_pylist() == [1, 2]
+    (lost,) = decoded.rejected
     assert lost.reason.startswith("a whole page: ")
     assert (lost.id, lost.payload, lost.repaired) == (None, content.decode(), False)

@@ -177,7 +177,7 @@ def test_a_rejected_payload_keeps_what_is_harmless() -> None:
 
 def test_a_rejected_chat_keeps_no_handle() -> None:
     bad = {"id": "?", "display_name": f"Mara, {OTHER}", "handles": [HANDLE, OTHER]}
-    records = decode_pages([body(bad, name="chats")], CHAT_V3, "chats").records
+    records = decode_pages([body(bad, name="chats")], CHAT_V3, "chats")
     (lost,) = Privacy("hash", "plain", KEY).protect(records).rejected
     assert json.loads(lost.payload) == {
         "id": WITHHELD,
@@ -238,7 +238,7 @@ def test_chats_of_a_forgotten_person_are_found_and_left_out() -> None:
         {"id": uuid(3), "is_group": False, "handles": [{"id": uuid(9), "handle": MARA}]},
         {"id": uuid(4), "is_group": False, "handles": []},
     ]
-    records = decode_pages([body(*chats, name="chats")], CHAT_V3, "chats").records
+    records = decode_pages([body(*chats, name="chats")], CHAT_V3, "chats")
     forgotten = FORGOTTEN.with_chats([uuid(4), uuid(5)])
     gone = forgotten.chats_of(records)
     assert gone == {uuid(1), uuid(4)}

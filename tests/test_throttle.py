@@ -98,7 +98,7 @@ def test_a_limited_server_is_asked_as_fast_as_it_allows(
         shares.append(granted / seconds / 40)
         assert shares[-1] <= 1.15
         assert refused / len(log) < 0.05
-        assert (client.refused, client.requests) == (refused, len(log))
+        assert client.requests == len(log)
         if shares[-1] >= 0.85:
             break
     assert max(shares) >= 0.85
@@ -140,7 +140,7 @@ def test_a_server_that_always_refuses_ends_at_the_deadline(
     with pytest.raises(ApiUnavailableError, match=f"{PATH}: HTTP 429"):
         client.get(PATH, {}, lambda body: check_list(body, "phone_numbers"))
     assert time.monotonic() - started_s < 60  # the default deadline is 120
-    assert client.refused == client.requests
+    assert {record.status for record in sandbox.requests_log} == {429}
 
 
 def test_a_pause_beyond_the_deadline_is_not_waited_for(
@@ -164,7 +164,6 @@ def test_a_503_that_names_a_pause_holds_everybody_too(
     sandbox.faults.append(fault)
     client = connect()
     ask_for(client, 1.5)
-    assert client.refused == 0
     log = sandbox.requests_log
     at_s = next(r.finished_s for r in log if r.status == 503)
     assert at_s is not None

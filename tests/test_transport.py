@@ -14,7 +14,7 @@ import pytest
 
 from linq_source import ApiContractError, ApiUnavailableError, ConfigurationError
 from linq_source.api.client import Client
-from linq_source.planning.listings import PHONE_NUMBERS_PATH, decode_phone_numbers
+from linq_source.planning.contracts import V2
 from linq_source.sandbox import DEFAULT_TOKEN, Fault
 from linq_source.settings import check_settings
 from tests.conftest import Loader
@@ -38,7 +38,7 @@ def ask(base_url: str, *, deadline_s: float = 20.0) -> None:
     )  # fmt: skip
     client = Client(settings)
     try:
-        client.get(PHONE_NUMBERS_PATH, {}, decode_phone_numbers)
+        client.get(V2.phone_numbers_path, {}, V2.decode_phone_numbers)
     finally:
         client.close()
 

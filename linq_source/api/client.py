@@ -6,9 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -28,6 +26,7 @@ from linq_source.errors import (
     ApiUnavailableError,
     AuthenticationError,
 )
+from linq_source.instants import SECOND_US, parse_http_date, to_us
 from linq_source.settings import Settings
 
 MAX_PAUSE_S = 60.0
@@ -42,14 +41,6 @@ _ONCE_DEADLINE_S = 60.0
 _PASSING = (408, 425, 429)
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A successful answer's body and its `Date` header ("" if there was none)."""
-
-    body: bytes
-    date: str
 
 
 class _PassingError(Exception):
@@ -67,17 +58,15 @@ class _PassingError(Exception):
 class Client:
     """Asks the API, from several threads at once. Close it when done."""
 
-    def __init__(self, settings: Settings, sleep: Callable[[float], None] | None = None) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._transport = Transport(settings)
         self._closed = threading.Event()
-        self._sleep = sleep or self._wait
         self._lock = threading.Lock()
         self._answered = False
         self._throttle = Throttle(settings.workers, settings.max_requests_per_second)
         self.requests = 0
         self.retries = 0
-        self.refused = 0
 
     def release(self) -> None:
         """Close the connections that nobody uses; the client stays usable."""
@@ -99,9 +88,10 @@ class Client:
         check: Callable[[bytes], T],
         *,
         once: bool = False,
-    ) -> tuple[Answer, T]:
+    ) -> tuple[str, T]:
         """GET a path below the base URL; `check` reads what it needs of the body.
 
+        Return the answer's `Date` header ("" if there was none) and what `check` returned.
         A `ValueError` of `check` counts as a failed answer and is asked again. Raises
         `AuthenticationError`, `ApiContractError`, or `ApiUnavailableError` at the end of the
         request's deadline; after the first failure if it is to be asked but `once`.
@@ -118,7 +108,7 @@ class Client:
 
     def _get_again(
         self, path: str, target: str, check: Callable[[bytes], T], first: _PassingError
-    ) -> tuple[Answer, T]:
+    ) -> tuple[str, T]:
         """Repeat a request whose first try failed with `first`, until the deadline."""
         deadline_s = self._settings.request_deadline_s
         if not self._answered:
@@ -127,7 +117,7 @@ class Client:
         deadline = Deadline(started_s + deadline_s)
         failures = [first]
 
-        def attempt() -> tuple[Answer, T]:
+        def attempt() -> tuple[str, T]:
             if failures:
                 raise failures.pop()
             return self._get_once(path, target, check, deadline)
@@ -144,7 +134,7 @@ class Client:
             wait=_pause_s,
             stop=out_of_time,
             before_sleep=self._count_retry,
-            sleep=self._sleep,
+            sleep=self._wait,
             reraise=True,
         )
         try:
@@ -167,7 +157,7 @@ class Client:
 
     def _get_once(
         self, path: str, target: str, check: Callable[[bytes], T], deadline: Deadline
-    ) -> tuple[Answer, T]:
+    ) -> tuple[str, T]:
         answer = self._exchange(target, deadline)
         self._answered = True
         if answer.status != 200:
@@ -176,7 +166,7 @@ class Client:
             value = check(answer.body)
         except ValueError as error:
             raise _PassingError(str(error)) from error
-        return Answer(answer.body, answer.headers.get("Date", "")), value
+        return answer.headers.get("Date", ""), value
 
     def _exchange(self, target: str, deadline: Deadline) -> RawAnswer:
         """Send one request when it is its turn, and tell the throttle how it went."""
@@ -189,8 +179,6 @@ class Client:
         try:
             answer = self._transport.get(target)
             if answer.status == 429:
-                with self._lock:
-                    self.refused += 1
                 self._throttle.refused(started_s, _retry_after_s(answer.headers))
             elif answer.status == 503 and (asked_s := _retry_after_s(answer.headers)):
                 self._throttle.pause(asked_s)
@@ -254,17 +242,11 @@ def _retry_after_s(headers: Mapping[str, str]) -> float:
     if text.isdecimal():
         return min(float(text), MAX_PAUSE_S)
     try:
-        now = _http_date(headers["Date"])
+        now_us = parse_http_date(headers["Date"])
     except (KeyError, ValueError):
-        now = datetime.now(UTC)
+        now_us = to_us(datetime.now(UTC))
     try:
-        pause_s = (_http_date(text) - now).total_seconds()
+        pause_s = (parse_http_date(text) - now_us) / SECOND_US
     except ValueError:
         return 0.0
     return min(max(pause_s, 0.0), MAX_PAUSE_S)
-
-
-def _http_date(text: str) -> datetime:
-    """Return an aware instant. Raises `ValueError`."""
-    instant = parsedate_to_datetime(text)
-    return instant if instant.tzinfo else instant.replace(tzinfo=UTC)

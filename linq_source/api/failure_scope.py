@@ -19,16 +19,18 @@ from linq_source.errors import (
     LinqError,
     PhoneNumberUnavailableError,
 )
-from linq_source.planning.listings import ChatRequest, CountRequest, ListRequest
+from linq_source.planning import requests_v2, requests_v3
 from linq_source.planning.organisations import line_of
-from linq_source.planning.requests_v3 import ChatsRequest, MessagesRequest
-from linq_source.planning.windows import Page, PageRequest, Request
+from linq_source.planning.requests_v2 import ChatRequest, CountRequest
+from linq_source.planning.windows import Page, Request
 from linq_source.settings import Id
 
 # Others that are asked before a failure is taken for an outage: one of them may fail, too.
 MOST_OTHERS = 3
 
 _UNKNOWN = (403, 404, 410)
+_MESSAGES = requests_v2.MessagesRequest | requests_v3.MessagesRequest
+_CHATS = requests_v2.ChatsRequest | requests_v3.ChatsRequest
 
 
 @dataclass
@@ -61,7 +63,9 @@ class Asker:
         except ApiContractError as error:
             if error.status is None:
                 raise
-            if isinstance(request, MessagesRequest) and request.is_refused_with(error.status):
+            if isinstance(request, requests_v3.MessagesRequest) and request.is_refused_with(
+                error.status
+            ):
                 return Page(b"", is_refused=True)
             raise _confined(request, error) from error
         except ApiUnavailableError as error:
@@ -71,11 +75,11 @@ class Asker:
             raise _confined(request, error) from error
 
     def _ask(self, request: Request, *, once: bool) -> Page:
-        answer, page = self.client.get(request.path, request.parameters, request.read, once=once)
+        date, page = self.client.get(request.path, request.parameters, request.read, once=once)
         if not isinstance(request, ChatRequest):
-            self.on_answered(answer.date)
-        if not isinstance(request, PageRequest | MessagesRequest):
-            self.on_listed(answer.date)
+            self.on_answered(date)
+        if not isinstance(request, _MESSAGES):
+            self.on_listed(date)
         return page
 
     def _ask_for_count(self, request: CountRequest) -> Page:
@@ -107,13 +111,13 @@ def subject_of(request: Request) -> str:
 
 
 def _chat_of(request: Request) -> Id:
-    if isinstance(request, ChatRequest | PageRequest | MessagesRequest):
+    if isinstance(request, ChatRequest | _MESSAGES):
         return request.chat_id
     raise AssertionError(request)
 
 
 def _number_of(request: Request) -> str | None:
-    return request.phone_number if isinstance(request, ListRequest | ChatsRequest) else None
+    return request.phone_number if isinstance(request, _CHATS) else None
 
 
 def _confined(request: Request, error: ApiContractError | ApiUnavailableError) -> LinqError:

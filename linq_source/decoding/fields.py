@@ -22,7 +22,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from linq_source.decoding.records import ATTACHMENTS, PARTS, REACTIONS, Shape, row_numbers
+from linq_source.decoding.records import ATTACHMENTS, PARTS, REACTIONS, Shape
 from linq_source.tables import Column, Table
 
 _Object = dict[str, Any]
@@ -66,7 +66,7 @@ class Place:
             numbers = wanted[bisect_left(wanted, start) : bisect_left(wanted, end)]
             rows = self._rows_of(body) if numbers else []
             texts += [_json_text(value_of(rows[number - start])) for number in numbers]
-        places = pc.index_in(row_numbers(len(is_wanted)), value_set=pa.array(wanted, pa.int64()))
+        places = pc.index_in(pa.arange(0, len(is_wanted)), value_set=pa.array(wanted, pa.int64()))
         return pa.array(texts, pa.string()).take(places)
 
     def _rows_of(self, body: bytes) -> list[_Object]:

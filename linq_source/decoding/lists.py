@@ -22,7 +22,6 @@ from linq_source.decoding.records import (
     REACTIONS,
     ROW,
     Shape,
-    row_numbers,
 )
 from linq_source.tables import Table
 
@@ -136,7 +135,7 @@ def _texts(values: pa.Array, row: pa.Array, messages: int) -> pa.Array:
     written = pa.table({"row": row, "value": values}).filter(values.is_valid())
     lines = written.group_by("row", use_threads=False).aggregate([("value", "list")])
     texts = pc.binary_join(lines["value_list"].combine_chunks(), "\n")
-    places = pc.index_in(row_numbers(messages), value_set=lines["row"].combine_chunks())
+    places = pc.index_in(pa.arange(0, messages), value_set=lines["row"].combine_chunks())
     return texts.take(places)
 
 
@@ -156,4 +155,4 @@ def _positions(row: pa.Array) -> pa.Array:
     first = pa.array([0], pa.int64())
     starts = pa.concat_arrays([first, runs.run_ends.slice(0, len(runs.values) - 1)])
     start_of_row = pc.run_end_decode(pa.RunEndEncodedArray.from_arrays(runs.run_ends, starts))
-    return pc.subtract(row_numbers(len(row)), start_of_row)
+    return pc.subtract(pa.arange(0, len(row)), start_of_row)

@@ -38,39 +38,27 @@ _META = pa.struct(
 )
 
 
-@dataclass(frozen=True)
-class Decoded:
-    """Records of several pages in the order of the pages, and how many rows each page sent."""
-
-    records: Records
-    page_rows: tuple[int, ...]
-
-
-def decode_pages(bodies: Sequence[bytes], shape: Shape, key: str = "data") -> Decoded:
-    """Decode page bodies whose envelope was already checked.
+def decode_pages(bodies: Sequence[bytes], shape: Shape, key: str = "data") -> Records:
+    """Decode page bodies whose envelope was already checked, in their order.
 
     `key` is the member that holds the list. Never fails: a bad record is repaired or rejected,
     and a body that is not JSON is rejected as a whole.
     """
     if not bodies:
-        return Decoded(empty_records(shape), ())
+        return empty_records(shape)
     bodies = [body.removeprefix(BOM_UTF8) for body in bodies]
     try:
-        decoded = _decode_block(bodies, shape, key)
-        return replace(decoded, records=_with_lower_ids(decoded.records))
+        return _with_lower_ids(_decode_block(bodies, shape, key))
     except Refused:
         if len(bodies) == 1:
-            records = _with_lower_ids(_salvage(bodies[0], shape, key))
-            return Decoded(records, (records.received,))
+            return _with_lower_ids(_salvage(bodies[0], shape, key))
     parts: list[Records] = []
-    rows: list[int] = []
     last_us: int | None = None
     for body in bodies:
         page = decode_pages([body], shape, key)
-        parts.append(_placed_after(page.records, last_us))
-        rows.extend(page.page_rows)
-        last_us = _last_instant(page.records, last_us)
-    return Decoded(concat_records(shape, parts), tuple(rows))
+        parts.append(_placed_after(page, last_us))
+        last_us = _last_instant(page, last_us)
+    return concat_records(shape, parts)
 
 
 @dataclass(frozen=True)
@@ -109,7 +97,7 @@ def outline_of(body: bytes, shape: Shape, key: str) -> Outline:
             frozenset(pc.utf8_lower(ids).to_pylist()), at_us, sent_us, late_us.is_valid()
         )
     except (Refused, pa.ArrowException):
-        records = decode_pages([body], shape, key).records
+        records = decode_pages([body], shape, key)
         return Outline(
             frozenset(records.identities),
             records.instants,
@@ -164,7 +152,7 @@ def _salvage(body: bytes, shape: Shape, key: str) -> Records:
         return replace(empty_records(shape), rejected=(lost,))
 
 
-def _decode_block(bodies: Sequence[bytes], shape: Shape, key: str) -> Decoded:
+def _decode_block(bodies: Sequence[bytes], shape: Shape, key: str) -> Records:
     """Decode all bodies at once. Raises `Refused` for anything the parser or Arrow cannot take."""
     if not all(_is_parsable(body) for body in bodies):
         raise Refused
@@ -191,7 +179,7 @@ def _is_parsable(body: bytes) -> bool:
     return True
 
 
-def _parse_block(bodies: Sequence[bytes], shape: Shape, key: str) -> Decoded:
+def _parse_block(bodies: Sequence[bytes], shape: Shape, key: str) -> Records:
     expected = fields.expected_record(shape)
     block = _parse(bodies, key, expected)
     data = _list_column(block, key, len(bodies))
@@ -203,8 +191,7 @@ def _parse_block(bodies: Sequence[bytes], shape: Shape, key: str) -> Decoded:
         data = _list_column(block, key, len(bodies))
     counts = pc.fill_null(pc.list_value_length(data), 0)
     ends = pc.cumulative_sum(counts).to_pylist()
-    records = _flatten(objects_in(data), shape, fields.Place(bodies, (key,), ends))
-    return Decoded(records, tuple(counts.to_pylist()))
+    return _flatten(objects_in(data), shape, fields.Place(bodies, (key,), ends))
 
 
 def _parse(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -170,12 +171,16 @@ class Records:
             children[name] = child.take(order)
         return replace(self, root=self.root.take(rows), children=children)
 
+    def where(self, mask: pa.ChunkedArray) -> Records:
+        """The records of which the mask is true; rejected unchanged."""
+        return self.take(pc.indices_nonzero(mask).cast(pa.int64()))
+
     def slice(self, start: int, stop: int) -> Records:
         """Rows `start` to `stop` (exclusive) without copying; rejected left out."""
         children = {}
         for name, child in self.children.items():
-            low = _first_at_least(child[ROW], start)
-            high = _first_at_least(child[ROW], stop)
+            low = count_below(child[ROW], start)
+            high = count_below(child[ROW], stop)
             part = child.slice(low, high - low)
             shifted = pc.subtract(part[ROW], pa.scalar(start, pa.int64()))
             children[name] = part.set_column(0, ROW, shifted)
@@ -187,22 +192,9 @@ def distinct_rejected(rejected: Iterable[Rejected]) -> tuple[Rejected, ...]:
     return tuple({(record.payload, record.repeat): record for record in rejected}.values())
 
 
-def _first_at_least(sorted_rows: pa.ChunkedArray, row: int) -> int:
-    """Index of the first value not below `row` in an ascending column."""
-    low, high = 0, len(sorted_rows)
-    while low < high:
-        middle = (low + high) // 2
-        if sorted_rows[middle].as_py() < row:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
-def row_numbers(length: int) -> pa.Array:
-    """0, 1, 2, ... without a Python object per row."""
-    ones = pa.repeat(pa.scalar(1, pa.int64()), length)
-    return pc.subtract(pc.cumulative_sum(ones), pa.scalar(1, pa.int64()))
+def count_below(ascending: pa.Array, value: int) -> int:
+    """Return how many values of an ascending column lie below `value`."""
+    return bisect_left(ascending, value, key=pa.Int64Scalar.as_py)
 
 
 def concat_records(shape: Shape, parts: Sequence[Records]) -> Records:

@@ -175,12 +175,12 @@ class Evidence:
         """Ask a chat for its oldest messages. Return that of the first that was not late."""
         request = self.contract.oldest(chat_id, self.page_size)
         try:
-            answer, _ = self.client.get(request.path, request.parameters, request.read, once=True)
+            _, page = self.client.get(request.path, request.parameters, request.read, once=True)
         except (ApiContractError, ApiUnavailableError):
             return None
         until_us = self.last_read.of(chat_id)
         memory = ChatMemory(ChatTask(chat_id, None, cursor, END_US, read_until_us=until_us))
-        memory.see(self.contract.decode_messages(answer.body))
+        memory.see(self.contract.decode_messages(page.body))
         self.see(chat_id, memory.oldest_us)
         return memory.oldest_us
 

@@ -22,7 +22,7 @@ from linq_source.errors import (
 )
 from linq_source.extraction.counts import Counts, describe_error
 from linq_source.instants import SECOND_US, parse_http_date
-from linq_source.planning import listings
+from linq_source.planning import listings, requests_v2
 from linq_source.planning.contracts import contract_of
 from linq_source.planning.organisations import lines_of
 from linq_source.planning.windows import Page
@@ -109,12 +109,12 @@ class Listing:
     def phone_numbers(self) -> Records:
         """Return the organisation's numbers."""
         if self._phone_numbers is None:
-            answer, records = self.client.get(
+            date, records = self.client.get(
                 self.contract.phone_numbers_path, {}, self.contract.decode_phone_numbers
             )
-            self._advance_bound(answer.date)
+            self._advance_bound(date)
             self._phone_numbers = records
-            if self.settings.shard is None or self.settings.shard.index == 0:
+            if self.settings.is_first_shard:
                 self.counts.rejected += len(records.rejected)
         return self._phone_numbers
 
@@ -134,7 +134,7 @@ class Listing:
 
         Raises `ApiUnavailableError` where nothing else was listed either.
         """
-        first = listings.ContactsRequest(1, min(self.settings.page_size, 100))
+        first = requests_v2.ContactsRequest(1, self.settings.page_size)
         pool: Pool[str] = Pool(
             [(first.key, listings.read_list(first))],
             self._fetch_contacts,
@@ -163,7 +163,7 @@ class Listing:
             )
         return found
 
-    def _fetch_contacts(self, request: listings.ContactsRequest) -> Page:
+    def _fetch_contacts(self, request: requests_v2.ContactsRequest) -> Page:
         return self.client.get(request.path, request.parameters, request.read)[1]
 
     def find_unlisted(self, known: Iterable[Id]) -> tuple[dict[Id, int | None], list[Id]]:
@@ -174,15 +174,9 @@ class Listing:
         """
         found: dict[Id, int | None] = {}
         vanished: list[Id] = []
-        listed, shard = self.chats().marks, self.settings.shard
-        missing = sorted(
-            (
-                chat_id
-                for chat_id in known
-                if chat_id not in listed and (shard is None or chat_id in shard)
-            ),
-            key=id_order,
-        )
+        listed = self.chats().marks
+        unlisted = (chat_id for chat_id in known if chat_id not in listed)
+        missing = sorted(filter(self.settings.is_of_shard, unlisted), key=id_order)
         if not missing or not self.chats().complete:
             return found, vanished
         # Each run begins elsewhere, so that every one of them gets its turn.
@@ -215,16 +209,15 @@ class Listing:
 
     def _list_chats(self) -> listings.ChatList:
         settings = self.settings
-        per_page = min(settings.page_size, 100)
         readings: dict[Any, Any]
         if settings.chat_ids is not None:
-            wanted = [i for i in settings.chat_ids if settings.shard is None or i in settings.shard]
+            wanted = list(filter(settings.is_of_shard, settings.chat_ids))
             self.asker.others = lambda: map(self.contract.chat_request, choose_some(wanted))
             readings = {i: self.contract.read_one_chat(i) for i in wanted}
         else:
             numbers = self._numbers()
             self.asker.others = lambda: map(self.contract.any_chats, choose_some(numbers))
-            readings = {n: self.contract.list_chats(n, per_page) for n in numbers}
+            readings = {n: self.contract.list_chats(n, settings.page_size) for n in numbers}
         found = []
         failed: dict[Any, Exception] = {}
         for item in self.read(readings.items()):

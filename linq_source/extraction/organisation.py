@@ -40,9 +40,7 @@ def check_chats(extraction: Extraction, cursors: Mapping[str, str]) -> None:
     chats = listing.chats()
     if not chats.complete or listing.settings.accept_organisation:
         return
-    shard = listing.settings.shard
-    known = map(id_of, cursors)
-    own = [chat_id for chat_id in known if shard is None or chat_id in shard]
+    own = list(filter(listing.settings.is_of_shard, map(id_of, cursors)))
     vanished = most_vanished(own, chats.marks.keys())
     if not vanished or not chats.marks or any(map(listing.has_chat, sample(vanished, 3))):
         return

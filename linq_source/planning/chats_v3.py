@@ -18,15 +18,13 @@ from linq_source.planning.readings import (
     ChatResult,
     ChatTask,
     Reading,
-    drive,
     give,
     keeping,
     load_whole,
 )
 from linq_source.planning.requests_v3 import MessagesRequest
 from linq_source.planning.walk_v3 import ListRead, WalkGoal, read_messages
-from linq_source.planning.window_reading import Asking
-from linq_source.planning.windows import Window
+from linq_source.planning.windows import Asking, Window
 from linq_source.settings import Id
 
 # Messages so far after the bound are there to stay: a clock was wrong. Nearer ones were sent while
@@ -35,7 +33,7 @@ _AHEAD_US = DAY_US
 
 
 def read_chat(task: ChatTask) -> Reading[ChatResult]:
-    """Read what a chat's task says, in one go. Yields and returns what `chats.read_chat` does."""
+    """Read what a chat's task says, in one go; yields and returns what `chats_v2` does."""
     if task.end_us is not None:
         yield from _read_interval(task, Window(task.chat_id, task.begin_us, task.end_us))
         return ChatResult(None, True)
@@ -100,7 +98,7 @@ def count_messages(chat_id: Id, per_page: int) -> Asking[int | None]:
 
 def _read_list(task: ChatTask, goal: WalkGoal) -> Reading[ListRead]:
     """Read a chat's list, and leave out of it what is not to be kept."""
-    listed = yield from drive(read_messages(MessagesRequest(task.chat_id, task.per_page), goal))
+    listed = yield from read_messages(MessagesRequest(task.chat_id, task.per_page), goal)
     # From here on nobody sees what is not to be kept: digests are made of it, too.
     return replace(listed, records=task.privacy.protect(listed.records))
 

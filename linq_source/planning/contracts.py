@@ -6,16 +6,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from linq_source import tables, tables_v3
+from linq_source.decoding.envelope import check_list
 from linq_source.decoding.pages import decode_pages
-from linq_source.decoding.records import CHAT, CHAT_V3, MESSAGE, MESSAGE_V3, Records, Shape
+from linq_source.decoding.records import (
+    CHAT,
+    CHAT_V3,
+    MESSAGE,
+    MESSAGE_V3,
+    PHONE_NUMBER,
+    PHONE_NUMBER_V3,
+    Records,
+    Shape,
+)
 from linq_source.errors import ConfigurationError
 from linq_source.instants import END_US
-from linq_source.planning import chats, chats_v3, cursors, listings, requests_v3
+from linq_source.planning import chats_v2, chats_v3, cursors, listings, requests_v2, requests_v3
 from linq_source.planning.listings import ChatList
 from linq_source.planning.readings import ChatResult, ChatTask, Reading
 from linq_source.planning.walk_v3 import read_chats
-from linq_source.planning.window_reading import Asking, in_order
-from linq_source.planning.windows import PageRequest, Request, Window
+from linq_source.planning.window_reading import in_order
+from linq_source.planning.windows import Asking, Request, Window
 from linq_source.settings import Api, Id
 from linq_source.tables import Table
 
@@ -38,12 +48,11 @@ class Contract:
     message: Shape
     chat: Shape
     authorization: Callable[[str], tuple[str, str]]
+    phone_number: Shape
     phone_numbers_path: str
-    decode_phone_numbers: Callable[[bytes], Records]
     list_chats: Callable[[str, int], Asking[ChatList]]
     any_chats: Callable[[str], Request]
-    chat_request: Callable[[Id], Request]
-    decode_chat: Callable[[bytes], Records]
+    chat_request: Callable[[Id], requests_v2.ChatRequest]
     oldest: Callable[[Id, int], Request]
     messages_key: str
     read_chat: Callable[[ChatTask], Reading[ChatResult]]
@@ -52,11 +61,16 @@ class Contract:
 
     def decode_messages(self, body: bytes) -> Records:
         """The messages of a page, ordered by instant."""
-        return in_order(decode_pages([body], self.message, self.messages_key).records)
+        return in_order(decode_pages([body], self.message, self.messages_key))
+
+    def decode_phone_numbers(self, body: bytes) -> Records:
+        """The answer of `/phone_numbers`. Raises `ValueError` when it is not one."""
+        check_list(body, "phone_numbers")
+        return listings.distinct(decode_pages([body], self.phone_number, "phone_numbers"))
 
     def read_one_chat(self, chat_id: Id) -> Asking[ChatList]:
         """One chat by its id."""
-        return listings.read_one(self.chat_request(chat_id), self.decode_chat)
+        return listings.read_one(self.chat_request(chat_id))
 
 
 V2 = Contract(
@@ -66,17 +80,18 @@ V2 = Contract(
     message=MESSAGE,
     chat=CHAT,
     authorization=lambda token: ("X-LINQ-INTEGRATION-TOKEN", token),
-    phone_numbers_path=listings.PHONE_NUMBERS_PATH,
-    decode_phone_numbers=listings.decode_phone_numbers,
+    phone_number=PHONE_NUMBER,
+    phone_numbers_path=requests_v2.PHONE_NUMBERS_PATH,
     list_chats=lambda number, per_page: listings.read_list(
-        listings.ListRequest(number, 1, per_page)
+        requests_v2.ChatsRequest(number, 1, per_page)
     ),
-    any_chats=lambda number: listings.ListRequest(number, 1, 1),
-    chat_request=listings.ChatRequest,
-    decode_chat=listings.decode_chat,
-    oldest=lambda chat_id, per_page: PageRequest(Window(chat_id, None, END_US), 1, per_page),
+    any_chats=lambda number: requests_v2.ChatsRequest(number, 1, 1),
+    chat_request=requests_v2.ChatRequest,
+    oldest=lambda chat_id, per_page: requests_v2.MessagesRequest(
+        Window(chat_id, None, END_US), 1, per_page
+    ),
     messages_key="data",
-    read_chat=chats.read_chat,
+    read_chat=chats_v2.read_chat,
     is_unchanged=cursors.is_unchanged,
 )
 
@@ -87,12 +102,11 @@ V3 = Contract(
     message=MESSAGE_V3,
     chat=CHAT_V3,
     authorization=lambda token: ("Authorization", f"Bearer {token}"),
+    phone_number=PHONE_NUMBER_V3,
     phone_numbers_path=requests_v3.PHONE_NUMBERS_PATH,
-    decode_phone_numbers=requests_v3.decode_phone_numbers,
     list_chats=read_chats,
     any_chats=lambda number: requests_v3.ChatsRequest(number, 1),
     chat_request=requests_v3.ChatRequestV3,
-    decode_chat=requests_v3.decode_chat,
     # There is no way to ask for the oldest: short chats show it.
     oldest=requests_v3.MessagesRequest,
     messages_key="messages",

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from linq_source.decoding.fields import LINK_QUERY
-from linq_source.decoding.records import POSITION, ROW, Records, Rejected, row_numbers
+from linq_source.decoding.records import POSITION, ROW, Records, Rejected
 from linq_source.tables import Table
 
 # What is left of a link, or of the links in JSON text.
@@ -73,7 +73,7 @@ def _update(state: blake2b, rows: pa.Table, table: Table) -> None:
             if (pattern := _QUERIES.get(column.personal_data)) is not None:
                 rows = _without_queries(rows, column.name, pattern)
         # Taking copies: a slice would be serialized with bytes of its neighbours.
-        rows = rows.select(keys + own + others).take(row_numbers(rows.num_rows))
+        rows = rows.select(keys + own + others).take(pa.arange(0, rows.num_rows))
         for name in others:
             # Its type may come from the neighbours as well; as text it does not show.
             rows = rows.set_column(

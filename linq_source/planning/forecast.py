@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from linq_source.instants import MILLISECOND_US, floor_day
+from linq_source.instants import MILLISECOND_US
 from linq_source.planning.listings import MAX_LIST_PAGES
-from linq_source.planning.windows import deepest_page
+from linq_source.planning.windows import cut_before, deepest_page
 
 PER_PAGE = 100
 
@@ -99,7 +99,7 @@ def span_reads(
             windows.append(pages_of(high - low, per_page))
             return Reads(tuple(windows), len(windows) - 1)
         # The rest's first page, its deepest page, and then the window that ends before it.
-        cut_us = _cut(sent_us[low + (most - 1) * per_page], start_us)
+        cut_us = cut_before(sent_us[low + (most - 1) * per_page], start_us)
         low, high = _served(sent_us, start_us, cut_us)
         if pages_of(high - low, per_page) > most:
             raise ValueError(f"more than {most} pages at one instant")
@@ -111,10 +111,3 @@ def _served(sent_us: Sequence[int], start_us: int | None, end_us: int) -> tuple[
     """What the API counts of a window: it is asked one millisecond wider on both sides."""
     low = 0 if start_us is None else bisect_left(sent_us, start_us - MILLISECOND_US + 1)
     return low, bisect_left(sent_us, end_us + MILLISECOND_US)
-
-
-def _cut(earliest_us: int, start_us: int | None) -> int:
-    for cut_us in (floor_day(earliest_us), earliest_us):
-        if start_us is None or cut_us > start_us:
-            return cut_us
-    return earliest_us + 1

@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
 from zlib import crc32
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from linq_source.decoding.envelope import check_list, object_text, read_envelope, text_member
+from linq_source.decoding.envelope import text_member
 from linq_source.decoding.pages import decode_pages
 from linq_source.decoding.records import (
     CHAT,
-    CONTACT,
-    PHONE_NUMBER,
     POSITION,
     ROW,
     Records,
@@ -26,104 +23,20 @@ from linq_source.decoding.records import (
     concat_records,
     distinct_rejected,
     record_text,
-    row_numbers,
 )
 from linq_source.planning.digests import digest_records, digest_rejected
-from linq_source.planning.window_reading import ATTEMPTS, CHUNK_PAGES, Asking
-from linq_source.planning.windows import Ask, Page, Request
+from linq_source.planning.requests_v2 import ChatRequest, ChatsRequest, ContactsRequest
+from linq_source.planning.window_reading import ATTEMPTS, CHUNK_PAGES
+from linq_source.planning.windows import Asking, ask
 from linq_source.settings import Id, Shard
 from linq_source.tables import Table
 
-API = "/api/partner/v2"
-PHONE_NUMBERS_PATH = f"{API}/phone_numbers"
 # Rows are compared in this many groups by id, so that the state stays small.
 DIGEST_GROUPS = 1024
 # Stands among the digests until what the destination holds was compared with a complete list.
 NOT_COMPARED = {"not compared": ""}
 # No list is followed further than this, whatever the answers claim: a million chats a number.
 MAX_LIST_PAGES = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class ListRequest:
-    """One page of the chats that a phone number sees."""
-
-    phone_number: str
-    page: int
-    per_page: int
-
-    shape: ClassVar = CHAT
-    key: ClassVar = "data"
-
-    @property
-    def path(self) -> str:
-        """The path below the base URL."""
-        return f"{API}/chats"
-
-    @property
-    def parameters(self) -> Mapping[str, str]:
-        """The query."""
-        return {
-            "phone_number": self.phone_number,
-            "page": str(self.page),
-            "per_page": str(self.per_page),
-        }
-
-    def read(self, body: bytes) -> Page:
-        """Check an answer. Raises `ValueError`."""
-        return Page(body, read_envelope(body))
-
-
-@dataclass(frozen=True, slots=True)
-class ContactsRequest:
-    """One page of the contacts."""
-
-    page: int
-    per_page: int
-
-    shape: ClassVar = CONTACT
-    key: ClassVar = "contacts"
-
-    @property
-    def path(self) -> str:
-        """The path below the base URL."""
-        return f"{API}/contacts"
-
-    @property
-    def parameters(self) -> Mapping[str, str]:
-        """The query."""
-        return {"page": str(self.page), "per_page": str(self.per_page)}
-
-    def read(self, body: bytes) -> Page:
-        """Check an answer. Raises `ValueError`."""
-        return Page(body, read_envelope(body, self.key))
-
-
-@dataclass(frozen=True, slots=True)
-class ChatRequest:
-    """One chat by its id."""
-
-    chat_id: Id
-
-    @property
-    def path(self) -> str:
-        """The path below the base URL."""
-        return f"{API}/chats/{self.chat_id}"
-
-    @property
-    def parameters(self) -> Mapping[str, str]:
-        """No query."""
-        return {}
-
-    def read(self, body: bytes) -> Page:
-        """Check an answer. Raises `ValueError`."""
-        decode_chat(body)
-        return Page(body)
-
-
-@dataclass(frozen=True, slots=True)
-class CountRequest(ChatRequest):
-    """One chat by its id, only for its `message_count`."""
 
 
 @dataclass(frozen=True)
@@ -144,44 +57,65 @@ class ChatList:
         return dict(zip(ids, marks, strict=True))
 
 
-def read_list(first: ListRequest | ContactsRequest) -> Asking[ChatList]:
-    """All of a list, told by the request of its first page; read again while it moves."""
+@dataclass(frozen=True)
+class Walk:
+    """One walk through a list: what was found, and whether that is all, as far as one can tell.
+
+    Where another walk has to give the same before that is believed, it is to be `is_repeated`.
+    """
+
+    records: Records
+    is_whole: bool
+    is_repeated: bool = False
+
+
+def read_whole(walk: Callable[[], Asking[Walk]]) -> Asking[ChatList]:
+    """Return all of a list, walked through again while it moves."""
     seen: list[Records] = []
+    before: set[object] | None = None
     for _ in range(ATTEMPTS):
-        records, is_whole = yield from _walk_list(first)
-        if is_whole:
-            records = distinct(with_repeats(records))
+        found = yield from walk()
+        is_compared = found.is_whole and found.is_repeated
+        identities = found.records.identities if is_compared else None
+        if found.is_whole and (not is_compared or identities == before):
+            records = distinct(with_repeats(found.records))
             return ChatList(records, complete=all(lost.id is not None for lost in records.rejected))
-        seen.append(records)
+        before = identities
+        seen.append(found.records)
     seen[-1] = with_repeats(seen[-1])
-    return ChatList(distinct(concat_records(first.shape, seen)), complete=False)
+    return ChatList(distinct(concat_records(seen[-1].shape, seen)), complete=False)
 
 
-def _walk_list(request: ListRequest | ContactsRequest) -> Asking[tuple[Records, bool]]:
-    """One walk through a list: what was found, and whether the counts say that this is all.
+def read_list(first: ChatsRequest | ContactsRequest) -> Asking[ChatList]:
+    """Return all of a list, told by the request of its first page."""
+    return read_whole(lambda: _walk(first))
+
+
+def _walk(request: ChatsRequest | ContactsRequest) -> Asking[Walk]:
+    """Walk through a list once; the counts say whether that is all.
 
     `total_pages` may be anything: the walk ends with the first chunk that brings nothing not seen
     before, and at `MAX_LIST_PAGES`.
     """
     shape, key = request.shape, request.key
-    (first,) = yield Ask((request,))
+    (first,) = yield from ask(request)
     total_count = first.envelope.total_count
-    found = [decode_pages([first.body], shape, key).records]
+    found = [decode_pages([first.body], shape, key)]
     seen = found[0].identities
     is_same = True
     # There are no more pages than records, whatever the answer claims.
     last = min(first.envelope.total_pages, total_count, MAX_LIST_PAGES)
     for start in range(2, last + 1, CHUNK_PAGES):
         numbers = range(start, min(start + CHUNK_PAGES, last + 1))
-        pages = yield Ask(tuple(replace(request, page=n) for n in numbers))
+        pages = yield from ask(*(replace(request, page=n) for n in numbers))
         is_same = is_same and all(page.envelope.total_count == total_count for page in pages)
-        more = decode_pages([page.body for page in pages], shape, key).records
+        more = decode_pages([page.body for page in pages], shape, key)
         found.append(more)
         identities = more.identities
         if identities <= seen:
             break
         seen |= identities
-    return concat_records(shape, found), is_same and len(seen) == total_count
+    return Walk(concat_records(shape, found), is_same and len(seen) == total_count)
 
 
 def with_repeats(walk: Records) -> Records:
@@ -197,31 +131,10 @@ def with_repeats(walk: Records) -> Records:
     return replace(walk, rejected=(*walk.rejected, *repeats))
 
 
-def read_one(request: Request, decode: Callable[[bytes], Records]) -> Asking[ChatList]:
+def read_one(request: ChatRequest) -> Asking[ChatList]:
     """One chat by its id."""
-    (page,) = yield Ask((request,))
-    return ChatList(decode(page.body), complete=False)
-
-
-def decode_chat(body: bytes) -> Records:
-    """Decode the answer of `/chats/{id}`. Raises `ValueError` when it holds no object."""
-    record = object_text(body, "data")
-    return decode_pages([b'{"data":[' + record + b"]}"], CHAT).records
-
-
-def decode_count(body: bytes) -> int | None:
-    """Return the `message_count` in the answer of `/chats/{id}`; None where it has no usable one.
-
-    Raises `ValueError` when the answer holds no object.
-    """
-    counts = decode_chat(body).root["message_count"].to_pylist()
-    return counts[0] if counts else None
-
-
-def decode_phone_numbers(body: bytes) -> Records:
-    """Decode the answer of `/phone_numbers`. Raises `ValueError` when it is not one."""
-    check_list(body, "phone_numbers")
-    return distinct(decode_pages([body], PHONE_NUMBER, key="phone_numbers").records)
+    (page,) = yield from ask(request)
+    return ChatList(request.decode(page.body), complete=False)
 
 
 def numbers_of(records: Records) -> list[str | None]:
@@ -274,7 +187,7 @@ def distinct(records: Records) -> Records:
     records = replace(records, rejected=distinct_rejected(records.rejected))
     if len(records) == 0:
         return records
-    numbered = pa.table({"id": records.root["id"], "row": row_numbers(len(records))})
+    numbered = pa.table({"id": records.root["id"], "row": pa.arange(0, len(records))})
     last = numbered.group_by("id").aggregate([("row", "max")]).sort_by("id")
     return records.take(last["row_max"].combine_chunks())
 
@@ -292,9 +205,9 @@ def of_shard(records: Records, shard: Shard | None) -> Records:
     ids = records.root["id"]
     if pa.types.is_integer(ids.type):
         rest = _remainder(ids, shard.count)
-        return _where(records, pc.equal(rest, pa.scalar(shard.index, pa.int64())))
+        return records.where(pc.equal(rest, pa.scalar(shard.index, pa.int64())))
     endings = pc.utf8_lower(pc.utf8_slice_codeunits(ids, -2))
-    return _where(records, pc.is_in(endings, value_set=pa.array(shard.endings)))
+    return records.where(pc.is_in(endings, value_set=pa.array(shard.endings)))
 
 
 def changed_groups(records: Records, known: Mapping[str, str]) -> tuple[Records, dict[str, str]]:
@@ -356,8 +269,3 @@ def without_groups(known: Mapping[str, str], ids: Iterable[int | str]) -> dict[s
 def _remainder(ids: pa.ChunkedArray, divisor: int) -> pa.ChunkedArray:
     by = pa.scalar(divisor, pa.int64())
     return pc.subtract(ids, pc.multiply(pc.divide(ids, by), by))
-
-
-def _where(records: Records, mask: pa.ChunkedArray) -> Records:
-    rows = row_numbers(len(records)).filter(mask.combine_chunks())
-    return replace(records.take(rows), rejected=records.rejected)

@@ -1,15 +1,15 @@
-"""What the reading of a chat is made of: its task, what it gives out, how it is driven."""
+"""What the reading of a chat is made of: its task, and what it gives out."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, replace
 from typing import TypeAlias, TypeVar
 
 from linq_source.planning.changes import Part
 from linq_source.planning.cursors import Cursor
-from linq_source.planning.window_reading import Asking, WindowRead, read_span
+from linq_source.planning.window_reading import WindowRead
 from linq_source.planning.windows import Ask, Page, Window
 from linq_source.privacy.treatment import PLAIN, Privacy
 from linq_source.settings import Id
@@ -109,73 +109,11 @@ T = TypeVar("T")
 Reading: TypeAlias = Generator[Event, Reply, T]
 
 
-def read(
-    span: Window, task: ChatTask, accept: Callable[[WindowRead], Reading[WindowToLoad | None]]
-) -> Reading[bool]:
-    """Read a span, giving every window to `accept`. Return whether it was read to its end.
-
-    What `accept` returns is given out; None: the window waits until more is known.
-    """
-    if span.start_us is not None and span.start_us >= span.end_us:
-        return True
-    windows = read_span(span, task.per_page)
-    event = next(windows)
-    while True:
-        reply: list[Page] | None = None
-        if isinstance(event, Ask):
-            reply = pages_of((yield event))
-        else:
-            # From here on nobody sees what is not to be kept: digests are made of it, too.
-            kept = replace(event, records=task.privacy.protect(event.records))
-            loaded = yield from accept(kept)
-            if loaded is not None:
-                go_on = yield loaded
-                if go_on is False and not task.in_one_go and event.window.end_us < span.end_us:
-                    return False
-        try:
-            event = windows.send(reply)
-        except StopIteration:
-            return True
-
-
-def drive(asking: Asking[T]) -> Reading[T]:
-    """Ask what something asks for. Return what it found."""
-    ask = next(asking)
-    while True:
-        pages = pages_of((yield ask))
-        try:
-            ask = asking.send(pages)
-        except StopIteration as end:
-            found: T = end.value
-            return found
-
-
 def give(found: Iterable[WindowToLoad]) -> Reading[None]:
     """Give out what is to be loaded, whatever is replied."""
     waiting = deque(found)
     while waiting:
         yield waiting.popleft()
-
-
-def stop_after(reading: Reading[T], is_enough: Callable[[], bool]) -> Reading[T]:
-    """Drive a reading, and end it as soon as enough was given out."""
-    reply: Reply = None
-    while True:
-        try:
-            event = reading.send(reply)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-        reply = yield event
-        if isinstance(event, WindowToLoad) and is_enough():
-            reply = False
-
-
-def pages_of(reply: Reply) -> list[Page]:
-    """Return the pages that answer an `Ask`."""
-    if not isinstance(reply, list):
-        raise TypeError("an Ask is answered with pages")
-    return reply
 
 
 def load_whole(

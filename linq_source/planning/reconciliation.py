@@ -18,24 +18,20 @@ from linq_source.instants import DAY_US, END_US, floor_day
 from linq_source.planning.changes import Part, history_of, oldest_of
 from linq_source.planning.chat_memory import ChatMemory
 from linq_source.planning.cursors import Cursor, Reconciled, is_explained, observe
-from linq_source.planning.listings import CountRequest, decode_count
 from linq_source.planning.readings import (
     ChatTask,
     LedgerWindow,
     Reading,
     WindowToLoad,
-    drive,
-    earliest,
     give,
     keeping,
     load_whole,
-    pages_of,
     prove_nothing,
-    read,
-    stop_after,
 )
+from linq_source.planning.requests_v2 import CountRequest, MessagesRequest, decode_count
+from linq_source.planning.spans import read
 from linq_source.planning.window_reading import WindowRead, in_order, read_window
-from linq_source.planning.windows import Ask, PageRequest, Window, deepest_page
+from linq_source.planning.windows import Window, ask, deepest_page
 
 
 @dataclass
@@ -86,7 +82,7 @@ class Counter:
         if self.is_asked_again or self.message_count is None:
             return
         self.is_asked_again = True
-        (page,) = pages_of((yield Ask((CountRequest(self.task.chat_id),))))
+        (page,) = yield from ask(CountRequest(self.task.chat_id))
         now = decode_count(page.body)
         # What was sent since does not make the list look shorter than it is.
         self.message_count = self.message_count if now is None else min(self.message_count, now)
@@ -95,7 +91,7 @@ class Counter:
 def count(task: ChatTask, before_us: int, count_after_end: int) -> Reading[int]:
     """Messages before an instant by the smallest possible request, less those after it."""
     window = Window(task.chat_id, None, before_us)
-    (page,) = pages_of((yield Ask((PageRequest(window, 1, 1),))))
+    (page,) = yield from ask(MessagesRequest(window, 1, 1))
     return page.envelope.total_count - count_after_end
 
 
@@ -305,8 +301,7 @@ def _recheck_window(memory: ChatMemory) -> Reading[None]:
         yield  # a reading that asks for nothing
 
     span = Window(task.chat_id, from_us, memory.span.start_us or memory.span.end_us)
-    reading = read(span, replace(task, in_one_go=False), accept)
-    complete = yield from stop_after(reading, lambda: True)
+    complete = yield from read(span, task, accept, is_one_enough=True)
     if not is_same:
         return
     memory.cursor = replace(memory.cursor, recheck_from_us=until_us, history=None)
@@ -329,12 +324,12 @@ def _is_front_gone(memory: ChatMemory, total: int) -> Reading[bool]:
     if memory.is_unproven or memory.task.keeps_forever:
         return False
     front = Window(memory.task.chat_id, cursor.begin_us, start_us)
-    (page,) = pages_of((yield Ask((PageRequest(front, 1, 1),))))
-    records = in_order(decode_pages([page.body], MESSAGE).records)
+    (page,) = yield from ask(MessagesRequest(front, 1, 1))
+    records = in_order(decode_pages([page.body], MESSAGE))
     first_us = oldest_of(records)
     if first_us is None or not cursor.oldest_us < first_us < start_us:
         return False
-    gone = yield from drive(read_window(replace(front, end_us=first_us), memory.task.per_page))
+    gone = yield from read_window(replace(front, end_us=first_us), memory.task.per_page)
     if not gone.verified or gone.messages:
         return False
     memory.has_losses = True
@@ -350,8 +345,8 @@ def _find_older(memory: ChatMemory) -> Reading[None]:
         return
     if memory.oldest_us is None or memory.oldest_us >= start_us:
         window = Window(memory.task.chat_id, None, start_us)
-        (page,) = pages_of((yield Ask((PageRequest(window, 1, memory.task.per_page),))))
-        memory.see(in_order(decode_pages([page.body], MESSAGE).records))
+        (page,) = yield from ask(MessagesRequest(window, 1, memory.task.per_page))
+        memory.see(in_order(decode_pages([page.body], MESSAGE)))
 
 
 def _row_of_lag(memory: ChatMemory, lag: str) -> WindowToLoad:
@@ -359,19 +354,3 @@ def _row_of_lag(memory: ChatMemory, lag: str) -> WindowToLoad:
     span = memory.span
     row = LedgerWindow(span, 0, 0, 0, 0, 0, False, lag)
     return WindowToLoad((Part(span, empty_records(MESSAGE)),), (row,), None, False)
-
-
-def read_interval(task: ChatTask, span: Window) -> Reading[bool]:
-    """Read an interval whatever is remembered. Return whether it was read to its end."""
-    counter = Counter(task)
-    late = None if task.cursor is None else task.cursor.late
-    oldest_us: int | None = None
-
-    def accept(window: WindowRead) -> Reading[WindowToLoad | None]:
-        nonlocal oldest_us
-        oldest_us = earliest(oldest_us, oldest_of(window.records, late))
-        loaded = load_whole(window, None, has_losses=True)
-        lag = yield from counter.find_lag(window.messages + window.count_after_end)
-        return keeping(loaded if lag is None else prove_nothing(loaded, lag), oldest_us)
-
-    return (yield from read(span, task, accept))

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from linq_source.decoding.records import Rejected, record_text, row_numbers
+from linq_source.decoding.records import Rejected, record_text
 from linq_source.planning.changes import Part
 from linq_source.settings import Id
 
@@ -83,6 +83,6 @@ def _without_others(part: Part, owners: Mapping[Id, Id]) -> Part:
         )
         for row in lost
     )
-    numbers = row_numbers(len(records))
-    kept = numbers.filter(pc.invert(pc.is_in(numbers, value_set=pa.array(lost, pa.int64()))))
-    return Part(part.window, replace(records.take(kept), rejected=(*records.rejected, *rejected)))
+    numbers = pa.arange(0, len(records))
+    kept = records.where(pc.invert(pc.is_in(numbers, value_set=pa.array(lost, pa.int64()))))
+    return Part(part.window, replace(kept, rejected=(*records.rejected, *rejected)))

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from linq_source.decoding.envelope import check_list, object_text, read_next_cursor
+from linq_source.decoding.envelope import object_text, read_next_cursor
 from linq_source.decoding.pages import decode_pages
-from linq_source.decoding.records import CHAT_V3, MESSAGE_V3, PHONE_NUMBER_V3, Records
-from linq_source.planning.listings import ChatRequest, distinct
+from linq_source.decoding.records import CHAT_V3, MESSAGE_V3, Records
+from linq_source.planning.requests_v2 import ChatRequest
 from linq_source.planning.windows import Page
 from linq_source.settings import Id
 
@@ -91,22 +91,11 @@ class ChatRequestV3(ChatRequest):
         """The path below the base URL."""
         return f"{API}/chats/{self.chat_id}"
 
-    def read(self, body: bytes) -> Page:
-        """Check an answer. Raises `ValueError`."""
-        decode_chat(body)
-        return Page(body)
-
-
-def decode_chat(body: bytes) -> Records:
-    """Decode the answer of `/chats/{id}`. Raises `ValueError` when it is no object."""
-    record = object_text(b'{"chat":' + body.removeprefix(BOM_UTF8) + b"}", "chat")
-    return decode_pages([b'{"chats":[' + record + b"]}"], CHAT_V3, "chats").records
-
-
-def decode_phone_numbers(body: bytes) -> Records:
-    """Decode the answer of `/phone_numbers`. Raises `ValueError` when it is not one."""
-    check_list(body, "phone_numbers")
-    return distinct(decode_pages([body], PHONE_NUMBER_V3, "phone_numbers").records)
+    @staticmethod
+    def decode(body: bytes) -> Records:
+        """Decode an answer. Raises `ValueError` when it is no object."""
+        record = object_text(b'{"chat":' + body.removeprefix(BOM_UTF8) + b"}", "chat")
+        return decode_pages([b'{"chats":[' + record + b"]}"], CHAT_V3, "chats")
 
 
 def _parameters(limit: int, cursor: str | None) -> dict[str, str]:

@@ -19,16 +19,16 @@ import pyarrow.compute as pc
 from linq_source.decoding.pages import Outline, decode_pages, outline_of
 from linq_source.decoding.records import Records, concat_records, distinct_rejected
 from linq_source.instants import MAX_US, MIN_US, SECOND_US
-from linq_source.planning.listings import MAX_LIST_PAGES, ChatList, distinct, with_repeats
+from linq_source.planning import listings
+from linq_source.planning.listings import MAX_LIST_PAGES, ChatList, read_whole
 from linq_source.planning.requests_v3 import ChatsRequest, MessagesRequest
 from linq_source.planning.window_reading import (
     ATTEMPTS,
     CHUNK_PAGES,
-    Asking,
     WindowRead,
     arrange,
 )
-from linq_source.planning.windows import Ask, Page, Window
+from linq_source.planning.windows import Asking, Page, Window, ask
 
 # By so much instants may rise in a list that falls: its order may be that of another instant.
 SLACK_US = 3_600 * SECOND_US
@@ -131,7 +131,7 @@ class Walk:
 
     def _decode(self, request: MessagesRequest) -> None:
         bodies, self._bodies = self._bodies, []
-        self._decoded.append(decode_pages(bodies, request.shape, request.key).records)
+        self._decoded.append(decode_pages(bodies, request.shape, request.key))
 
 
 class _Pages:
@@ -171,7 +171,7 @@ def walk(first: MessagesRequest, goal: WalkGoal) -> Asking[Walk]:
     """
     result, pages, request = Walk(), _Pages(), first
     while True:
-        (page,) = yield Ask((request,))
+        (page,) = yield from ask(request)
         if page.is_refused:
             result.problem = "the API refused a cursor of its own"
             return result
@@ -237,7 +237,7 @@ def read_messages(first: MessagesRequest, goal: WalkGoal) -> Asking[ListRead]:
         records = result.records(first)
         seen.append(records)
         if problem is None and result.pages > 1:
-            (head,) = yield Ask((first,))
+            (head,) = yield from ask(first)
             requests += 1
             problem = _has_moved(head, first, records, goal, result.order.is_falling)
         if problem is not None:
@@ -262,7 +262,7 @@ def _has_moved(
     head: Page, first: MessagesRequest, records: Records, goal: WalkGoal, is_falling: bool
 ) -> str | None:
     """Return how the head of a list is not that of the walk any more, if it is not."""
-    now = decode_pages([head.body], first.shape, first.key).records
+    now = decode_pages([head.body], first.shape, first.key)
     there = _ids_between(now, None, goal.bound_us)
     is_same = _are_among(there, _ids_between(records, None, goal.bound_us))
     oldest_us = pc.min(_placed(now)["at"]).as_py()
@@ -317,39 +317,26 @@ def _are_among(ids: pa.Array, others: pa.Array) -> bool:
 
 
 def read_chats(phone_number: str, limit: int) -> Asking[ChatList]:
-    """All chats of a phone number.
+    """Return all chats of a phone number."""
+    return read_whole(lambda: _walk_chats(ChatsRequest(phone_number, limit)))
 
-    The list is `complete` where a walk came to its end and no chat came twice, as one does that
-    moved while the list was read; where cursors may be offsets, two walks have to give the same.
+
+def _walk_chats(request: ChatsRequest) -> Asking[listings.Walk]:
+    """Walk through the chats once.
+
+    That is all where it came to the end and no chat came twice, as one does that moved while the
+    list was read; where cursors may be offsets, two walks have to give the same.
     """
-    first = ChatsRequest(phone_number, limit)
-    seen: list[Records] = []
-    before: set[object] | None = None
-    for _ in range(ATTEMPTS):
-        records, is_whole, is_by_offset = yield from _walk_chats(first)
-        seen.append(records)
-        identities = records.identities
-        if not is_whole or records.received != len(identities):
-            before = None
-        elif is_by_offset and identities != before:
-            before = identities
-        else:
-            listed = distinct(with_repeats(records))
-            return ChatList(listed, complete=all(lost.id is not None for lost in listed.rejected))
-    seen[-1] = with_repeats(seen[-1])
-    return ChatList(distinct(concat_records(first.shape, seen)), complete=False)
-
-
-def _walk_chats(first: ChatsRequest) -> Asking[tuple[Records, bool, bool]]:
-    """One walk: what was found, whether it came to the end, whether cursors may be offsets."""
     found: list[Records] = []
-    pages, request, is_by_offset = _Pages(), first, False
+    pages, is_by_offset = _Pages(), False
     while True:
-        (page,) = yield Ask((request,))
-        found.append(decode_pages([page.body], first.shape, first.key).records)
+        (page,) = yield from ask(request)
+        found.append(decode_pages([page.body], request.shape, request.key))
         cursor = page.next_cursor
         is_over = cursor is None or pages.problem_with(cursor, found[-1].identities) is not None
         if is_over or cursor is None:
-            return concat_records(first.shape, found), cursor is None, is_by_offset
+            records = concat_records(request.shape, found)
+            is_whole = cursor is None and records.received == len(records.identities)
+            return listings.Walk(records, is_whole, is_by_offset)
         is_by_offset = is_by_offset or cursor.isdecimal()
         request = replace(request, cursor=cursor)

@@ -7,10 +7,7 @@ seen is given, unverified.
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Generator
 from dataclasses import dataclass, replace
-from typing import TypeAlias, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,22 +18,15 @@ from linq_source.decoding.records import (
     Records,
     Rejected,
     concat_records,
+    count_below,
     distinct_rejected,
-    row_numbers,
 )
-from linq_source.instants import floor_day
-from linq_source.planning.windows import Ask, Page, PageRequest, Window, deepest_page
+from linq_source.planning.requests_v2 import MessagesRequest
+from linq_source.planning.windows import Asking, Page, Window, ask, deepest_page
 
 ATTEMPTS = 4
 # How many pages are asked for at once; where they bring nothing new, the list has ended.
 CHUNK_PAGES = 50
-# An interval is never read as more windows than this, whatever its answers claim.
-MAX_WINDOWS = 10_000
-# Windows that stay unverified move no cursor: after this many the rest is left to the next run.
-MAX_UNVERIFIED = 50
-
-T = TypeVar("T")
-Asking: TypeAlias = Generator[Ask, list[Page], T]
 
 
 @dataclass(frozen=True)
@@ -63,74 +53,9 @@ class WindowRead:
         return self.records.received
 
 
-def read_span(span: Window, per_page: int) -> Generator[Ask | WindowRead, list[Page] | None, None]:
-    """Read an interval of any size as windows of at most `MAX_ROWS` rows, oldest first.
-
-    Yields each `WindowRead` (nothing needs to be sent back for it). Ends because every cut lies
-    behind the one before; after as many windows as twice the messages first counted need; and,
-    where what is counted is not plausible, after `MAX_WINDOWS` or `MAX_UNVERIFIED`. What is
-    within reach of the rest is then one more window, unverified.
-    """
-    start_us = span.start_us
-    limit: int | None = None
-    done = unverified = 0
-    while True:
-        rest = Window(span.chat_id, start_us, span.end_us)
-        (first,) = yield from _ask(PageRequest(rest, 1, per_page))
-        deepest = _reach(first, per_page)
-        if first.envelope.total_pages <= deepest:
-            yield (yield from read_window(rest, per_page, first))
-            return
-        if limit is None:
-            limit = min(10 + 2 * first.envelope.total_pages // max(deepest // 2, 1), MAX_WINDOWS)
-        done += 1
-        cut_us: int | None = None
-        if done <= limit and unverified < MAX_UNVERIFIED:
-            cut_us = yield from _find_cut(rest, per_page, deepest)
-        part_first = None
-        while cut_us is not None:
-            # Many messages at the cut itself are received along with the part: cut earlier then.
-            part = Window(span.chat_id, start_us, cut_us)
-            (part_first,) = yield from _ask(PageRequest(part, 1, per_page))
-            is_within_reach = part_first.envelope.total_pages <= _reach(part_first, per_page)
-            if is_within_reach or deepest == 1:
-                break
-            deepest //= 2
-            cut_us = yield from _find_cut(rest, per_page, deepest)
-        if cut_us is None:
-            # What lies within reach is read; the counts then say that it is not all.
-            yield (yield from read_window(rest, per_page, first))
-            return
-        read = yield from read_window(part, per_page, part_first)
-        unverified += not read.verified
-        yield read
-        start_us = cut_us
-
-
-def _ask(*requests: PageRequest) -> Asking[list[Page]]:
-    return (yield Ask(requests))
-
-
-def _reach(page: Page, per_page: int) -> int:
+def reach(page: Page, per_page: int) -> int:
     """Return the last page that is asked for, by the size of page that the server really uses."""
     return deepest_page(min(page.envelope.per_page or per_page, per_page))
-
-
-def _find_cut(rest: Window, per_page: int, page: int) -> Asking[int | None]:
-    """An instant that leaves fewer pages before it than `page`; a midnight if one fits.
-
-    Where all pages lie at one instant, that instant becomes a window of its own. None where the
-    deepest page allowed holds nothing of the interval.
-    """
-    (last,) = yield from _ask(PageRequest(rest, page, per_page))
-    records, _, _ = arrange(decode_pages([last.body], MESSAGE).records, rest)
-    if not len(records):
-        return None
-    earliest_us: int = records.instants[0].as_py()
-    for cut_us in (floor_day(earliest_us), earliest_us):
-        if rest.start_us is None or cut_us > rest.start_us:
-            return cut_us
-    return earliest_us + 1
 
 
 def read_window(window: Window, per_page: int, first: Page | None = None) -> Asking[WindowRead]:
@@ -142,7 +67,7 @@ def read_window(window: Window, per_page: int, first: Page | None = None) -> Ask
     requests = 0
     for attempt in range(1, ATTEMPTS + 1):
         if first is None:
-            (first,) = yield from _ask(PageRequest(window, 1, per_page))
+            (first,) = yield from ask(MessagesRequest(window, 1, per_page))
         pages = yield from _read_pages(window, per_page, first)
         requests += len(pages)
         result = _judge(window, pages)
@@ -159,13 +84,13 @@ def _read_pages(window: Window, per_page: int, first: Page) -> Asking[list[Page]
     """All pages within reach, or less where so many as are asked for at once bring nothing new."""
     pages = [first]
     seen: set[object] = set()
-    last = min(first.envelope.total_pages, _reach(first, per_page))
+    last = min(first.envelope.total_pages, reach(first, per_page))
     for start in range(2, last + 1, CHUNK_PAGES):
         end = min(start + CHUNK_PAGES, last + 1)
-        more = yield from _ask(*(PageRequest(window, n, per_page) for n in range(start, end)))
+        more = yield from ask(*(MessagesRequest(window, n, per_page) for n in range(start, end)))
         pages += more
         if end <= last:
-            found = decode_pages([page.body for page in more], MESSAGE).records.identities
+            found = decode_pages([page.body for page in more], MESSAGE).identities
             if found <= seen:
                 break
             seen |= found
@@ -175,7 +100,7 @@ def _read_pages(window: Window, per_page: int, first: Page) -> Asking[list[Page]
 def _judge(window: Window, pages: list[Page]) -> WindowRead:
     total_count = pages[0].envelope.total_count
     decoded = decode_pages([page.body for page in pages], MESSAGE)
-    records, received, after_end = arrange(decoded.records, window)
+    records, received, after_end = arrange(decoded, window)
     verified = (
         all(page.envelope.total_count == total_count for page in pages)
         and pages[0].envelope.total_pages <= len(pages)
@@ -228,7 +153,7 @@ def _distinct(records: Records) -> Records:
     ids = records.root["id"]
     if len(records) == 0 or pc.count_distinct(ids).as_py() == len(records):
         return records
-    numbered = pa.table({"id": ids, "row": row_numbers(len(records))})
+    numbered = pa.table({"id": ids, "row": pa.arange(0, len(records))})
     last = numbered.group_by("id").aggregate([("row", "max")])["row_max"].combine_chunks()
     return records.take(last.take(pc.sort_indices(last)))
 
@@ -241,9 +166,4 @@ def in_order(records: Records) -> Records:
         sort_keys=[(instant, "ascending"), ("id", "ascending")],
     )
     order = order.cast(pa.int64())
-    return records if order.equals(row_numbers(len(records))) else records.take(order)
-
-
-def count_below(ascending: pa.Array, value: int) -> int:
-    """Return how many values lie below `value`."""
-    return bisect_left(ascending, value, key=pa.Int64Scalar.as_py)
+    return records if order.equals(pa.arange(0, len(records))) else records.take(order)

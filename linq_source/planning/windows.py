@@ -1,13 +1,13 @@
-"""Windows: one chat, one half-open interval of `sent_at`, and the requests that read it."""
+"""Windows: one chat, one half-open interval of `sent_at`; and how pages are asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias, TypeVar
 
-from linq_source.decoding.envelope import Envelope, read_envelope
-from linq_source.instants import MAX_US, MILLISECOND_US, MIN_US, format_iso
+from linq_source.decoding.envelope import Envelope
+from linq_source.instants import floor_day
 from linq_source.settings import Id
 
 # Deep pages cost the server ever more; a window with more rows than this is split by time.
@@ -29,51 +29,23 @@ class Window:
         return instant_us < self.end_us and (self.start_us is None or instant_us >= self.start_us)
 
 
-@dataclass(frozen=True, slots=True)
-class PageRequest:
-    """One page of a window. `page` counts from 1 and never passes `deepest_page`."""
-
-    window: Window
-    page: int
-    per_page: int
-
-    @property
-    def chat_id(self) -> Id:
-        """The chat."""
-        return self.window.chat_id
-
-    @property
-    def path(self) -> str:
-        """The path below the base URL."""
-        return f"/api/partner/v2/chats/{self.chat_id}/chat_messages"
-
-    @property
-    def parameters(self) -> Mapping[str, str]:
-        """The query: one millisecond wider than the window on both sides.
-
-        Whether the API's `after` and `before` include the instant itself is not documented; what
-        comes from outside the window is dropped by comparison. Where the calendar ends, nothing
-        is said: an instant cannot be asked for by excluding the one beside it.
-        """
-        parameters = {"page": str(self.page), "per_page": str(self.per_page), "sort": "asc"}
-        start_us, end_us = self.window.start_us, self.window.end_us
-        if start_us is not None and start_us - MILLISECOND_US >= MIN_US:
-            parameters["after"] = format_iso(start_us - MILLISECOND_US)
-        if end_us + MILLISECOND_US <= MAX_US:
-            parameters["before"] = format_iso(end_us + MILLISECOND_US)
-        return parameters
-
-    def read(self, body: bytes) -> Page:
-        """Check an answer. Raises `ValueError`."""
-        return Page(body, read_envelope(body))
-
-
 def deepest_page(per_page: int) -> int:
     """Return the last page that is asked for of a list with so many rows a page."""
     return -(-MAX_ROWS // per_page)
 
 
-ONE = Envelope(page=1, total_pages=1, total_count=1, per_page=1)
+def cut_before(earliest_us: int, start_us: int | None) -> int:
+    """Return where a window is cut so that a message of that instant begins the next one.
+
+    At its midnight, if that leaves something; where all lies at one instant, behind that.
+    """
+    for cut_us in (floor_day(earliest_us), earliest_us):
+        if start_us is None or cut_us > start_us:
+            return cut_us
+    return earliest_us + 1
+
+
+_NOT_COUNTED = Envelope(page=1, total_pages=1, total_count=1, per_page=1)
 
 
 class Request(Protocol):
@@ -93,14 +65,14 @@ class Request(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """An answer whose envelope has been checked; a single record counts as a page of one.
+    """An answer whose envelope has been checked; one without counts as a page of one record.
 
     Of v3 `next_cursor` asks for the page after it; None: there is none. A cursor that the server
     does not take any more brings a page that `is_refused`, without a body.
     """
 
     body: bytes
-    envelope: Envelope = ONE
+    envelope: Envelope = _NOT_COUNTED
     next_cursor: str | None = None
     is_refused: bool = False
 
@@ -110,3 +82,12 @@ class Ask:
     """Pages wanted, all at once; the answer is a list of `Page` in the same order."""
 
     requests: tuple[Request, ...]
+
+
+T = TypeVar("T")
+Asking: TypeAlias = Generator[Ask, list[Page], T]
+
+
+def ask(*requests: Request) -> Asking[list[Page]]:
+    """Ask for pages, all at once."""
+    return (yield Ask(requests))

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from linq_source import tables
-from linq_source.decoding.records import ROW, Records, row_numbers
+from linq_source.decoding.records import ROW, Records
 from linq_source.privacy.numbers import NUMBER_OR_ADDRESS, forms_of, normalize_phone
 from linq_source.privacy.treatment import WITHHELD
 from linq_source.settings import Id
@@ -103,7 +103,7 @@ class Forgotten:
         chats = replace(chats, rejected=rejected)
         ids = chats.root["id"]
         mask = pc.is_in(ids, value_set=pa.array(list(gone), ids.type))
-        return chats.take(row_numbers(len(chats)).filter(pc.invert(mask).combine_chunks()))
+        return chats.where(pc.invert(mask))
 
     def without(self, records: Records) -> Records:
         """Return the records without forgotten people's: rows, children, rejected payloads."""
@@ -118,8 +118,7 @@ class Forgotten:
         for column in sender_columns(records.shape.root):
             gone = self._mask(records.root[column])
             if pc.any(gone).as_py():
-                kept = row_numbers(len(records)).filter(pc.invert(gone).combine_chunks())
-                records = records.take(kept)
+                records = records.where(pc.invert(gone))
         records = replace(records, root=self._mask_columns(records.root, records.shape.root))
         rejected = tuple(r for r in records.rejected if not self.is_named_in(r.payload))
         return replace(records, rejected=rejected)

@@ -10,21 +10,17 @@ import pyarrow.compute as pc
 
 from linq_source import tables
 from linq_source.decoding.records import (
-    MESSAGE,
     POSITION,
     ROW,
     Records,
     Rejected,
     concat_records,
-    row_numbers,
 )
 from linq_source.instants import from_us
 from linq_source.planning.changes import Part
 from linq_source.planning.readings import LedgerWindow
 from linq_source.settings import Id
 from linq_source.tables import SYNCED_AT, TOMBSTONE, Table
-
-Rows = Mapping[str, pa.Table]
 
 _TIMESTAMP = tables.ARROW_TYPES["timestamp"]
 # Where a column that is never null has nothing to say: no record has this id.
@@ -33,10 +29,10 @@ _IDS = {"chat_id", "message_id"}
 
 
 def message_rows(
-    parts: Sequence[Part], synced_at_us: int, catalog: Mapping[str, Table] = tables.TABLES
+    parts: Sequence[Part], synced_at_us: int, catalog: Mapping[str, Table]
 ) -> dict[str, pa.Table]:
     """Return the rows of messages, their children and rejected records of several parts."""
-    shape = parts[0].records.shape if parts else MESSAGE
+    shape = parts[0].records.shape
     records = concat_records(shape, [part.records for part in parts])
     chat_ids = _repeat_each(
         [part.window.chat_id for part in parts],
@@ -64,7 +60,7 @@ def message_rows(
 
 
 def list_rows(
-    records: Records, synced_at_us: int, catalog: Mapping[str, Table] = tables.TABLES
+    records: Records, synced_at_us: int, catalog: Mapping[str, Table]
 ) -> dict[str, pa.Table]:
     """Return the rows of a list (phone numbers, chats with their participants, contacts)."""
     root = records.shape.root
@@ -84,7 +80,7 @@ def marked_rows(rows: pa.Table, synced_at_us: int) -> pa.Table:
 
 
 def ledger_rows(
-    windows: Sequence[LedgerWindow], synced_at_us: int, catalog: Mapping[str, Table] = tables.TABLES
+    windows: Sequence[LedgerWindow], synced_at_us: int, catalog: Mapping[str, Table]
 ) -> dict[str, pa.Table]:
     """Return the rows of the ledger."""
     rows = [
@@ -109,7 +105,7 @@ def ledger_rows(
 
 
 def run_row(
-    values: Mapping[str, Any], synced_at_us: int, catalog: Mapping[str, Table] = tables.TABLES
+    values: Mapping[str, Any], synced_at_us: int, catalog: Mapping[str, Table]
 ) -> dict[str, pa.Table]:
     """Return the one row a run adds to `sync_runs`."""
     name = tables.SYNC_RUNS.name
@@ -117,7 +113,7 @@ def run_row(
 
 
 def _rejected_of_list(
-    records: Records, synced_at_us: int, catalog: Mapping[str, Table] = tables.TABLES
+    records: Records, synced_at_us: int, catalog: Mapping[str, Table]
 ) -> dict[str, pa.Table]:
     """Return the rejected records of a listing; no table where everything was loaded as it came."""
     table = records.shape.root
@@ -168,7 +164,7 @@ def _child_rows(
     if "position" in table.column_names:
         added["position"] = child[POSITION]
     rows = _conform(child.drop_columns([ROW, POSITION]), table, added, synced_at_us)
-    parents = row_numbers(len(records))
+    parents = pa.arange(0, len(records))
     childless = parents.filter(pc.invert(pc.is_in(parents, value_set=child[ROW].combine_chunks())))
     if len(childless) == 0:
         return rows

@@ -46,8 +46,7 @@ def remember_read(extraction: Extraction, known: Iterable[str]) -> None:
         return
     state, before = dlt.current.source_state(), extraction.last_read
     unlisted = set(map(id_of, known)) - listing.chats().marks.keys() - set(extraction.vanished)
-    shard = listing.settings.shard
-    missing = extraction.unread | {i for i in unlisted if shard is None or i in shard}
+    missing = extraction.unread | set(filter(listing.settings.is_of_shard, unlisted))
     unread = {str(chat_id): before.of(chat_id) or 0 for chat_id in sorted(missing, key=id_order)}
     if unread != state.get(UNREAD, {}):
         state[UNREAD] = unread

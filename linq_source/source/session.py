@@ -183,16 +183,12 @@ class Session:
 
     def _phone_numbers(self) -> Iterator[Any]:
         with self._joined("phone_numbers") as extraction:
-            if self._is_first_shard():
+            if self.settings.is_first_shard:
                 found = extraction.privacy.protect(extraction.listing.phone_numbers())
                 found = extraction.forgotten.without(found)
                 yield from self._changed("phone_numbers", found)
             else:
                 yield from self._emit("phone_numbers", {})
-
-    def _is_first_shard(self) -> bool:
-        """Whether rows of no shard are this one's: two that add them at once would double them."""
-        return self.settings.shard is None or self.settings.shard.index == 0
 
     def _chats(self) -> Iterator[Any]:
         with self._joined("chats") as extraction:
@@ -202,7 +198,7 @@ class Session:
 
     def _contacts(self) -> Iterator[Any]:
         with self._joined("contacts") as extraction:
-            listed = extraction.listing.contacts if self._is_first_shard() else None
+            listed = extraction.listing.contacts if self.settings.is_first_shard else None
             if listed is None:
                 yield from self._emit("contacts", {})
                 return
