@@ -20,7 +20,7 @@ from linq_source.errors import (
     PhoneNumberUnavailableError,
 )
 from linq_source.planning import requests_v2, requests_v3
-from linq_source.planning.organisations import line_of
+from linq_source.planning.organisations import digest_of
 from linq_source.planning.requests_v2 import ChatRequest, CountRequest
 from linq_source.planning.windows import Page, Request
 from linq_source.settings import Id
@@ -107,7 +107,7 @@ class Asker:
 def subject_of(request: Request) -> str:
     """Return what a request is about, in a form that the state may keep."""
     number = _number_of(request)
-    return str(_chat_of(request)) if number is None else f"line:{line_of(number)}"
+    return str(_chat_of(request)) if number is None else f"line:{digest_of(number)}"
 
 
 def _chat_of(request: Request) -> Id:

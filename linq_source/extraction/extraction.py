@@ -18,10 +18,10 @@ import pyarrow as pa
 from linq_source.api.client import Client
 from linq_source.api.pool import Failed, Output, Pool
 from linq_source.errors import LinqError
-from linq_source.extraction.counts import Counts
 from linq_source.extraction.evidence import Evidence, LastRead
 from linq_source.extraction.listing import Listing, choose_some
 from linq_source.extraction.row_buffer import RowBuffer
+from linq_source.extraction.run_counts import Counts
 from linq_source.instants import DAY_US, END_US, from_us
 from linq_source.planning.contracts import contract_of
 from linq_source.planning.cursors import Cursor, Reconciled, encode, remembered
@@ -217,19 +217,19 @@ class Extraction:
         )
 
     def _plan(self, cursors: MutableMapping[str, str]) -> dict[Id, int | None]:
-        """Return the chats still to be read, with their listed counts; those settled left out."""
+        """Return the chats still to be read, each with its change mark; unchanged ones left out."""
         if self._todo is None:
-            counts = self.listing.chats().marks
+            marks = self.listing.chats().marks
             if not self.settings.is_stateless:
                 unlisted, self.vanished = self.listing.find_unlisted(map(id_of, cursors))
-                counts |= unlisted
+                marks |= unlisted
             self._todo = {
-                chat_id: listed
-                for chat_id, listed in counts.items()
-                if not self._needs_no_request(chat_id, listed, cursors)
+                chat_id: mark
+                for chat_id, mark in marks.items()
+                if not self._needs_no_request(chat_id, mark, cursors)
             }
-            self._choose_rechecks(counts)
-            self.counts.chats_skipped = len(counts) - len(self._todo)
+            self._choose_rechecks(marks)
+            self.counts.chats_skipped = len(marks) - len(self._todo)
             # Last come those that failed for long before.
             failing = [chat_id for chat_id in self._todo if str(chat_id) in self.asker.failing]
             for chat_id in sorted(failing, key=id_order):
@@ -239,7 +239,7 @@ class Extraction:
                     cursors.setdefault(str(chat_id), "")
         return dict(self._todo)
 
-    def _choose_rechecks(self, counts: Mapping[Id, int | None]) -> None:
+    def _choose_rechecks(self, marks: Mapping[Id, int | None]) -> None:
         """Add chats that are to be read again from their beginning."""
         checks, self._checks = self._checks, []
         self._checked_days = {check.chat_id: check.checked_day for check in checks}
@@ -251,7 +251,7 @@ class Extraction:
             budget = Budget(pages, self.settings.recheck_us, self.settings.page_size)
             self._rechecks = budget.choose(fair, self.listing.bound_us)
             for chat_id in self._rechecks:
-                self._todo.setdefault(chat_id, counts[chat_id])
+                self._todo.setdefault(chat_id, marks[chat_id])
         self.chats_never_checked = sum(
             check.checked_day < 0 and check.chat_id not in self._rechecks for check in checks
         )

@@ -20,11 +20,11 @@ from linq_source.errors import (
     ConfigurationError,
     LinqError,
 )
-from linq_source.extraction.counts import Counts, describe_error
+from linq_source.extraction.run_counts import Counts, describe_error
 from linq_source.instants import SECOND_US, parse_http_date
 from linq_source.planning import listings, requests_v2
 from linq_source.planning.contracts import contract_of
-from linq_source.planning.organisations import lines_of
+from linq_source.planning.organisations import digests_of
 from linq_source.planning.windows import Page
 from linq_source.privacy.forgotten import Forgotten
 from linq_source.privacy.numbers import normalize_phone
@@ -83,9 +83,9 @@ class Listing:
         return max(self._clock_us - self.bound_us, 0)
 
     @property
-    def lines(self) -> frozenset[str]:
+    def line_digests(self) -> frozenset[str]:
         """Short digests of the organisation's numbers, if they were asked for."""
-        return frozenset() if self._phone_numbers is None else self.ask_for_lines()
+        return frozenset() if self._phone_numbers is None else self.ask_for_line_digests()
 
     def lines_of(self, chat_id: Id) -> frozenset[str]:
         """The phone numbers that list a chat; none where not all of them are known."""
@@ -97,9 +97,9 @@ class Listing:
         """The organisation's phone numbers."""
         return frozenset(filter(None, listings.numbers_of(self.phone_numbers())))
 
-    def ask_for_lines(self) -> frozenset[str]:
+    def ask_for_line_digests(self) -> frozenset[str]:
         """Short digests of the organisation's numbers."""
-        return lines_of(listings.numbers_of(self.phone_numbers()))
+        return digests_of(listings.numbers_of(self.phone_numbers()))
 
     def ask_for_clock(self) -> int:
         """Return the API's clock, in microseconds UTC."""

@@ -20,10 +20,10 @@ def check_lines(listing: Listing, known: Collection[str]) -> None:
     """
     if not known or listing.settings.accept_organisation:
         return
-    lines = listing.ask_for_lines()
-    if share_nothing(known, lines):
+    digests = listing.ask_for_line_digests()
+    if share_nothing(known, digests):
         raise ConfigurationError(
-            f"none of the {len(lines)} phone numbers at {listing.settings.base_url} is "
+            f"none of the {len(digests)} phone numbers at {listing.settings.base_url} is "
             f"among the {len(known)} that this dataset was loaded from: this is another "
             "organisation. Load it into another dataset with another pipeline name, or, if it "
             "is right, accept it once with --accept-organisation (accept_organisation=True)"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
-from linq_source.extraction.counts import Counts
+from linq_source.extraction.run_counts import Counts
 from linq_source.planning.changes import Part, days_of
 from linq_source.planning.cursors import encode, invalidate, remembered
 from linq_source.planning.readings import LedgerWindow, WindowToLoad

@@ -8,11 +8,11 @@ from typing import Any, Unpack
 
 import dlt
 
-from linq_source.destinations.counting import Gap, gaps_since, live_messages
 from linq_source.destinations.failures import plain_errors
+from linq_source.destinations.live_counts import Gap, gaps_since, live_messages
 from linq_source.destinations.remote import forgotten_in
 from linq_source.extraction import Extraction
-from linq_source.extraction.counting import count_messages
+from linq_source.extraction.api_counts import count_messages
 from linq_source.instants import to_us
 from linq_source.operations.report import Kept, Report, kept_by
 from linq_source.operations.sync import sync

@@ -78,7 +78,7 @@ class ChatMemory:
     prior: Cursor | None = field(init=False)
     span: Window = field(init=False)
     is_unproven: bool = field(init=False)
-    contiguous: bool = True
+    all_verified: bool = True
     windows: int = 0
     count_after_end: int = 0
     received: int = 0
@@ -124,8 +124,8 @@ class ChatMemory:
         self.count_after_end = read.count_after_end
         late = self.cursor.late
         self.see(read.records)
-        if not read.verified or not self.contiguous:
-            self.contiguous = False
+        if not read.verified or not self.all_verified:
+            self.all_verified = False
             self.cursor = invalidate(self.cursor, read.window, days_of(read.records))
             self._held.append(_Held(load_whole(read, self.cursor)))
             return
@@ -201,7 +201,7 @@ class ChatMemory:
         known, found = self.cursor.ahead, DayDigest(so_far + read.messages, digest)
         self.is_ahead_read = True
         if not read.verified:
-            self.contiguous = False
+            self.all_verified = False
             found = DayDigest(found.count, "")
         self.cursor = replace(self.cursor, ahead=found if found.count else None)
         if read.verified and digest and known == self.cursor.ahead:
@@ -302,7 +302,7 @@ class ChatMemory:
         """Return how far the chat's messages are accounted for."""
         if self.is_unproven:
             return Reconciled.UNCONFIRMED
-        if not self.contiguous:
+        if not self.all_verified:
             return Reconciled.NO
         if not is_agreed:
             return Reconciled.UNEXPLAINED
@@ -317,7 +317,7 @@ class ChatMemory:
     def all_gone_us(self) -> int | None:
         """The newest message known before, where neither it nor an older one is listed any more."""
         prior = self.prior
-        if prior is None or prior.newest_us is None or not self.contiguous:
+        if prior is None or prior.newest_us is None or not self.all_verified:
             return None
         was_listed = prior.count_before_lookback + prior.count_in_lookback > 0
         is_left = self.cursor.count_before_lookback or (

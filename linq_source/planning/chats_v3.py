@@ -45,7 +45,7 @@ def read_chat(task: ChatTask) -> Reading[ChatResult]:
     memory.enter(listed.window(span))
     # Older messages prove what the API keeps.
     memory.see(listed.window(Window(task.chat_id, None, span.end_us)).records)
-    if memory.contiguous:
+    if memory.all_verified:
         _enter_ahead(memory, listed)
         if is_whole or listed.is_whole:
             if span.start_us is not None and span.start_us != begin_us:

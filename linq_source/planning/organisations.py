@@ -19,15 +19,15 @@ MIN_KNOWN_CHATS = 10
 _DIGITS = 6
 
 
-def line_of(phone_number: str) -> str:
+def digest_of(phone_number: str) -> str:
     """Return a short digest of a phone number, for the state."""
     text = normalize_phone(phone_number).encode(errors="surrogatepass")
     return hashlib.sha256(b"line:" + text).hexdigest()[:_DIGITS]
 
 
-def lines_of(phone_numbers: Iterable[str | None]) -> frozenset[str]:
+def digests_of(phone_numbers: Iterable[str | None]) -> frozenset[str]:
     """Return the digests of an organisation's numbers."""
-    return frozenset(line_of(number) for number in phone_numbers if number)
+    return frozenset(digest_of(number) for number in phone_numbers if number)
 
 
 def share_nothing(known: Collection[str], lines: Collection[str]) -> bool:

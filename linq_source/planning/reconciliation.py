@@ -109,7 +109,7 @@ def reconcile(memory: ChatMemory) -> Reading[bool]:
     if not (yield from read(memory.span, memory.task, accept)):
         return False
     lag = yield from _compare_counts(memory, counter)
-    if lag is None and memory.contiguous and memory.task.is_checked:
+    if lag is None and memory.all_verified and memory.task.is_checked:
         lag = yield from _recheck(memory)
     if memory.has_losses and lag is None:
         yield from _find_older(memory)
@@ -121,9 +121,9 @@ def reconcile(memory: ChatMemory) -> Reading[bool]:
 
 def _compare_counts(memory: ChatMemory, counter: Counter) -> Reading[str | None]:
     """Compare the counts, and act on a difference. Return why the reading proves nothing."""
-    if memory.contiguous and memory.cursor.ahead is not None:
+    if memory.all_verified and memory.cursor.ahead is not None:
         yield from _read_ahead(memory, counter)
-    if not memory.contiguous:
+    if not memory.all_verified:
         return (yield from counter.find_lag(0))
     total = yield from _total(memory)
     if total is None:

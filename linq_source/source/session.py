@@ -375,7 +375,7 @@ class Session:
                 state[SETTLED] = {str(self.settings.shard): self.settled_us}
         if self._privacy != PLAIN.fingerprint:
             state[PRIVACY] = self._privacy
-        lines = sorted(self.extraction.listing.lines) if self.extraction is not None else []
+        lines = sorted(self.extraction.listing.line_digests) if self.extraction is not None else []
         if lines and lines != state.get(LINES):
             state[LINES] = lines
 

@@ -14,7 +14,7 @@ from linq_source.settings import Id
 
 @dataclass
 class Counts:
-    """What a run did so far; also its row of `sync_runs`."""
+    """What a run did so far."""
 
     chats: int = 0
     chats_skipped: int = 0
