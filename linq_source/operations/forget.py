@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,10 @@ from linq_source.destinations.erasing import (
 )
 from linq_source.destinations.failures import plain_errors
 from linq_source.destinations.kinds import destination_of
-from linq_source.destinations.remote import connected, restore
-from linq_source.destinations.scratch import ScratchFolder
+from linq_source.destinations.remote import connected
 from linq_source.errors import ConfigurationError
 from linq_source.operations.exclusive import exclusive
-from linq_source.operations.loading import load_pending
+from linq_source.operations.loading import changed_state, load_pending
 from linq_source.operations.packages import heal_packages
 from linq_source.operations.state_sync import finish_and_agree
 from linq_source.privacy.forgotten import Forgotten, forgotten_from
@@ -95,10 +94,9 @@ def forget(
                 f"the destination holds nothing of the pipeline {pipeline.pipeline_name}: check "
                 "--database, --dataset and --pipeline-name"
             )
-        state = source_state(pipeline.state)
-        names = _names_in_tables(phone_numbers, state.get(PRIVACY), privacy_key)
-        known = forgotten_from(state.get(FORGOTTEN))
-        known = known if known.salt else Forgotten(salt=secrets.token_bytes(32))
+        source = source_state(pipeline.state)
+        names = _names_in_tables(phone_numbers, source.get(PRIVACY), privacy_key)
+        known = _known(source)
         asked = Forgotten(salt=known.salt).with_people(names)
         destination = destination_of(pipeline)
         stored = destination.tables
@@ -109,11 +107,13 @@ def forget(
             chats = sorted({*chat_ids, *chats_of(reader, asked)})
             partly = sorted(chats_with(reader, asked) - set(chats))
         forgotten = known.with_people(names).with_chats(chats, partly)
-        _remember(pipeline, forgotten, chats)
+        with pipeline.managed_state(extract_state=True) as state:
+            own = state.setdefault("sources", {}).setdefault(SECTION, {})
+            _remember(own, forgotten, chats)
         load_pending(pipeline)
-        for other in others:
-            _tell(pipeline, other, names, chats, partly)
-        pipeline.activate()
+        for name in others:
+            with changed_state(pipeline, name) as other:
+                _remember(other, _known(other).with_people(names).with_chats(chats, partly), chats)
         with destination.searching() as reader:
             messages = sorted(messages_of(reader, forgotten))
         # All that was ever forgotten: an earlier call may have been killed in the middle.
@@ -151,42 +151,18 @@ def _names_in_tables(
     return [privacy.hash_phone(number) for number in phone_numbers]
 
 
-def _remember(pipeline: dlt.Pipeline, forgotten: Forgotten, chats: Iterable[Id]) -> None:
-    """Write to the state what must not come back, and forget the chats' cursors."""
-    with pipeline.managed_state(extract_state=True) as state:
-        source: dict[str, Any] = state.setdefault("sources", {}).setdefault(SECTION, {})
-        source[FORGOTTEN] = forgotten.to_state()
-        cursors = source.get("resources", {}).get("chat_messages", {}).get("cursors", {})
-        for chat_id in chats:
-            cursors.pop(str(chat_id), None)
+def _known(source: Mapping[str, Any]) -> Forgotten:
+    """Who is forgotten already, with the salt for more."""
+    known = forgotten_from(source.get(FORGOTTEN))
+    return known if known.salt else Forgotten(salt=secrets.token_bytes(32))
 
 
-def _tell(
-    pipeline: dlt.Pipeline,
-    other_name: str,
-    names: Sequence[str],
-    chats: Sequence[Id],
-    partly: Sequence[Id],
-) -> None:
-    """Let another pipeline of the dataset, a shard say, know what must not come back.
-
-    Its own worker finds the newer state in the destination when it runs next.
-    """
-    with ScratchFolder() as folder:
-        other = dlt.pipeline(
-            other_name,
-            destination=pipeline.destination,
-            dataset_name=pipeline.dataset_name,
-            pipelines_dir=folder,
-        )
-        restore(other)
-        state = other.state.get("sources", {}).get(SECTION)
-        if state is None:
-            return
-        known = forgotten_from(state.get(FORGOTTEN))
-        known = known if known.salt else Forgotten(salt=secrets.token_bytes(32))
-        _remember(other, known.with_people(names).with_chats(chats, partly), chats)
-        load_pending(other)
+def _remember(source: dict[str, Any], forgotten: Forgotten, chats: Iterable[Id]) -> None:
+    """Write to a pipeline's state what must not come back, and forget the chats' cursors."""
+    source[FORGOTTEN] = forgotten.to_state()
+    cursors = source.get("resources", {}).get("chat_messages", {}).get("cursors", {})
+    for chat_id in chats:
+        cursors.pop(str(chat_id), None)
 
 
 def _remove_load_files(pipeline: dlt.Pipeline) -> None:

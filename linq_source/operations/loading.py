@@ -15,7 +15,9 @@ from dlt.common.pipeline import LoadInfo
 from linq_source.destinations.kinds import destination_of
 from linq_source.destinations.load_dialect import without_format_warnings
 from linq_source.destinations.new_columns import fit_packages
-from linq_source.destinations.remote import Remote, connected
+from linq_source.destinations.remote import Remote, connected, restore
+from linq_source.destinations.scratch import ScratchFolder
+from linq_source.state import SECTION
 
 _ARRIVED = "linq_arrived_version"
 
@@ -40,6 +42,27 @@ def load_package(pipeline: dlt.Pipeline, remote: Remote) -> list[str]:
         loads = _load_ids(pipeline.load())
     remember_arrived(pipeline, state_version(remote.state()))
     return loads
+
+
+@contextmanager
+def changed_state(pipeline: dlt.Pipeline, name: str) -> Iterator[dict[str, Any]]:
+    """Give what a pipeline of the dataset remembers, to be changed; what changed is loaded.
+
+    Its own worker finds the newer state in the destination when it runs next.
+    """
+    with ScratchFolder() as folder:
+        other = dlt.pipeline(
+            name,
+            destination=pipeline.destination,
+            dataset_name=pipeline.dataset_name,
+            pipelines_dir=folder,
+        )
+        restore(other)
+        with other.managed_state(extract_state=True) as state:
+            yield state.get("sources", {}).get(SECTION, {})
+        if other.has_pending_data:
+            load_pending(other)
+    pipeline.activate()
 
 
 @contextmanager

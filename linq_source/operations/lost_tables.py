@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Sequence
-from typing import Any
-
 import dlt
 
 from linq_source.destinations.dataset_pipelines import pipelines_of
 from linq_source.destinations.kinds import destination_of
 from linq_source.destinations.remote import Remote, restore
+from linq_source.operations.loading import changed_state
 from linq_source.operations.packages import drop
-from linq_source.state import SECTION
 from linq_source.tables import ALL_TABLES, RESOURCE_TABLES
 
 
-def heal_tables(
-    pipeline: dlt.Pipeline, remote: Remote, load: Callable[[dlt.Pipeline], list[str]]
-) -> list[str]:
+def heal_tables(pipeline: dlt.Pipeline, remote: Remote) -> list[str]:
     """Make missing tables again, once no pipeline's state says that they were loaded.
 
     dlt makes a table when the schema changes and at no other time: without one, every load would
@@ -38,7 +32,9 @@ def heal_tables(
     schema = pipeline.default_schema
     drop(pipeline)
     for name in pipelines_of(remote) if resources else ():
-        _remove_from_state(pipeline, name, resources, load)
+        with changed_state(pipeline, name) as state:
+            for resource in resources:
+                state.get("resources", {}).pop(resource, None)
     remote.client.schema = schema
     remote.client.update_stored_schema(force=True)
     return missing
@@ -50,27 +46,3 @@ def _missing_tables(pipeline: dlt.Pipeline, remote: Remote) -> list[str]:
     known = pipeline.default_schema.tables
     names = [name for name in ALL_TABLES if known.get(name, {}).get("x-normalizer")]
     return [name for name, columns in remote.client.get_storage_tables(names) if not columns]
-
-
-def _remove_from_state(
-    pipeline: dlt.Pipeline,
-    name: str,
-    resources: Sequence[str],
-    load: Callable[[dlt.Pipeline], list[str]],
-) -> None:
-    """Remove what a pipeline of the dataset remembers of resources from its state there."""
-    with tempfile.TemporaryDirectory(prefix="linq-lost-tables-") as folder:
-        other = dlt.pipeline(
-            name,
-            destination=pipeline.destination,
-            dataset_name=pipeline.dataset_name,
-            pipelines_dir=folder,
-        )
-        restore(other)
-        with other.managed_state(extract_state=True) as state:
-            source: dict[str, Any] = state.get("sources", {}).get(SECTION, {})
-            for resource in resources:
-                source.get("resources", {}).pop(resource, None)
-        if other.has_pending_data:
-            load(other)
-    pipeline.activate()

@@ -17,7 +17,7 @@ _DATASET_KEY = "linq_place"
 def finish_and_agree(pipeline: dlt.Pipeline, remote: Remote, notes: list[str]) -> list[str]:
     """Bring pipeline and destination to one state. Return the ids of packages it had to load."""
     _leave_other_destination(pipeline, remote, notes)
-    lost = heal_tables(pipeline, remote, load_pending)
+    lost = heal_tables(pipeline, remote)
     if lost:
         note(notes, f"made again, and read again what was in them: {', '.join(lost)}")
     loads = _finish_pending(pipeline, remote, notes)
