@@ -176,6 +176,7 @@ def linq_messages() -> None:
         return {
             "shard": shard,
             "exit_code": report.exit_code,
+            "doubts": report.doubts(),
             "tries": get_current_context()["ti"].try_number,
             "chats_failed": len(failed),
             "first_failed": failed[:LISTED],
@@ -215,8 +216,12 @@ def linq_messages() -> None:
         multiple_outputs=False,
     )
     def audit(reports: Any, settled: dict[str, Any], plans: list[dict[str, Any]]) -> dict[str, Any]:
-        """Compare live rows with the API's counts; fails on differences and gaps."""
-        problems = [_incompleteness(report) for report in reports[:] if report["exit_code"] != 0]
+        """Compare live rows with the API's counts; fails on differences, gaps and doubts."""
+        problems = [
+            f"shard {report['shard']} is incomplete ({', '.join(report['doubts'])})"
+            for report in reports[:]
+            if report["doubts"]
+        ]
         result: dict[str, Any] = {"compared": False}
         if plans[0]["end"] is None:  # an interval proves nothing about whole chats
             compared = [_compare(item["shard"]) for item in plans]
@@ -228,16 +233,9 @@ def linq_messages() -> None:
                 "differences": len(different),
                 "first_different": different[:LISTED],
             }
-            if different:
-                told = ", ".join(
-                    f"chat {item['chat_id']} (here {item['live_rows']}, API "
-                    f"{item['message_count']})"
-                    for item in different[:LISTED]
-                )
-                problems.append(f"{len(different)} chat(s) differ from the API's counts: {told}")
-            gaps = sum(len(report.gaps) for report in compared)
-            if gaps:
-                problems.append(f"{gaps} gap(s) in the last week: see sync_windows, run more often")
+            found = [text for report in compared for text in report.problems()]
+            more = len(found) - LISTED
+            problems += [*found[:LISTED], *([f"and {more} more"] if more > 0 else [])]
         if problems:
             raise AirflowFailException("; ".join(problems))
         return result
@@ -251,16 +249,6 @@ def _compare(shard: str) -> Any:
     """Live rows against the API's counts; what differs is read again, for people go on writing."""
     with _opened(shard) as pipeline:
         return linq_source.audit(pipeline, looks=LOOKS, shard=shard, **_arguments())
-
-
-def _incompleteness(report: dict[str, Any]) -> str:
-    names = (
-        "chats_failed", "numbers_failed", "contacts_failed", "chats_unlisted", "windows_unverified",
-        "rejected", "gaps",
-    )  # fmt: skip
-    return f"shard {report['shard']} is incomplete: " + ", ".join(
-        f"{name} {report[name]}" for name in names if report[name]
-    )
 
 
 def _arguments() -> dict[str, Any]:

@@ -162,10 +162,14 @@ def linq_tables(
     arguments = linq_api.arguments(shard)
     with linq_destination.pipeline(shard) as pipeline, told_plainly():
         report = finished(linq.sync(pipeline, **arguments))
-        problems = audit_problems(pipeline, arguments)
+        # Somebody may write in between: what differs is read again.
+        audited = linq.audit(pipeline, looks=1, **arguments)
         with pipeline.sql_client() as client:
             counts = {name: row_count(client, name) for name in TABLE_NAMES}
-    faults = {"read_completely": incompleteness(report), "agrees_with_api": shortened(problems)}
+    faults = {
+        "read_completely": ", ".join(report.doubts()),
+        "agrees_with_api": shortened(audited.problems()),
+    }
     for name in TABLE_NAMES:
         metadata: dict[str, Any] = {"dagster/row_count": counts[name]}
         if name == "chat_messages":
@@ -202,7 +206,7 @@ def linq_backfill(
         report = finished(linq.sync(pipeline, **arguments))
     if not report.is_complete:
         # Nothing reads this month again by itself, so its partition must not turn green.
-        raise dg.Failure(incompleteness(report), report_metadata(report))
+        raise dg.Failure(", ".join(report.doubts()), report_metadata(report))
     return dg.MaterializeResult(metadata=report_metadata(report))
 
 
@@ -231,41 +235,6 @@ def report_metadata(report: linq.Report) -> dict[str, Any]:
     values |= {"chats_failed": len(failures), "failures": dict(list(failures.items())[:20])}
     values |= {name: list(values[name]) for name in ("loads", "notes", "numbers_failed")}
     return {f"linq/{name}": value for name, value in values.items()}
-
-
-def incompleteness(report: linq.Report) -> str:
-    """What could not be read, in one line; empty if nothing."""
-    counts = {
-        "chats failed": len(report.chats_failed),
-        "numbers failed": len(report.numbers_failed),
-        "known chats were not listed": report.chats_unlisted,
-        "windows stayed unverified": report.windows_unverified,
-        "records were rejected": report.rejected,
-        "chats may have lost messages": report.gaps,
-    }
-    found = [f"{count} {what}" for what, count in counts.items() if count]
-    return ", ".join([*found, *filter(None, [report.contacts_failed])])
-
-
-def audit_problems(pipeline: dlt.Pipeline, arguments: dict[str, Any]) -> list[str]:
-    """Chats whose counts differ from the API's, and still do after another reading; gaps."""
-    report = linq.audit(pipeline, looks=1, **arguments)
-    return [
-        *(
-            f"chat {gap.chat_id} may lack messages from {gap.start.isoformat()} to"
-            f" {gap.end.isoformat()}: run more often"
-            for gap in report.gaps
-        ),
-        *(
-            f"chat {chat.chat_id} has {chat.live_rows} live rows where the API "
-            + (
-                "lists no such chat"
-                if chat.message_count is None
-                else f"counts {chat.message_count}"
-            )
-            for chat in report.differences
-        ),
-    ]
 
 
 def latest_loading(context: Any, shard: str) -> Any:

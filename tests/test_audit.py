@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
 import pytest
 
-from linq_source import audit, sync
+from linq_source import AuditReport, Report, audit, sync
+from linq_source.destinations.counting import Gap
 from linq_source.operations.audit import Difference
+from linq_source.operations.report import ChatFailure
 from tests.conftest import Loader
 from tests.destinations import Lake, OpenTables
 
@@ -21,6 +24,9 @@ def test_what_was_written_since_the_load_is_read_again(seeded: Loader) -> None:
     seeded.world.advance(1_000)
     found = seeded.audit()
     assert found.differences == (Difference(chat_id, rows, rows + 1),)
+    assert found.problems() == [
+        f"chat {chat_id} has {rows} live rows where the API counts {rows + 1}"
+    ]
     assert seeded.audit().differences == found.differences  # it changes nothing
     asked = [route for route, _ in seeded.requests_of(lambda: seeded.audit(looks=3))]
     assert asked.count("phone_numbers") == 3  # compared, read again, compared
@@ -34,7 +40,11 @@ def test_a_chat_that_vanished_since_the_load_is_marked(seeded: Loader) -> None:
     rows = len(seeded.world.messages_of(chat_id))
     seeded.world.remove_chat(chat_id)
     seeded.world.advance(1_000)
-    assert seeded.audit().differences == (Difference(chat_id, rows, None),)
+    found = seeded.audit()
+    assert found.differences == (Difference(chat_id, rows, None),)
+    assert found.problems() == [
+        f"chat {chat_id} has {rows} live rows where the API lists no such chat"
+    ]
     assert seeded.audit(looks=1).exit_code == 0
     seeded.assert_equal_world()
 
@@ -69,3 +79,18 @@ def test_shards_on_an_empty_disk_look_again(small: Loader, tmp_path: Path, kind:
         pipeline = small.open_shard(shard, tmp_path / f"audit_{shard[0]}")
         assert audit(pipeline, looks=3, **small.arguments(shard=shard)).exit_code == 0
     small.assert_equal_world()
+
+
+@pytest.mark.quick
+def test_doubts_and_problems_are_told_in_words() -> None:
+    failed = (ChatFailure(7, "chat 7: HTTP 403"), ChatFailure(8, "chat 8: HTTP 403"))
+    report = Report(chats_failed=failed, gaps=1, rejected=1000, error="HTTP 503")
+    assert report.doubts() == ["failed chats: 2", "rejected records: 1,000", "gaps: 1", "HTTP 503"]
+    assert (Report().doubts(), Report().is_complete) == ([], True)
+    start, end = (datetime(2026, 1, day, tzinfo=UTC) for day in (1, 2))
+    audited = AuditReport(2, 9, (), failures=("chat 7: HTTP 403",), gaps=(Gap(8, start, end),))
+    assert audited.problems() == [
+        "chat 8 may lack messages from 2026-01-01T00:00:00+00:00 to 2026-01-02T00:00:00+00:00: "
+        "run more often",
+        "not compared: chat 7: HTTP 403",
+    ]

@@ -55,7 +55,27 @@ class AuditReport:
     @property
     def exit_code(self) -> int:
         """0 everything agrees; 3 there are differences, gaps, or chats that could not be asked."""
-        return 3 if self.differences or self.failures or self.gaps else 0
+        return 3 if self.problems() else 0
+
+    def problems(self) -> list[str]:
+        """Return what does not agree, in words: gaps, then chats that differ or were not asked."""
+        return [
+            *(
+                f"chat {gap.chat_id} may lack messages from {gap.start.isoformat()} to "
+                f"{gap.end.isoformat()}: run more often"
+                for gap in self.gaps
+            ),
+            *(
+                f"chat {found.chat_id} has {found.live_rows} live rows where the API "
+                + (
+                    "lists no such chat"
+                    if found.message_count is None
+                    else f"counts {found.message_count}"
+                )
+                for found in self.differences
+            ),
+            *(f"not compared: {text}" for text in self.failures),
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """The outcome as plain values for JSON."""

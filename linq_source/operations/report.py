@@ -92,9 +92,20 @@ class Report:
     @property
     def is_complete(self) -> bool:
         """Whether everything that was asked for was read, verified and typed."""
-        failed = self.error or self.chats_failed or self.numbers_failed or self.contacts_failed
-        doubtful = self.chats_unlisted or self.windows_unverified or self.rejected or self.gaps
-        return not (failed or doubtful)
+        return not self.doubts()
+
+    def doubts(self) -> list[str]:
+        """Return what is incomplete, in words; empty if nothing."""
+        counts = {
+            "failed chats": len(self.chats_failed),
+            "failed numbers": len(self.numbers_failed),
+            "unlisted chats": self.chats_unlisted,
+            "unverified windows": self.windows_unverified,
+            "rejected records": self.rejected,
+            "gaps": self.gaps,
+        }
+        told = [f"{what}: {count:,}" for what, count in counts.items() if count]
+        return [*told, *filter(None, [self.contacts_failed, self.error])]
 
     @property
     def exit_code(self) -> int:
