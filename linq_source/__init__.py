@@ -28,6 +28,7 @@ from linq_source.errors import (
 )
 
 if TYPE_CHECKING:
+    from linq_source.destinations.scratch import ScratchFolder
     from linq_source.operations.audit import AuditReport, audit
     from linq_source.operations.forget import ForgetReport, forget
     from linq_source.operations.report import Report
@@ -47,6 +48,7 @@ __all__ = [
     "ForgetReport",
     "LinqError",
     "Report",
+    "ScratchFolder",
     "audit",
     "forget",
     "linq_source",
@@ -61,6 +63,7 @@ _LATE = {
     "AuditReport": "operations.audit",
     "ForgetReport": "operations.forget",
     "Report": "operations.report",
+    "ScratchFolder": "destinations.scratch",
     "audit": "operations.audit",
     "forget": "operations.forget",
     "linq_source": "source",

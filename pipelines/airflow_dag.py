@@ -6,15 +6,11 @@ URL). What to edit stands at the top. docs/airflow.md leads from nothing to a sc
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from tempfile import gettempdir, mkdtemp
 from typing import Any
 
 from airflow.sdk import (
@@ -269,34 +265,8 @@ def _arguments() -> dict[str, Any]:
 @contextmanager
 def _opened(shard: str) -> Iterator[Any]:
     """A shard's pipeline, in a folder that is this task's alone: the destination has the state."""
-    with _folder() as folder, _in_one_line():
-        yield linq_source.open_shard(shard, destination(), DATASET, pipelines_dir=str(folder))
-
-
-@contextmanager
-def _folder() -> Iterator[Path]:
-    """A temporary folder for this user only; those that killed tasks have left are removed."""
-    for left in Path(gettempdir()).glob("linq-task-*"):
-        with suppress(OSError), _locked(left):
-            shutil.rmtree(left)
-    made = Path(mkdtemp(prefix="linq-new-"))
-    with _locked(made):  # before it has a name that others look for
-        folder = made.rename(made.with_name(made.name.replace("linq-new-", "linq-task-")))
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold a lock that ends with this process. Raises `OSError` while another has it."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(handle)
+    with linq_source.ScratchFolder() as folder, _in_one_line():
+        yield linq_source.open_shard(shard, destination(), DATASET, pipelines_dir=folder)
 
 
 @contextmanager

@@ -4,7 +4,6 @@ Copy this file and change the settings at its top. docs/dagster.md explains it.
 """
 
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -75,7 +74,7 @@ class LinqDestination(dg.ConfigurableResource):
         place: Any = self.destination
         if place == "duckdb":
             place = dlt.destinations.duckdb(self.duckdb_file)
-        with tempfile.TemporaryDirectory(prefix="linq-") as folder:
+        with linq.ScratchFolder() as folder:
             yield linq.open_shard(shard, place, self.dataset_name, pipelines_dir=folder)
 
 

@@ -65,8 +65,8 @@ def test_public_names() -> None:
     assert linq_source.__all__ == [
         "ApiContractError", "ApiUnavailableError", "AuditReport", "AuthenticationError",
         "ChatUnavailableError", "ConfigurationError", "DestinationError", "ForgetReport",
-        "LinqError", "Report", "audit", "forget", "linq_source", "open_shard", "plan_shards",
-        "settle", "sync",
+        "LinqError", "Report", "ScratchFolder", "audit", "forget", "linq_source", "open_shard",
+        "plan_shards", "settle", "sync",
     ]  # fmt: skip
     for name in linq_source.__all__:
         assert getattr(linq_source, name).__doc__
