@@ -75,7 +75,7 @@ def counts_of(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def showing_progress() -> Iterator[Listener | None]:
+def showing_progress() -> Iterator[Listener]:
     """The listener to pass to `sync`: a display, plain lines, or JSON lines."""
     from rich.console import Console
 

@@ -35,7 +35,6 @@ EPILOG = (
     "linq-source media --bucket-url s3://our-bucket/linq"
 )
 _FILES = "What to fetch"
-_INTERVAL_S = 5.0
 _MAX_REASONS = 5
 
 _log = logging.getLogger(__name__)
@@ -122,26 +121,21 @@ def media(
 @contextmanager
 def _progress(console: Console) -> Iterator[Listener]:
     """A line that changes on a terminal, a line every some seconds elsewhere."""
-    from linq_source.operations.progress import every
+    from linq_source.operations.progress import sometimes
 
-    if console.is_terminal and not logs.is_json():
+    def log(report: MediaReport) -> None:
+        _log.info("progress", extra=logs.counts_of(report.to_dict()))
+
+    def write(report: MediaReport) -> None:
+        console.print(_line(report), highlight=False)
+
+    if logs.is_json():
+        yield sometimes(log, at_once=True)
+    elif console.is_terminal:
         with console.status("fetching") as status:
             yield lambda report: status.update(_line(report))
-        return
-    is_due = every(_INTERVAL_S)
-    # Plain lines begin after a while; a log says at once that something is being done.
-    if not logs.is_json():
-        is_due()
-
-    def listen(report: MediaReport) -> None:
-        if not is_due():
-            return
-        if logs.is_json():
-            _log.info("progress", extra=logs.counts_of(report.to_dict()))
-        else:
-            console.print(_line(report), highlight=False)
-
-    yield listen
+    else:
+        yield sometimes(write)
 
 
 def _line(report: MediaReport) -> str:

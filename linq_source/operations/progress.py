@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -21,23 +21,28 @@ from rich.progress import (
 if TYPE_CHECKING:
     from linq_source.extraction import Extraction, Listener
 
-_PLAIN_INTERVAL_S = 5.0
+_INTERVAL_S = 5.0
+_T = TypeVar("_T")
 
 _log = logging.getLogger(__name__)
 
 
 @contextmanager
-def show_progress(console: Console, *, quiet: bool = False) -> Iterator[Listener | None]:
-    """Give the listener to pass to `sync`; None when `quiet`."""
-    if quiet:
-        yield None
-    elif console.is_terminal:
-        yield from _live(console)
-    else:
-        yield _plain(console)
+def show_progress(console: Console) -> Iterator[Listener]:
+    """Give the listener to pass to `sync`."""
+    started_s = time.monotonic()
+    if console.is_terminal:
+        yield from _live(console, started_s)
+        return
+
+    def tell(extraction: Extraction) -> None:
+        done = f"{_chats_done(extraction)}/{extraction.counts.chats} chats"
+        console.print(f"{done}  {_detail(extraction, started_s)}", highlight=False)
+
+    yield sometimes(tell)
 
 
-def _live(console: Console) -> Iterator[Listener]:
+def _live(console: Console, started_s: float) -> Iterator[Listener]:
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -48,7 +53,6 @@ def _live(console: Console) -> Iterator[Listener]:
     )
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("reading", total=None, detail="")
-        started_s = time.monotonic()
 
         def listen(extraction: Extraction) -> None:
             progress.update(
@@ -61,29 +65,11 @@ def _live(console: Console) -> Iterator[Listener]:
         yield listen
 
 
-def _plain(console: Console) -> Listener:
-    started_s = time.monotonic()
-    last_s = started_s
-
-    def listen(extraction: Extraction) -> None:
-        nonlocal last_s
-        now_s = time.monotonic()
-        if now_s - last_s >= _PLAIN_INTERVAL_S:
-            last_s = now_s
-            done = f"{_chats_done(extraction)}/{extraction.counts.chats} chats"
-            console.print(f"{done}  {_detail(extraction, started_s)}", highlight=False)
-
-    return listen
-
-
 def log_progress() -> Listener:
-    """A listener that logs how far the run is, at once and then every some seconds."""
+    """Return a listener that logs how far the run is."""
     started_s = time.monotonic()
-    is_due = every(_PLAIN_INTERVAL_S)
 
-    def listen(extraction: Extraction) -> None:
-        if not is_due():
-            return
+    def tell(extraction: Extraction) -> None:
         elapsed_s = max(time.monotonic() - started_s, 0.001)
         counts = extraction.counts
         fields = {
@@ -97,22 +83,24 @@ def log_progress() -> Listener:
         }
         _log.info("progress", extra=fields)
 
-    return listen
+    return sometimes(tell, at_once=True)
 
 
-def every(interval_s: float) -> Callable[[], bool]:
-    """Return what says whether it is time: when first asked, then once per interval."""
-    due_s = time.monotonic()
+def sometimes(tell: Callable[[_T], None], *, at_once: bool = False) -> Callable[[_T], None]:
+    """Return a listener that tells how far something is, every some seconds.
 
-    def is_due() -> bool:
+    Lines for people begin after a while; a log says `at_once` that something is being done.
+    """
+    due_s = time.monotonic() + (0 if at_once else _INTERVAL_S)
+
+    def listen(found: _T) -> None:
         nonlocal due_s
         now_s = time.monotonic()
-        if now_s < due_s:
-            return False
-        due_s = now_s + interval_s
-        return True
+        if now_s >= due_s:
+            due_s = now_s + _INTERVAL_S
+            tell(found)
 
-    return is_due
+    return listen
 
 
 def _chats_done(extraction: Extraction) -> int:
