@@ -85,3 +85,15 @@ def test_wrong_options_are_one_line(
     result = run_cli(tmp_path, *command, *more)
     assert result.returncode == 2
     assert_one_line(result, *words)
+
+
+def test_a_lake_of_api_v3_is_found_by_the_version(
+    serve_v3: Callable[[World], Loader], tmp_path: Path
+) -> None:
+    loader = serve_v3(seeded_world(chats=2, messages=10))
+    where = ("--bucket-url", "lake", "--api", "v3")
+    load = ("--base-url", loader.sandbox.url, "--destination", "parquet", *where)
+    assert run_cli(tmp_path, "run", *load).returncode == 0
+    for command in ("check", "rebuild"):
+        done = run_cli(tmp_path, "lake", command, *where)
+        assert done.returncode == 0, done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import typer
@@ -9,29 +10,19 @@ from rich.console import Console
 
 from linq_source.cli.destinations import open_pipeline
 from linq_source.cli.observation import observing
-from linq_source.cli.options import (
-    AsJson,
-    BucketUrl,
-    Dataset,
-    Debug,
-    LakePartition,
-    LogFormat,
-    Logs,
-    PipelineName,
-    PipelinesDir,
-)
+from linq_source.cli.options import AsJson, Debug, LakePartition, LogFormat, Logs
 from linq_source.cli.output import print_json, print_lake
+from linq_source.cli.target_options import takes_target
 from linq_source.destinations.targets import Target
 
 lake_app = typer.Typer(help="Look after a Parquet lake's current state.", no_args_is_help=True)
+_takes_lake = takes_target("destination", "database", "table_format")
 
 
 @lake_app.command(epilog="Example:  linq-source lake rebuild --bucket-url s3://my-lake")
+@_takes_lake
 def rebuild(
-    bucket_url: BucketUrl = None,
-    dataset: Dataset = None,
-    pipeline_name: PipelineName = None,
-    pipelines_dir: PipelinesDir = None,
+    target: Target,
     lake_partition: LakePartition = None,
     json: AsJson = False,
     log_format: Logs = LogFormat.TEXT,
@@ -41,7 +32,7 @@ def rebuild(
     from linq_source.destinations.lake import rebuild_lake
     from linq_source.destinations.lake.layout import partitioning_of
 
-    target = Target("parquet", "", dataset, pipeline_name, pipelines_dir, bucket_url)
+    target = replace(target, destination="parquet")
     with observing("lake rebuild", target) as observed:
         partitioning = None if lake_partition is None else partitioning_of(lake_partition)
         files = _with_bucket(
@@ -55,11 +46,9 @@ def rebuild(
 
 
 @lake_app.command(epilog="Example:  linq-source lake check --bucket-url s3://my-lake --json")
+@_takes_lake
 def check(
-    bucket_url: BucketUrl = None,
-    dataset: Dataset = None,
-    pipeline_name: PipelineName = None,
-    pipelines_dir: PipelinesDir = None,
+    target: Target,
     json: AsJson = False,
     log_format: Logs = LogFormat.TEXT,
     debug: Debug = False,
@@ -67,7 +56,7 @@ def check(
     """Compare the current state with what the log says; changes nothing."""
     from linq_source.destinations.lake import check_lake
 
-    target = Target("parquet", "", dataset, pipeline_name, pipelines_dir, bucket_url)
+    target = replace(target, destination="parquet")
     with observing("lake check", target) as observed:
         report = _with_bucket(target, check_lake)
         observed.report = report
