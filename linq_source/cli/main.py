@@ -32,7 +32,6 @@ from linq_source.cli.options import (
     LookbackDays,
     MaxRequestsPerSecond,
     MetricsFile,
-    NoRecheck,
     PageSize,
     PhoneNumbers,
     Phones,
@@ -124,7 +123,6 @@ def run(
     retention: Retention = None,
     recheck_days: RecheckDays = None,
     recheck_share: RecheckShare = None,
-    no_recheck: NoRecheck = False,
     contacts: Contacts = None,
     metrics_file: MetricsFile = None,
     json: AsJson = False,
@@ -132,7 +130,6 @@ def run(
     debug: Debug = False,
 ) -> None:
     """Load what changed since the last run; the first time, everything."""
-    recheck_share = 0.0 if no_recheck else recheck_share
     options = source_options(locals())
     from linq_source.operations.sync import sync
 

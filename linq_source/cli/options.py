@@ -151,10 +151,6 @@ Contacts = Annotated[
     bool | None,
     typer.Option("--contacts", help="Load the contacts, too.", rich_help_panel=SOURCE),
 ]
-NoRecheck = Annotated[
-    bool,
-    typer.Option("--no-recheck", help="As --recheck-share 0.", rich_help_panel=SOURCE),
-]
 Variables = Annotated[
     str,
     typer.Option(
