@@ -60,16 +60,11 @@ def orphans(destination: Destination) -> list[tuple[Id, str | None]]:
     A message deleted upstream is still there, marked; only `forget` erases one.
     """
     with destination.reading(_COLUMNS) as reader:
-        try:
-            files = reader.name(tables.ATTACHMENT_FILES)
-            messages = reader.name(tables.CHAT_MESSAGES)
-            rows = reader.rows(
-                f"SELECT f.chat_message_id, f.bucket_path FROM {files} AS f"
-                f" WHERE NOT EXISTS (SELECT 1 FROM {messages} AS m WHERE m.id = f.chat_message_id)"
-            )
-        except DestinationUndefinedEntity:
-            return []
-    return [(row[0], row[1]) for row in rows]
+        rows = reader.ask(
+            "SELECT f.chat_message_id, f.bucket_path FROM {attachment_files} AS f"
+            " WHERE NOT EXISTS (SELECT 1 FROM {chat_messages} AS m WHERE m.id = f.chat_message_id)"
+        )
+    return [(message, path) for message, path in rows]
 
 
 def erase_records(destination: Destination, messages: Iterable[Id]) -> None:

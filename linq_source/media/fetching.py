@@ -206,7 +206,7 @@ class Fetcher:
         except SSLError:
             raise FetchError("the host's certificate is not trusted") from None
         except (HTTPError, OSError) as error:
-            refused = _refusal_in(error)
+            refused = find_cause(error, RefusedLink)
             if refused is not None:
                 raise FetchError(str(refused), status="refused") from None
             # Their texts quote addresses.
@@ -296,7 +296,3 @@ def _content_type(response: Any) -> str | None:
 def _pause_s(state: RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome is not None else None
     return max(_BACKOFF(state), getattr(error, "asked_s", 0.0))
-
-
-def _refusal_in(error: BaseException) -> RefusedLink | None:
-    return find_cause(error, RefusedLink)

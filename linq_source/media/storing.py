@@ -105,11 +105,8 @@ class Bucket:
 
     def stored_hash(self, key: str) -> str:
         """The SHA-256, in hex, of the file under a key."""
-        digest = hashlib.sha256()
         with self._fs.open(self._path(key), "rb", block_size=_READ_BYTES) as file:
-            while chunk := file.read(_READ_BYTES):
-                digest.update(chunk)
-        return digest.hexdigest()
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     @contextmanager
     def incoming(self) -> Iterator[Incoming]:

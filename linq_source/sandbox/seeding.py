@@ -6,10 +6,7 @@ from random import Random
 
 from linq_source.sandbox import conversation
 from linq_source.sandbox.conversation import DAY_MS, HOUR_MS, MINUTE_MS
-from linq_source.sandbox.growth import Changes, grow
 from linq_source.sandbox.world import World
-
-__all__ = ["SEEDED_NOW_MS", "Changes", "grow", "seeded_world"]
 
 SEEDED_NOW_MS = 1_772_452_800_000
 """2026-03-02T12:00:00Z"""
