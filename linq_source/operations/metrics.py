@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from os import W_OK, X_OK, access
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from linq_source.errors import ConfigurationError
 from linq_source.instants import from_us
+from linq_source.operations.output_file import check_output_file
 from linq_source.operations.report import Report
 from linq_source.planning.cursors import remembered
 
@@ -200,14 +200,7 @@ def check_metrics_file(path: str | Path) -> None:
             f"metrics need an extra: pip install 'linq-source[metrics]' ({error})"
         ) from error
     path = Path(path)
-    folder = path.resolve().parent
-    if not folder.is_dir():
-        raise ConfigurationError(f"metrics file {path}: the folder {folder} does not exist")
-    if path.exists() and not path.is_file():
-        raise ConfigurationError(f"metrics file {path}: it is not a file; name one, *.prom")
-    # The file is replaced by a new one beside it, never written into.
-    if not access(folder, W_OK | X_OK):
-        raise ConfigurationError(f"metrics file {path}: the folder {folder} cannot be written")
+    check_output_file(path, "metrics file", ".prom")
     try:
         _read(path)
     except (OSError, ValueError) as error:

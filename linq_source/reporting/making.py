@@ -14,6 +14,7 @@ import dlt
 from linq_source.destinations.dataset_tables import tables_of
 from linq_source.destinations.failures import plain_errors
 from linq_source.errors import ConfigurationError
+from linq_source.operations.output_file import check_output_file
 from linq_source.operations.status import reading_for_status
 from linq_source.privacy.numbers import NUMBER_OR_ADDRESS
 from linq_source.reporting.page import page_of
@@ -50,18 +51,9 @@ def report_page(
 def check_output(path: str | Path) -> None:
     """Raise `ConfigurationError` where no file can be written, before anything is asked."""
     path = Path(path)
-    folder = path.resolve().parent
-    if not folder.is_dir():
-        raise ConfigurationError(f"--output {path}: the folder {folder} does not exist")
-    if path.exists() and not path.is_file():
-        raise ConfigurationError(f"--output {path}: it is not a file; name one, *.html")
+    check_output_file(path, "--output", ".html")
     if path.exists() and not os.access(path, os.W_OK):
         raise ConfigurationError(f"--output {path}: it cannot be written; name another file")
-    # The page is made beside it, then takes its place.
-    if not os.access(folder, os.W_OK):
-        raise ConfigurationError(
-            f"--output {path}: the folder {folder} cannot be written; name another file"
-        )
 
 
 def write_page(page: str, path: str | Path) -> int:
