@@ -37,3 +37,9 @@ def source_state(state: Mapping[str, Any] | None) -> Mapping[str, Any]:
     """Return what a pipeline's state holds of the source; empty where it holds nothing."""
     found: Mapping[str, Any] = (state or {}).get("sources", {}).get(SECTION, {})
     return found
+
+
+def cursors_of(source: Mapping[str, Any]) -> dict[str, str]:
+    """Return the texts of the chats' cursors in what a state holds of the source."""
+    found: dict[str, str] = source.get("resources", {}).get("chat_messages", {}).get("cursors", {})
+    return found

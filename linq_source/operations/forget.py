@@ -37,7 +37,7 @@ from linq_source.operations.state_sync import finish_and_agree
 from linq_source.privacy.forgotten import Forgotten, forgotten_from
 from linq_source.privacy.treatment import PLAIN, Privacy
 from linq_source.settings import Id
-from linq_source.state import FORGOTTEN, PRIVACY, SECTION, source_state
+from linq_source.state import FORGOTTEN, PRIVACY, SECTION, cursors_of, source_state
 from linq_source.tables import ALL_TABLES
 
 
@@ -160,9 +160,8 @@ def _known(source: Mapping[str, Any]) -> Forgotten:
 def _remember(source: dict[str, Any], forgotten: Forgotten, chats: Iterable[Id]) -> None:
     """Write to a pipeline's state what must not come back, and forget the chats' cursors."""
     source[FORGOTTEN] = forgotten.to_state()
-    cursors = source.get("resources", {}).get("chat_messages", {}).get("cursors", {})
     for chat_id in chats:
-        cursors.pop(str(chat_id), None)
+        cursors_of(source).pop(str(chat_id), None)
 
 
 def _remove_load_files(pipeline: dlt.Pipeline) -> None:

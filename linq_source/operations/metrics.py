@@ -19,6 +19,7 @@ from linq_source.instants import from_us
 from linq_source.operations.output_file import check_output_file
 from linq_source.operations.report import Report
 from linq_source.planning.cursors import remembered
+from linq_source.state import cursors_of, source_state
 
 if TYPE_CHECKING:
     import dlt
@@ -183,10 +184,8 @@ def write_metrics(
 
 def newest_message(pipeline: dlt.Pipeline) -> datetime | None:
     """The greatest `sent_at` of any chat, as the pipeline's state knows it; asks nobody."""
-    state: Any = pipeline.state
-    for key in ("sources", "linq", "resources", "chat_messages", "cursors"):
-        state = state.get(key) or {}
-    newest = [cursor.newest_us for cursor in map(remembered, state.values()) if cursor]
+    cursors = cursors_of(source_state(pipeline.state))
+    newest = [cursor.newest_us for cursor in map(remembered, cursors.values()) if cursor]
     known = [newest_us for newest_us in newest if newest_us is not None]
     return from_us(max(known)) if known else None
 

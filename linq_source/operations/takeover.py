@@ -38,6 +38,7 @@ from linq_source.state import (
     LOOKED_US,
     PRIVACY,
     SYNCED_AT_US,
+    cursors_of,
     source_state,
 )
 
@@ -169,7 +170,7 @@ def _memory(name: str, state: Mapping[str, Any]) -> PipelineMemory:
         synced_at_us,
         int(source.get(LOOKED_US, 0)),
         frozenset(int(at_us) for at_us in source.get(KNOWN_PACKAGES, ())) | {synced_at_us},
-        source.get("resources", {}).get("chat_messages", {}).get("cursors", {}),
+        cursors_of(source),
         source.get(FORGOTTEN),
         source.get(PRIVACY, PLAIN.fingerprint),
         frozenset(source.get(LINES, ())),
