@@ -10,6 +10,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from linq_source import settle
 from linq_source.destinations.deletion_rule import NOTHING_MARKED
 from linq_source.destinations.lake import (
     check_lake,
@@ -18,10 +19,10 @@ from linq_source.destinations.lake import (
     settle_lake,
 )
 from linq_source.destinations.lake.layout import DAY, MARKER
-from linq_source.errors import DestinationError
+from linq_source.errors import ConfigurationError, DestinationError
 from linq_source.sandbox import World, grow
 from tests.conftest import DAY_MS, NOW_MS, Loader
-from tests.destinations import Lake
+from tests.destinations import Lake, OpenTables
 from tests.lakes import bucket_of, contents, current_of, inodes, lake
 
 __all__ = ["lake"]
@@ -139,6 +140,17 @@ def test_days_as_partitions(lake: Loader) -> None:
     rebuild_lake(bucket)
     lake.sync()
     lake.assert_equal_world()
+
+
+@pytest.mark.parametrize("kind", ["duckdb", "delta"])
+def test_where_there_is_no_lake_a_partition_is_refused(
+    small: Loader, tmp_path: Path, kind: str
+) -> None:
+    if kind == "delta":
+        small.place = OpenTables(tmp_path, kind)
+    small.sync()
+    with pytest.raises(ConfigurationError, match=f"lake_partition is day: .* tables of {kind}"):
+        settle(small.pipeline, lake_partition="day")
 
 
 def test_a_large_partition_is_merged_slice_by_slice(

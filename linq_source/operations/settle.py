@@ -7,6 +7,7 @@ import dlt
 from linq_source.destinations.failures import plain_errors
 from linq_source.destinations.kinds import destination_of
 from linq_source.destinations.remote import connected, restore
+from linq_source.destinations.table_formats import check_is_lake
 from linq_source.settings import parse_shard
 
 LEDGER_RETENTION_DAYS = 90
@@ -25,12 +26,16 @@ def settle(
     Return the number of messages newly marked deleted. `lake_partition` is `month` or `day`, for a
     new Parquet lake, which is settled whole. With a `shard` (`"i/n"`) only its chats are looked at:
     another shard's load may be under way.
+
+    Raises `ConfigurationError` for a `lake_partition` where there is no lake.
     """
     chats = parse_shard(shard)
     with plain_errors(pipeline):
         if not pipeline.default_schema_name:
             # A worker that never loaded: the destination knows the schema.
             restore(pipeline)
+        if lake_partition is not None:
+            check_is_lake(pipeline, None, lake_partition)
         if not pipeline.default_schema_name:
             return 0
         with connected(pipeline) as remote:
