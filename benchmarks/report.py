@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.cases import PER_PAGE, TITLES  # noqa: E402
-from benchmarks.targets import Figures, targets  # noqa: E402
+from benchmarks.promises import Figures, promises  # noqa: E402
 
 BEGIN = "<!-- measured: written by benchmarks/report.py -->"
 END = "<!-- /measured -->"
@@ -49,8 +49,8 @@ def with_measured(page: str, result: Mapping[str, Any]) -> str:
 
 
 def measured(result: Mapping[str, Any]) -> str:
-    """The measured part: machine, targets, a table per case."""
-    parts = [_machine(result), _targets(result)]
+    """The measured part: machine, promises, a table per case."""
+    parts = [_machine(result), _promises(result)]
     parts += [_case(name, case, result) for name, case in result["cases"].items()]
     return "\n\n".join(parts)
 
@@ -68,14 +68,14 @@ def _machine(result: Mapping[str, Any]) -> str:
     )
 
 
-def _targets(result: Mapping[str, Any]) -> str:
+def _promises(result: Mapping[str, Any]) -> str:
     lines = ["## Targets", "", "| target | measured | |", "|---|---|---|"]
-    for target in targets(Figures(result)):
-        verdict = "met" if target.met else "**not met**"
-        if target.measured is None:
-            lines.append(f"| {target.text} | - | not measured |")
+    for promise in promises(Figures(result)):
+        verdict = "met" if promise.met else "**not met**"
+        if promise.measured is None:
+            lines.append(f"| {promise.text} | - | not measured |")
         else:
-            lines.append(f"| {target.text} | {target.measured} | {verdict} |")
+            lines.append(f"| {promise.text} | {promise.measured} | {verdict} |")
     return "\n".join(lines)
 
 

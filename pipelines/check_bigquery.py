@@ -18,7 +18,7 @@ from typing import Any
 import dlt
 
 from linq_source import LinqError, Report, sync
-from linq_source.cli.destinations import open_pipeline
+from linq_source.cli.opening import open_pipeline
 from linq_source.destinations.targets import Target
 from linq_source.sandbox import DEFAULT_TOKEN, Sandbox, World, grow, seeded_world
 from linq_source.tables import RESOURCE_TABLES, TABLES

@@ -7,7 +7,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from linq_source.cli.destinations import open_pipeline
+from linq_source.cli.opening import open_pipeline
 from linq_source.destinations.kinds import destination_of
 from linq_source.destinations.marts_file import check_file_for_lake
 from linq_source.destinations.targets import Target

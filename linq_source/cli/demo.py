@@ -11,7 +11,7 @@ import dlt
 from rich.console import Console
 
 from linq_source.cli import logs
-from linq_source.cli.destinations import DEMO_PIPELINE
+from linq_source.cli.opening import DEMO_PIPELINE
 from linq_source.cli.output import print_report, print_table
 from linq_source.cli.questions import QUESTIONS
 from linq_source.destinations.dataset_pipelines import pipelines_in

@@ -8,9 +8,9 @@ import typer
 from rich.console import Console
 
 from linq_source.cli.check_output import print_check
-from linq_source.cli.destinations import location_of, open_pipeline
 from linq_source.cli.error_lines import print_error
 from linq_source.cli.observation import observing
+from linq_source.cli.opening import location_of, open_pipeline
 from linq_source.cli.options import (
     OUTPUT,
     AllowPlainHttp,

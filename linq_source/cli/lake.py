@@ -8,8 +8,8 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from linq_source.cli.destinations import open_pipeline
 from linq_source.cli.observation import observing
+from linq_source.cli.opening import open_pipeline
 from linq_source.cli.options import AsJson, Debug, LakePartition, LogFormat, Logs
 from linq_source.cli.output import print_json, print_lake
 from linq_source.cli.target_options import takes_target

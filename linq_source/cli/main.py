@@ -11,10 +11,10 @@ import typer
 from rich.console import Console
 
 from linq_source.cli import inspection, logs, media, transform, views
-from linq_source.cli.destinations import DEMO_PIPELINE, location_of, open_pipeline
 from linq_source.cli.error_lines import INTERRUPTED, explain, print_error
 from linq_source.cli.lake import lake_app
 from linq_source.cli.observation import observing
+from linq_source.cli.opening import DEMO_PIPELINE, location_of, open_pipeline
 from linq_source.cli.options import (
     SOURCE,
     AcceptOrganisation,

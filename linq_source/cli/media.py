@@ -12,8 +12,8 @@ import typer
 from rich.console import Console
 
 from linq_source.cli import logs
-from linq_source.cli.destinations import open_pipeline
 from linq_source.cli.observation import observing
+from linq_source.cli.opening import open_pipeline
 from linq_source.cli.options import (
     TARGET,
     AsJson,

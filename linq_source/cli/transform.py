@@ -17,8 +17,8 @@ import yaml
 from rich.console import Console
 
 from linq_source.cli import logs
-from linq_source.cli.destinations import location_of, open_pipeline
 from linq_source.cli.observation import observing
+from linq_source.cli.opening import location_of, open_pipeline
 from linq_source.cli.options import (
     MODELS,
     AsJson,

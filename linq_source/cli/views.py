@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from linq_source.cli.destinations import location_of, open_pipeline
 from linq_source.cli.observation import observing
+from linq_source.cli.opening import location_of, open_pipeline
 from linq_source.cli.options import AsJson, Debug, LogFormat, Logs, Variables
 from linq_source.cli.output import print_json
 from linq_source.cli.target_options import takes_target

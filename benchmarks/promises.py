@@ -11,7 +11,7 @@ from benchmarks.cases import WorldSize
 
 
 @dataclass(frozen=True)
-class Target:
+class Promise:
     """One promise: `measured` is `None` where it was not measured."""
 
     text: str
@@ -48,15 +48,15 @@ class Figures:
         return waiting_s + self.median("start-up", "ours")
 
 
-def targets(figures: Figures) -> Iterator[Target]:
-    """Every target, met or not."""
-    for text, judge in _TARGETS:
+def promises(figures: Figures) -> Iterator[Promise]:
+    """Every promise, met or not."""
+    for text, judge in _PROMISES:
         try:
             measured, met = judge(figures)
         except KeyError:
-            yield Target(text, None, met=False)
+            yield Promise(text, None, met=False)
         else:
-            yield Target(text, measured, met)
+            yield Promise(text, measured, met)
 
 
 Judgement = tuple[str, bool]
@@ -130,7 +130,7 @@ def _server(figures: Figures) -> Judgement:
     return f"{rate:,} pages/s", rate >= 10_000
 
 
-_TARGETS: tuple[tuple[str, Callable[[Figures], Judgement]], ...] = (
+_PROMISES: tuple[tuple[str, Callable[[Figures], Judgement]], ...] = (
     ("200,000 messages: no slower than the bare loop", _no_slower_than_bare_loop),
     ("200,000 messages: 10 times faster than `rest_api`", _times_faster("rest_api", 10)),
     ("200,000 messages: 3 times faster than the Meltano pair", _times_faster("meltano", 3)),
