@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import statistics
 import subprocess
 import tempfile
 import threading
@@ -111,21 +110,3 @@ def _cpu_ticks() -> list[int]:
     """Ticks of user, nice, system, idle, iowait, irq, softirq and steal."""
     stat = Path("/proc/stat")
     return [int(text) for text in stat.read_text().split()[1:9]] if stat.exists() else []
-
-
-@dataclass(frozen=True)
-class Medians:
-    """Medians of several runs, each quantity by itself."""
-
-    seconds: float
-    cpu_seconds: float
-    peak_mb: float
-
-
-def medians(measurements: Sequence[Measurement]) -> Medians:
-    """The medians of at least one measurement."""
-    return Medians(
-        seconds=statistics.median(each.seconds for each in measurements),
-        cpu_seconds=statistics.median(each.cpu_seconds for each in measurements),
-        peak_mb=statistics.median(each.peak_mb for each in measurements),
-    )

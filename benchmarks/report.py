@@ -50,9 +50,18 @@ def with_measured(page: str, result: Mapping[str, Any]) -> str:
 
 def measured(result: Mapping[str, Any]) -> str:
     """The measured part: machine, promises, a table per case."""
+    charts = {"first-load": ("first-load.svg", "peak-memory.svg"), "large": ("messages.svg",)}
     parts = [_machine(result), _promises(result)]
-    parts += [_case(name, case, result) for name, case in result["cases"].items()]
+    for name, case in result["cases"].items():
+        parts.append(_case(name, case, result))
+        parts += [f"![{CHARTS[chart]}](charts/{chart})" for chart in charts.get(name, ())]
     return "\n\n".join(parts)
+
+
+def tables(result: Mapping[str, Any]) -> str:
+    """The machine and a table per case, to be printed."""
+    cases = [_case(name, case, result) for name, case in result["cases"].items()]
+    return "\n\n".join([*cases, _machine(result)])
 
 
 def _machine(result: Mapping[str, Any]) -> str:
@@ -102,9 +111,6 @@ def _case(name: str, case: Mapping[str, Any], result: Mapping[str, Any]) -> str:
     notes += [f"- {TITLES[n]}: {why}" for n, why in case["left_out"].items()]
     if notes:
         lines += ["", *notes]
-    charts = {"first-load": ("first-load.svg", "peak-memory.svg"), "large": ("messages.svg",)}
-    for chart in charts.get(name, ()):
-        lines += ["", f"![{CHARTS[chart]}](charts/{chart})"]
     return "\n".join(lines)
 
 

@@ -1,8 +1,8 @@
 """A fast loopback server of the benchmark's world, in a process of its own.
 
 Prints `ready <port>` once it listens. Besides the API it answers
-`/control/change?share=0.01` (see `World.change`), `/control/counts` (rows per table),
-`/control/requests` (answered until now, by kind) and `/control/bytes` (sent in those answers).
+`/control/change?share=0.01` (see `World.change`), `/control/counts` (rows per table) and
+`/control/requests` (answered until now, by kind).
 """
 
 from __future__ import annotations
@@ -40,7 +40,6 @@ class Refusal(Exception):
 
 
 requests: Counter[str] = Counter()
-sent: Counter[str] = Counter()
 
 
 def answer(world: World, target: str) -> bytes:
@@ -92,8 +91,6 @@ def _control(world: World, path: str, parameters: dict[str, str]) -> bytes:
         return json.dumps(asdict(world.counts)).encode()
     if path == "/control/requests":
         return json.dumps(requests).encode()
-    if path == "/control/bytes":
-        return json.dumps(sent).encode()
     if path == "/control/change":
         changed = world.change(float(parameters["share"]), time.time_ns() // 1_000)
         return json.dumps({"chats": changed}).encode()
@@ -171,10 +168,7 @@ class Connection(asyncio.Protocol):
             error = {"status": status, "code": str(status), "title": str(refusal), "detail": ""}
             body = json.dumps({"errors": [error]}).encode()
         head = _head(status, int(time.time()))
-        whole = b"%b%d\r\n\r\n%b" % (head, len(body), body)
-        if not target.startswith("/control/"):
-            sent["bytes"] += len(whole)
-        self._transport.write(whole)
+        self._transport.write(b"%b%d\r\n\r\n%b" % (head, len(body), body))
         if is_last:
             self._transport.close()
 
@@ -199,16 +193,10 @@ def main() -> None:
     parser.add_argument(
         "--quiet-days", type=float, default=0.0, help="how long ago the newest messages were sent"
     )
-    parser.add_argument(
-        "--changed-share", type=float, default=0.0, help="of the chats, from 0 to 1"
-    )
-    parser.add_argument("--generation", type=int, default=0, help="how often that share is changed")
     arguments = parser.parse_args()
     newest_us = (int(time.time() - arguments.quiet_days * 86_400) - 2) * 1_000_000 + 123_000
     world = World(arguments.chats, arguments.messages_per_chat, newest_us)
     world.render_all()
-    for _ in range(arguments.generation):
-        world.change(arguments.changed_share, time.time_ns() // 1_000)
     # The world lives as long as the process: nothing in it is ever garbage.
     gc.collect()
     gc.freeze()

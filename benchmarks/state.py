@@ -6,7 +6,6 @@ python benchmarks/state.py --chats 50000
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 import tempfile
 import time
@@ -17,6 +16,8 @@ sys.path.insert(0, str(ROOT))
 
 import dlt  # noqa: E402
 
+from benchmarks.bench import serving  # noqa: E402
+from benchmarks.cases import WorldSize  # noqa: E402
 from linq_source import sync  # noqa: E402
 
 
@@ -26,16 +27,8 @@ def main() -> None:
     parser.add_argument("--chats", type=int, default=50_000)
     parser.add_argument("--messages-per-chat", type=int, default=10)
     options = parser.parse_args()
-    command = [
-        sys.executable, str(ROOT / "benchmarks" / "server.py"),
-        "--chats", str(options.chats), "--messages-per-chat", str(options.messages_per_chat),
-    ]  # fmt: skip
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server,
-    ):
-        assert server.stdout is not None
-        port = server.stdout.readline().split()[1]
+    world = WorldSize(options.chats, options.messages_per_chat)
+    with tempfile.TemporaryDirectory() as folder, serving(world) as base_url:
         pipeline = dlt.pipeline(
             "state",
             destination=dlt.destinations.duckdb(str(Path(folder) / "x.duckdb")),
@@ -45,9 +38,7 @@ def main() -> None:
         for name in ("first", "nothing to do", "nothing to do"):
             started_s = time.monotonic()
             # Without a lookback a chat is at rest as soon as it was read.
-            report = sync(
-                pipeline, api_token="t", base_url=f"http://127.0.0.1:{port}", lookback_days=0
-            )
+            report = sync(pipeline, api_token="t", base_url=base_url, lookback_days=0)
             print(
                 f"{name:14} {time.monotonic() - started_s:7.1f} s  {report.requests:6} requests  "
                 f"{report.chats_skipped:6} chats skipped  {report.messages:7} messages"
@@ -57,7 +48,6 @@ def main() -> None:
         local = (Path(pipeline.working_dir) / "state.json").stat().st_size
         stored = rows[0][0] if rows else 0
         print(f"state: {local / 1e6:.1f} MB local, {stored / 1e6:.1f} MB in the destination")
-        server.terminate()
 
 
 if __name__ == "__main__":

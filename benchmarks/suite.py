@@ -2,8 +2,10 @@
 
     python benchmarks/suite.py
     python benchmarks/suite.py --quick --scale 0.02 --docs try
+    python benchmarks/suite.py --cases first-load --contenders ours,floor --latency-ms 5
 
 All measurements go to `benchmarks.json` beside the page, from which `report.py` writes the page.
+Where not everything is measured as the page has it, and no folder is given, tables are printed.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -104,6 +107,16 @@ def _estimates(case: Case, done: dict[str, Any]) -> dict[str, str]:
     return result
 
 
+def _served(case: Case, messages: int | None, latency_ms: float | None) -> Case:
+    """The same with other messages, or answers so late."""
+    world = case.world
+    if messages is not None:
+        world = replace(world, messages_per_chat=max(1, messages // world.chats))
+    if latency_ms is not None:
+        world = replace(world, latency_ms=latency_ms)
+    return replace(case, title=case.name, world=world)
+
+
 def _tell(case: Case, found: Found) -> None:
     for name, problems in found.wrong.items():
         print(f"  {case.name} {name}: WRONG: {'; '.join(problems)}", file=sys.stderr)
@@ -119,10 +132,11 @@ def main() -> int:
     parser.add_argument("--contenders", help="only these, with commas between the names")
     parser.add_argument("--cases", help="only these, with commas between the names")
     parser.add_argument("--scale", type=float, default=1.0, help="this share of the chats")
-    parser.add_argument("--docs", type=Path, default=DOCS, help="folder of the page and the charts")
+    parser.add_argument("--messages", type=int, help="of all chats of a world together")
+    parser.add_argument("--latency-ms", type=float, help="of every answer")
+    parser.add_argument("--docs", type=Path, help="folder of the page and the charts")
     arguments = parser.parse_args()
-    if arguments.scale != 1 and arguments.docs == DOCS:
-        parser.error("--scale is for trying out: give another folder with --docs")
+    docs = DOCS if arguments == parser.parse_args([]) else arguments.docs
     names = arguments.contenders.split(",") if arguments.contenders else list(CONTENDERS)
     wanted = arguments.cases.split(",") if arguments.cases else [case.name for case in CASES]
     unknown = {*names, *wanted} - {*CONTENDERS, *(case.name for case in CASES)}
@@ -132,14 +146,18 @@ def main() -> int:
     cases = [limited(case, names, runs) for case in CASES if case.name in wanted]
     if arguments.scale != 1:
         cases = [scaled(case, arguments.scale) for case in cases]
+    if arguments.messages is not None or arguments.latency_ms is not None:
+        cases = [_served(case, arguments.messages, arguments.latency_ms) for case in cases]
     result = measure(cases, names)
-    arguments.docs.mkdir(parents=True, exist_ok=True)
-    path = arguments.docs / "benchmarks.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
     # Not before: what draws charts is large, and a child's peak begins with its parent's memory.
-    from benchmarks.report import write
+    from benchmarks import report
 
-    print(write(arguments.docs))
+    if docs is None:
+        print(report.tables(result))
+    else:
+        docs.mkdir(parents=True, exist_ok=True)
+        (docs / "benchmarks.json").write_text(json.dumps(result, indent=2) + "\n")
+        print(report.write(docs))
     return 1 if any("ours" in case["wrong"] for case in result["cases"].values()) else 0
 
 
