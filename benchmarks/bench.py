@@ -61,7 +61,9 @@ class Bench:
         if case.is_rerun:
             self._prepare()
         if case.changed_share:
-            found.chats_changed = self._control(f"change?share={case.changed_share}")["chats"]
+            found.chats_changed = control(self.base_url, f"change?share={case.changed_share}")[
+                "chats"
+            ]
         found.measurements = alternate(runs, lambda name: self._run(case, name, found))
         return found
 
@@ -88,12 +90,12 @@ class Bench:
             shutil.copytree(self._folder / "prepared", folder)
         else:
             folder.mkdir()
-        before = self._control("requests")
+        before = control(self.base_url, "requests")
         try:
             measured = self._measure(name, folder, case.limit_s)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        after = self._control("requests")
+        after = control(self.base_url, "requests")
         found.requests[name] = {kind: after[kind] - before.get(kind, 0) for kind in after}
         print(f"  {case.name} {name}: {measured.seconds:.2f} s", file=sys.stderr, flush=True)
         problem = self._problem(measured, case)
@@ -120,7 +122,7 @@ class Bench:
             lines = measured.stderr.strip().splitlines() or ["no word of why"]
             return f"exit code {measured.exit_code}: {lines[-1][-300:]}"
         counts = _last_json(measured.stdout) or {}
-        expected = self._control("counts")
+        expected = control(self.base_url, "counts")
         short = [
             f"{counts.get(name, 0):,} {name} of {rows:,}"
             for name, rows in expected.items()
@@ -128,9 +130,11 @@ class Bench:
         ]
         return f"loaded {', '.join(short)}" if short else None
 
-    def _control(self, command: str) -> Any:
-        with urllib.request.urlopen(f"{self.base_url}/control/{command}", timeout=60) as answer:
-            return json.load(answer)
+
+def control(base_url: str, command: str) -> Any:
+    """What the server answers to one of its own commands."""
+    with urllib.request.urlopen(f"{base_url}/control/{command}", timeout=60) as answer:
+        return json.load(answer)
 
 
 def _last_json(text: str) -> Any:

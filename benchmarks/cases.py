@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 CONTENDERS: Mapping[str, Sequence[str]] = {
     "ours": ("benchmarks.contenders.ours",),
@@ -53,24 +54,34 @@ class WorldSize:
 
 
 @dataclass(frozen=True)
-class Case:
+class Job:
     """One thing to do with a world.
 
-    With `is_rerun`, every run finds what a first load, not measured, left of the world; with
-    `changed_share`, that share of the chats has changed since. `runs` says how often each
-    contender is measured, `estimated` who is too slow to be, judged by the case `first-load`.
+    With `is_rerun`, it finds what a first load, not measured, left of the world; with
+    `changed_share`, that share of the chats has changed since.
     """
 
     name: str
-    title: str
     world: WorldSize
-    runs: Mapping[str, int]
     is_rerun: bool = False
     changed_share: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case(Job):
+    """A job for contenders.
+
+    `runs` says how often each is measured, `estimated` who is too slow to be, judged by the case
+    `first-load`.
+    """
+
+    title: str
+    runs: Mapping[str, int]
     estimated: Sequence[str] = ()
     limit_s: float = 900.0
 
 
+_Job = TypeVar("_Job", bound=Job)
 FAST = 3
 SLOW = 1
 _SILENT = WorldSize(chats=10_000, messages_per_chat=4, quiet_days=30.0)
@@ -78,16 +89,16 @@ _SILENT = WorldSize(chats=10_000, messages_per_chat=4, quiet_days=30.0)
 CASES = (
     Case(
         "start-up",
-        "A run with nothing to do: one chat, silent for 30 days",
         WorldSize(chats=1, messages_per_chat=100, quiet_days=30.0),
-        {"ours": FAST},
+        title="A run with nothing to do: one chat, silent for 30 days",
+        runs={"ours": FAST},
         is_rerun=True,
     ),
     Case(
         "first-load",
-        "First load: 200,000 messages in 100 chats, no latency",
         WorldSize(chats=100, messages_per_chat=2_000),
-        {
+        title="First load: 200,000 messages in 100 chats, no latency",
+        runs={
             "ours": FAST,
             "requests_read_json": FAST,
             "rest_api": SLOW,
@@ -99,9 +110,9 @@ CASES = (
     ),
     Case(
         "latency",
-        "First load: 40,000 messages in 100 chats, every answer 50 ms late",
         WorldSize(chats=100, messages_per_chat=400, latency_ms=50.0),
-        {
+        title="First load: 40,000 messages in 100 chats, every answer 50 ms late",
+        runs={
             "ours": FAST,
             "requests_read_json": SLOW,
             "rest_api": SLOW,
@@ -113,34 +124,34 @@ CASES = (
     ),
     Case(
         "nothing",
-        "A run with nothing to do: 10,000 chats, silent for 30 days",
         _SILENT,
-        {"ours": FAST},
+        title="A run with nothing to do: 10,000 chats, silent for 30 days",
+        runs={"ours": FAST},
         is_rerun=True,
     ),
     Case(
         "changed",
-        "A run after one chat in a hundred of 10,000 changed",
         _SILENT,
-        {"ours": FAST, "requests_read_json": SLOW},
+        title="A run after one chat in a hundred of 10,000 changed",
+        runs={"ours": FAST, "requests_read_json": SLOW},
         is_rerun=True,
         changed_share=0.01,
     ),
     Case(
         "large",
-        "First load: 5,000,000 messages in 1,000 chats, no latency",
         WorldSize(chats=1_000, messages_per_chat=5_000),
-        {"ours": SLOW, "requests_read_json": SLOW, "floor": SLOW},
+        title="First load: 5,000,000 messages in 1,000 chats, no latency",
+        runs={"ours": SLOW, "requests_read_json": SLOW, "floor": SLOW},
         estimated=("rest_api", "rest_api_parallelized", "meltano", "pyairbyte"),
     ),
 )
 
 
-def scaled(case: Case, share: float) -> Case:
-    """The same case with a share of the chats, to try the suite out; at least ten chats."""
-    chats = min(case.world.chats, max(10, round(case.world.chats * share)))
-    changed = max(case.changed_share, 1 / chats) if case.changed_share else 0.0
-    return replace(case, world=replace(case.world, chats=chats), changed_share=changed)
+def scaled(job: _Job, share: float) -> _Job:
+    """The same with a share of the chats, to try it out; at least ten chats."""
+    chats = min(job.world.chats, max(10, round(job.world.chats * share)))
+    changed = max(job.changed_share, 1 / chats) if job.changed_share else 0.0
+    return replace(job, world=replace(job.world, chats=chats), changed_share=changed)
 
 
 def limited(case: Case, names: Sequence[str], runs: int | None) -> Case:

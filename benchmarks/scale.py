@@ -66,11 +66,12 @@ def measured(rounds: int, size: float) -> dict[str, Any]:
     # Not above: it starts servers and knows the package, which the forecasts do not need.
     from benchmarks import scale_measure as runs
     from benchmarks.bench import machine
+    from benchmarks.cases import scaled
     from benchmarks.measure import CpuClock
 
     clock = CpuClock()
-    calibration = [runs.scaled(run, size) for run in runs.CALIBRATION]
-    checks = [runs.scaled(run, size) for run in runs.CHECKS]
+    calibration = [scaled(run, size) for run in runs.CALIBRATION]
+    checks = [scaled(run, size) for run in runs.CHECKS]
     states = runs.measure_states()
     found, newest = runs.measure([*calibration, *checks], rounds)
     costs = runs.costs_from({run.name: run for run in calibration}, found, states)

@@ -11,15 +11,14 @@ import statistics
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bench import environment, serving
-from benchmarks.cases import WorldSize
+from benchmarks.bench import control, environment, serving
+from benchmarks.cases import Job, WorldSize
 from benchmarks.measure import run_measured
 from benchmarks.scale_model import Costs, Environment, Work, forecast
 from benchmarks.scale_requests import later_reads, remembered
@@ -35,13 +34,9 @@ ALLOWED: Mapping[str, float] = {"requests": 0.01, "seconds": 1 / 3}
 
 
 @dataclass(frozen=True)
-class Run:
-    """One run of the package. A rerun finds what a first load left, and `changed_share` changed."""
+class Run(Job):
+    """A job for the package, with options of `sync`."""
 
-    name: str
-    world: WorldSize
-    is_rerun: bool = False
-    changed_share: float = 0.0
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -76,12 +71,6 @@ CHECKS = (
 Results = Mapping[str, Sequence[Mapping[str, float]]]
 
 
-def scaled(run: Run, share: float) -> Run:
-    """The same with a share of the chats, to try it out; at least two."""
-    chats = min(run.world.chats, max(2, round(run.world.chats * share)))
-    return replace(run, world=replace(run.world, chats=chats))
-
-
 def measure(runs: Sequence[Run], rounds: int) -> tuple[Results, Mapping[str, float]]:
     """All runs, in turns; gives their results by name, and each world's newest message."""
     found: dict[str, list[Mapping[str, float]]] = {run.name: [] for run in runs}
@@ -100,7 +89,7 @@ def measure(runs: Sequence[Run], rounds: int) -> tuple[Results, Mapping[str, flo
                 first = Run("prepare", run.world)
                 _run(first, servers[run.world], prepared[run.name], None, keep=True)
             if run.changed_share:
-                _control(servers[run.world], f"change?share={run.changed_share}")
+                control(servers[run.world], f"change?share={run.changed_share}")
         for _ in range(rounds):
             for run in runs:
                 result = _run(run, servers[run.world], folder / "run", prepared.get(run.name))
@@ -123,7 +112,7 @@ def _run(
     finally:
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)
-    expected = _control(base_url, "counts")["messages"]
+    expected = control(base_url, "counts")["messages"]
     if result["exit_code"] or result["held"] != expected:
         raise RuntimeError(f"{run.name}: {result['held']:,} messages of {expected:,}")
     return result | {"requests": _asked(base_url) - before}
@@ -141,12 +130,7 @@ def _measured(module: Sequence[str], folder: Path) -> dict[str, float]:
 
 
 def _asked(base_url: str) -> int:
-    return sum(_control(base_url, "requests").values())
-
-
-def _control(base_url: str, command: str) -> Any:
-    with urllib.request.urlopen(f"{base_url}/control/{command}", timeout=60) as answer:
-        return json.load(answer)
+    return sum(control(base_url, "requests").values())
 
 
 def measure_states() -> list[dict[str, float]]:
