@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -234,6 +235,8 @@ def test_help_teaches_by_example(tmp_path: Path) -> None:
         result = run_cli(tmp_path, command, "--help")
         assert result.returncode == 0
         assert f"linq-source {command}" in result.stdout
+        # Words in square brackets would be left out, as markup.
+        assert not re.search(r"\w \.\s", result.stdout)
     assert "3 loaded but" in " ".join(run_cli(tmp_path, "--help").stdout.split())
 
 

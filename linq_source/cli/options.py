@@ -49,12 +49,12 @@ TableFormat = Annotated[
 ]
 Dataset = Annotated[
     str | None,
-    typer.Option(help="Dataset (schema) name [linq, of API v3 linq_v3].", rich_help_panel=TARGET),
+    typer.Option(help="Dataset (schema) name (linq, of API v3 linq_v3).", rich_help_panel=TARGET),
 ]
 PipelineName = Annotated[
     str | None,
     typer.Option(
-        help="Name that the state is kept under [linq_messages, of API v3 linq_messages_v3].",
+        help="Name that the state is kept under (linq_messages, of API v3 linq_messages_v3).",
         rich_help_panel=TARGET,
     ),
 ]
@@ -62,7 +62,7 @@ ApiVersion = Annotated[
     str | None,
     typer.Option(
         "--api",
-        help="v2 or v3: the version of the API [v2].",
+        help="v2 or v3: the version of the API (v2).",
         metavar="VERSION",
         rich_help_panel=SOURCE,
     ),
@@ -131,7 +131,7 @@ AcceptOrganisation = Annotated[
 Retention = Annotated[
     str | None,
     typer.Option(
-        help="auto, or forever: whatever is gone was deleted, as the API forgets nothing [auto].",
+        help="auto, or forever: whatever is gone was deleted, as the API forgets nothing (auto).",
         metavar="WHAT",
         rich_help_panel=SOURCE,
     ),
