@@ -41,6 +41,8 @@ class Dagster:
         self.loader = loader
         self.home = folder / "home"
         self.home.mkdir()
+        self.temporary = folder / "temporary"
+        self.temporary.mkdir()
         settings = (ROOT / "pipelines" / "dagster.yaml").read_text()
         soon = "run_monitoring:\n  poll_interval_seconds: 1\n"
         (self.home / "dagster.yaml").write_text(settings.replace("run_monitoring:\n", soon))
@@ -57,6 +59,7 @@ class Dagster:
             "PYTHONPATH": str(ROOT),
             "SOURCES__LINQ__API_TOKEN": DEFAULT_TOKEN,
             "SOURCES__LINQ__BASE_URL": loader.sandbox.url,
+            "TMPDIR": str(self.temporary),
         }
 
     def run(self, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -295,6 +298,7 @@ def test_a_killed_run_is_repeated_and_months_are_read_again(dagster: Dagster) ->
     for (_, ended), (began, _) in pairwise(times):
         assert ended <= began
     dagster.assert_nothing_told(*launched, (dagster.folder / "daemon.log").read_text())
+    assert list(dagster.temporary.glob("linq-*")) == []
 
 
 def backfill(dagster: Dagster, job: str, *partitions: str) -> list[str]:
