@@ -9,7 +9,7 @@ import duckdb
 import pytest
 
 from linq_source import AuditReport, Report, audit, sync
-from linq_source.destinations.counting import Gap
+from linq_source.destinations.live_counts import Gap
 from linq_source.operations.audit import Difference
 from linq_source.operations.report import ChatFailure
 from tests.conftest import Loader
