@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
-from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
 from linq_source.destinations.lake.bucket import Bucket
+from linq_source.destinations.open_tables.base import ClientTables
 from linq_source.destinations.quoting import literal
 from linq_source.destinations.scan_filters import Condition
 from linq_source.tables import Table
 
 
-class DeltaTables:
+class DeltaTables(ClientTables):
     """The tables, each change one transaction. A change of nothing writes no version."""
 
-    def __init__(self, client: Any) -> None:
-        self._client = client
+    table_format: ClassVar = "delta"
 
     def scan(
         self, table: Table, columns: Sequence[str], conditions: Sequence[Condition]
@@ -62,8 +61,7 @@ class DeltaTables:
         delta.vacuum(0, dry_run=False, enforce_retention_duration=False, full=True)
         delta.update_incremental()
         delta.create_checkpoint()
-        folder = self._client.get_table_prefix(table.name).rstrip("/")
-        for path in bucket.list(f"{bucket.below(folder)}/_delta_log"):
+        for path in self._files(table, bucket, "/_delta_log"):
             version = path.rpartition("/")[2].partition(".")[0]
             if version.isdigit() and int(version) < delta.version():
                 bucket.remove(path)
@@ -111,12 +109,6 @@ class DeltaTables:
             # Only then are files that cannot match left unread.
             streamed_exec=False,
         )
-
-    def _open(self, table: Table) -> Any:
-        try:
-            return self._client.load_open_table("delta", table.name)
-        except DestinationUndefinedEntity:
-            return None
 
 
 def _read(stream: Any) -> pa.RecordBatchReader:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from typing import Any, cast
 
 import dlt
 import pyarrow as pa
+from dlt.common.schema.utils import new_table
 
 from linq_source.destinations.base import Rows, RowsQuery
 from linq_source.destinations.dataset_tables import tables_in
@@ -14,10 +16,11 @@ from linq_source.destinations.deletion_rule import Marked
 from linq_source.destinations.erasing import Erasure, TableErasure
 from linq_source.destinations.files import Files
 from linq_source.destinations.lake.bucket import Bucket
+from linq_source.destinations.open_tables.delta import DeltaTables
+from linq_source.destinations.open_tables.iceberg import IcebergTables
 from linq_source.destinations.open_tables.ledger import (
     OpenTableStore,
     database,
-    open_tables,
     settle_open_tables,
 )
 from linq_source.destinations.quoting import identifier
@@ -25,8 +28,7 @@ from linq_source.destinations.reading import FilesReader, Reader
 from linq_source.destinations.remote import Remote, connected
 from linq_source.destinations.scan_filters import Condition
 from linq_source.destinations.settled import is_maintenance_due, settled_us
-from linq_source.destinations.table_formats import format_in, format_of
-from linq_source.errors import ConfigurationError
+from linq_source.destinations.table_formats import format_in, format_of, schema_of_messages
 from linq_source.instants import from_us
 from linq_source.settings import Shard
 from linq_source.tables import ATTACHMENT_FILES, Table
@@ -101,7 +103,8 @@ class OpenTables(Files):
     ) -> Marked:
         """Mark what the ledger proves gone, and remove children that went."""
         before_us = settled_us(self.pipeline, shard)
-        marked = settle_open_tables(self.pipeline, ledger_retention_days, shard)
+        with self._tables() as store:
+            marked = settle_open_tables(store, self.pipeline, ledger_retention_days, shard)
         if is_maintenance_due(before_us, settled_us(self.pipeline, shard)):
             with self._tables() as store:
                 for name, table in self.tables.items():
@@ -117,10 +120,24 @@ class OpenTables(Files):
 
     @contextmanager
     def _tables(self) -> Iterator[OpenTableStore]:
-        with open_tables(self.pipeline, self._schema) as store:
-            if store is None:
-                raise ConfigurationError("the dataset has no tables yet: load into it first")
-            yield store
+        """The tables, while dlt's client is open."""
+        # In anybody's pipeline other schemas may come first.
+        name = schema_of_messages(self.pipeline)
+        of_schema = {} if name is None else {"schema_name": name}
+        with self.pipeline.destination_client(**of_schema) as opened:
+            client: Any = opened
+            client.schema = self._schema or client.schema
+            # A table that another schema of the dataset has.
+            if ATTACHMENT_FILES.name not in client.schema.tables:
+                # A copy: the pipeline's own schema stays as it is.
+                client.schema = client.schema.clone()
+                kept_as = cast(Any, self.table_format)
+                client.schema.update_table(
+                    new_table(
+                        ATTACHMENT_FILES.name, write_disposition="append", table_format=kept_as
+                    )
+                )
+            yield DeltaTables(client) if self.table_format == "delta" else IcebergTables(client)
 
 
 def _rows_since(store: OpenTableStore, query: RowsQuery) -> Rows:

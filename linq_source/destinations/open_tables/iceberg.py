@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import pairwise, takewhile
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
 from linq_source.destinations.lake.bucket import Bucket
+from linq_source.destinations.open_tables.base import ClientTables
 from linq_source.destinations.scan_filters import Condition
 from linq_source.errors import ConfigurationError
 from linq_source.tables import SYNCED_AT, Table
@@ -35,11 +35,10 @@ _PROPERTIES = {
 _log = logging.getLogger(__name__)
 
 
-class IcebergTables:
+class IcebergTables(ClientTables):
     """The tables, each change one transaction. A change of nothing writes no snapshot."""
 
-    def __init__(self, client: Any) -> None:
-        self._client = client
+    table_format: ClassVar = "iceberg"
 
     def scan(
         self, table: Table, columns: Sequence[str], conditions: Sequence[Condition]
@@ -94,8 +93,7 @@ class IcebergTables:
         if old:
             iceberg.maintenance.expire_snapshots().by_ids(old).commit()
         names = {_name(iceberg.metadata_location), *map(_name, _files(iceberg))}
-        folder = self._client.get_table_prefix(table.name).rstrip("/")
-        for path in bucket.list(bucket.below(folder)):
+        for path in self._files(table, bucket):
             if _name(path) not in names:
                 bucket.remove(path)
 
@@ -160,12 +158,6 @@ class IcebergTables:
         iceberg = self._open(table)
         if iceberg is not None:
             iceberg.delete(_expression(conditions))
-
-    def _open(self, table: Table) -> Any:
-        try:
-            return self._client.load_open_table("iceberg", table.name)
-        except DestinationUndefinedEntity:
-            return None
 
 
 def _compact(iceberg: Any) -> None:

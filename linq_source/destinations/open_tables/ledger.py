@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol, cast
+from typing import Any
 
 import dlt
 import duckdb
 import pyarrow as pa
-from dlt.common.schema.utils import new_table
 
 from linq_source import tables
 from linq_source.destinations.dataset_tables import in_shard, tables_of
@@ -30,14 +29,12 @@ from linq_source.destinations.deletion_rule import (
     knows_expiry,
     message_columns,
 )
-from linq_source.destinations.lake.bucket import Bucket
 from linq_source.destinations.open_tables.delta import DeltaTables
 from linq_source.destinations.open_tables.iceberg import IcebergTables
 from linq_source.destinations.quoting import literal
 from linq_source.destinations.scan_filters import Condition, one_of
 from linq_source.destinations.scratch import ScratchFolder
 from linq_source.destinations.settled import remember_settled, settled_us
-from linq_source.destinations.table_formats import format_in, format_of, schema_of_messages
 from linq_source.instants import from_us
 from linq_source.settings import Id, Shard
 from linq_source.tables import Table
@@ -45,79 +42,23 @@ from linq_source.tables import Table
 _MEMORY = "1GB"
 _LIVE = (Condition("deleted_at", "is null"), Condition("expired_at", "is null"))
 
-
-class OpenTableStore(Protocol):
-    """Tables in an open format: narrowed scans, and the three changes that settling makes."""
-
-    def scan(
-        self, table: Table, columns: Sequence[str], conditions: Sequence[Condition]
-    ) -> pa.RecordBatchReader | None:
-        """Stream the rows that meet all conditions; None if there is no table."""
-
-    def every_column(self, table: Table) -> pa.RecordBatchReader | None:
-        """Stream all rows as they are stored; None if there is no table."""
-
-    def replace(self, table: Table, rows: pa.RecordBatchReader) -> None:
-        """Have these rows and no others."""
-
-    def check_history(self, table: Table) -> None:
-        """Raise `ConfigurationError` where old versions of a table could not be removed."""
-
-    def drop_history(self, table: Table, bucket: Bucket) -> None:
-        """Remove all that only old versions of a table need."""
-
-    def maintain(self, table: Table) -> None:
-        """Keep a table fast however often it is loaded: few files, and no versions that are old."""
-
-    def remove_children(self, table: Table, superseded: pa.Table) -> None:
-        """Delete children older than `synced_at` of their parent, named by the merge key."""
-
-    def mark(self, table: Table, gone: pa.Table) -> None:
-        """Set `deleted_at` and `expired_at` in the rows with the given ids."""
-
-    def remove(self, table: Table, conditions: Sequence[Condition]) -> None:
-        """Delete the rows that meet all conditions."""
-
-
-@contextmanager
-def open_tables(
-    pipeline: dlt.Pipeline, schema: dlt.Schema | None = None
-) -> Iterator[OpenTableStore | None]:
-    """The pipeline's tables, or those of a schema; none where they are in no open format."""
-    schema_name = schema_of_messages(pipeline) if schema is None else None
-    table_format = format_of(pipeline) if schema is None else format_in(schema)
-    if table_format is None:
-        yield None
-        return
-    of_schema = {} if schema_name is None else {"schema_name": schema_name}
-    with pipeline.destination_client(**of_schema) as opened:
-        client: Any = opened
-        client.schema = schema or client.schema
-        _make_known(client, tables.ATTACHMENT_FILES, table_format)
-        yield DeltaTables(client) if table_format == "delta" else IcebergTables(client)
-
-
-def _make_known(client: Any, table: Table, table_format: str) -> None:
-    """Let a client open a table that another schema of the dataset has."""
-    if table.name not in client.schema.tables:
-        # A copy: the pipeline's own schema stays as it is.
-        client.schema = client.schema.clone()
-        client.schema.update_table(
-            new_table(table.name, write_disposition="append", table_format=cast(Any, table_format))
-        )
+OpenTableStore = DeltaTables | IcebergTables
 
 
 def settle_open_tables(
-    pipeline: dlt.Pipeline, ledger_retention_days: int, shard: Shard | None = None
+    store: OpenTableStore,
+    pipeline: dlt.Pipeline,
+    ledger_retention_days: int,
+    shard: Shard | None = None,
 ) -> Marked:
     """Apply what the ledger proves; gives how many messages are newly marked.
 
     With a shard only its chats are looked at; the ledger is pruned whole.
     """
+    if not knows_expiry(pipeline):
+        return NOTHING_MARKED
     after = from_us(settled_us(pipeline, shard))
-    with open_tables(pipeline) as store, database() as connection:
-        if store is None or not knows_expiry(pipeline):
-            return NOTHING_MARKED
+    with database() as connection:
         work = _Work(store, connection, after, shard, tables_of(pipeline))
         newest = work.newest()
         if newest is None:
