@@ -18,7 +18,7 @@ from linq_source.destinations.files import Files
 from linq_source.destinations.lake.bucket import Bucket
 from linq_source.destinations.open_tables.delta import DeltaTables
 from linq_source.destinations.open_tables.iceberg import IcebergTables
-from linq_source.destinations.open_tables.ledger import (
+from linq_source.destinations.open_tables.settling import (
     OpenTableStore,
     database,
     settle_open_tables,
