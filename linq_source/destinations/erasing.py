@@ -21,23 +21,6 @@ from linq_source.settings import Id
 from linq_source.tables import Table
 
 _BATCH = 500
-_OF_A_CHAT = {
-    tables.CHATS.name: "id",
-    tables.CHAT_HANDLES.name: "chat_id",
-    tables.CHAT_PHONE_NUMBERS.name: "chat_id",
-    tables.CHAT_MESSAGES.name: "chat_id",
-    tables.MESSAGE_PARTS.name: "chat_id",
-    tables.ATTACHMENTS.name: "chat_id",
-    tables.REACTIONS.name: "chat_id",
-    tables.REJECTED_RECORDS.name: "chat_id",
-    tables.SYNC_WINDOWS.name: "chat_id",
-}
-_OF_A_MESSAGE = {
-    tables.MESSAGE_PARTS.name: "chat_message_id",
-    tables.ATTACHMENTS.name: "chat_message_id",
-    tables.REACTIONS.name: "chat_message_id",
-    tables.CHAT_MESSAGES.name: "id",
-}
 _LAST = (tables.CHAT_MESSAGES.name, tables.ATTACHMENT_FILES.name)
 
 # What is read to find a person's chats and messages.
@@ -72,11 +55,14 @@ class Erasure:
 
     def keys(self, table: Table) -> list[tuple[str, Sequence[Id]]]:
         """Columns of ids, each with those whose rows go."""
-        found = [(_OF_A_CHAT.get(table.name), self.chats)]
-        found.append((_OF_A_MESSAGE.get(table.name), self.messages))
+        found = {"chat_id": self.chats, "chat_message_id": self.messages}
         if table.name == tables.ATTACHMENT_FILES.name:
-            found.append(("chat_message_id", self.files_of))
-        return [(column, ids) for column, ids in found if column is not None and ids]
+            found = {"chat_message_id": self.files_of}
+        elif table.name == tables.CHATS.name:
+            found = {"id": self.chats}
+        elif table.name == tables.CHAT_MESSAGES.name:
+            found = {"chat_id": self.chats, "id": self.messages}
+        return [(c, ids) for c, ids in found.items() if ids and c in table.column_names]
 
     def texts(self, table: Table) -> list[tuple[str, Callable[[str], bool]]]:
         """Columns of text whose rows go where a value is wanted."""

@@ -26,23 +26,18 @@ MARKER = f"{CURRENT}/_settled.json"
 LOCK = f"{CURRENT}/_lock.json"
 LOADS = "_dlt_loads"
 
-# A child row lies where its parent does, so that one message is settled in one partition.
-FAMILIES: tuple[tuple[Table, tuple[Table, ...]], ...] = (
-    (tables.PHONE_NUMBERS, ()),
-    (tables.CHATS, (tables.CHAT_HANDLES, tables.CHAT_PHONE_NUMBERS)),
-    (tables.CHAT_MESSAGES, (tables.MESSAGE_PARTS, tables.ATTACHMENTS, tables.REACTIONS)),
-    (tables.CONTACTS, ()),
-    (tables.ATTACHMENT_FILES, ()),
-)
-SETTLED_TABLES = tuple(table for root, children in FAMILIES for table in (root, *children))
+SETTLED_TABLES = tuple(table for table in tables.ALL_TABLES.values() if not table.is_appended)
 
 
 def families_of(stored: Mapping[str, Table]) -> list[tuple[Table, list[Table]]]:
-    """The families of a dataset, of its own tables."""
+    """The tables of a dataset that are settled, each that is no child with its children.
+
+    A child row lies where its parent does, so that one message is settled in one partition.
+    """
     return [
-        (stored[root.name], [stored[child.name] for child in children if child.name in stored])
-        for root, children in FAMILIES
-        if root.name in stored
+        (root, [table for table in stored.values() if table.parent == root.name])
+        for root in stored.values()
+        if not root.is_appended and not root.is_child
     ]
 
 
