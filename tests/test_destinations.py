@@ -222,7 +222,7 @@ def test_files_are_fetched_recorded_and_erased(
 def test_contacts_come_go_and_return(loader: Loader) -> None:
     world = loader.world
     first, second, *_ = world.sorted_contacts()
-    first.extra["mood"] = "calm"
+    first.extra |= {"mood": "calm", "is_vip": True}
     person = world.add_contact("Eve", None, email="eve@example.com", contact_id="c_1")
     assert loader.sync(contacts=True).exit_code == 0
     assert contacts_of(loader) == {str(id_): (c.full_name, False) for id_, c in
@@ -235,8 +235,9 @@ def test_contacts_come_go_and_return(loader: Loader) -> None:
     assert found[str(second.id)] == (second.full_name, False)
     assert sum(is_gone for _, is_gone in found.values()) == 1
     assert loader.place is not None
-    moods = {row["id"]: row["mood"] for row in loader.place.rows("contacts") if row["mood"]}
-    assert moods == {str(first.id): "calm"}
+    rows = loader.place.rows("contacts")
+    unknown = {row["id"]: (row["mood"], row["is_vip"]) for row in rows if row["mood"]}
+    assert unknown == {str(first.id): ("calm", True)}
     world.contacts[first.id] = first
     loader.sync(contacts=True)
     assert contacts_of(loader)[str(first.id)] == (first.full_name, False)

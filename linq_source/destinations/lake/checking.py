@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import duckdb
 from fsspec.implementations.local import LocalFileSystem
 
+from linq_source.destinations.duckdb_in_memory import spilling_duckdb
 from linq_source.destinations.lake.bucket import Bucket
 from linq_source.destinations.lake.columns import LakeColumns
 from linq_source.destinations.lake.layout import (
@@ -21,7 +21,7 @@ from linq_source.destinations.lake.layout import (
     parse_current,
 )
 from linq_source.destinations.lake.locking import locked
-from linq_source.destinations.lake.partition_merge import Settler, connect
+from linq_source.destinations.lake.partition_merge import MEMORY_LIMIT, Settler
 from linq_source.destinations.lake.settling import (
     Marker,
     complete_loads,
@@ -141,8 +141,8 @@ def check_lake(bucket: Bucket, stored: Mapping[str, Table] = TABLES) -> LakeRepo
                 findings.append(Finding(path, "is not a file of the lake; readers take it for one"))
             else:
                 current.append(file)
-    with ScratchFolder() as folder:
-        made = Bucket(LocalFileSystem(), folder)
+    with ScratchFolder() as made_in:
+        made = Bucket(LocalFileSystem(), made_in)
         columns = LakeColumns(marker.columns)
         with Settler(
             bucket, marker.partitioning, None, target=made, columns=columns, stored=stored
@@ -152,7 +152,8 @@ def check_lake(bucket: Bucket, stored: Mapping[str, Table] = TABLES) -> LakeRepo
             settler.read_log(settled)
             settler.settle((), from_nothing=True)
         expected = current_files(made, marker.partitioning)
-        with _connected(bucket, folder) as connection:
+        with spilling_duckdb(MEMORY_LIMIT) as (connection, folder):
+            bucket.reading(connection)
             rows: dict[str, int] = {}
             # One file without rows is as good as another.
             tables_there = {file.table for file in current}
@@ -169,16 +170,6 @@ def check_lake(bucket: Bucket, stored: Mapping[str, Table] = TABLES) -> LakeRepo
                 if problem is not None:
                     findings.append(Finding(path, problem))
     return LakeReport(rows, len(current), unsettled, tuple(findings))
-
-
-@contextmanager
-def _connected(bucket: Bucket, folder: str) -> Iterator[duckdb.DuckDBPyConnection]:
-    connection = connect(folder)
-    try:
-        bucket.reading(connection)
-        yield connection
-    finally:
-        connection.close()
 
 
 def _compare(

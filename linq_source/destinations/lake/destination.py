@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import dlt
-import pyarrow as pa
 
 from linq_source import tables
 from linq_source.destinations.base import Rows, RowsQuery
 from linq_source.destinations.dbt_profiles import Profile, lake_profile
 from linq_source.destinations.deletion_rule import Marked
+from linq_source.destinations.duckdb_in_memory import make_view, spilling_duckdb
 from linq_source.destinations.erasing import SEARCHED, Erasure
 from linq_source.destinations.files import Files
 from linq_source.destinations.lake.bucket import Bucket, told
@@ -19,7 +19,7 @@ from linq_source.destinations.lake.erasing import erase_lake, readable_files
 from linq_source.destinations.lake.layout import current_file
 from linq_source.destinations.lake.log import loads_since, rows_since
 from linq_source.destinations.lake.naming import Log
-from linq_source.destinations.lake.partition_merge import connect
+from linq_source.destinations.lake.partition_merge import MEMORY_LIMIT
 from linq_source.destinations.lake.settling import (
     Marker,
     complete_loads,
@@ -27,10 +27,9 @@ from linq_source.destinations.lake.settling import (
     read_marker,
     settle_lake,
 )
-from linq_source.destinations.quoting import UNION, identifier, parquet_files
+from linq_source.destinations.quoting import UNION, parquet_files
 from linq_source.destinations.reading import FilesReader, Reader
 from linq_source.destinations.remote import Remote, connected
-from linq_source.destinations.scratch import ScratchFolder
 from linq_source.settings import Shard
 from linq_source.tables import Table
 
@@ -128,27 +127,12 @@ def reading_files(
     stored: Mapping[str, Table],
 ) -> Iterator[Reader]:
     """Files of a bucket as tables with some columns, of the types that the dataset's have."""
-    with ScratchFolder() as folder, connect(folder) as connection:
+    with spilling_duckdb(MEMORY_LIMIT) as (connection, _):
         bucket.reading(connection)
+        there = {}
         for table, names in columns.items():
-            fields = {field.name: field for field in stored.get(table.name, table).schema}
-            # Of a column that the contract does not know the files tell the type.
-            schema = pa.schema([fields.get(name, pa.field(name, pa.null())) for name in names])
-            # A table of DuckDB's: not every filter of a join can be handed to Arrow.
-            connection.register("_empty", schema.empty_table())
-            connection.execute(f"CREATE TABLE empty_{table.name} AS SELECT * FROM _empty")
-            connection.unregister("_empty")
-            rows = f"SELECT * FROM empty_{table.name}"
-            files = [bucket.address(path) for path in paths.get(table, ())]
-            if files:
-                # By name: files of earlier versions may lack a column.
-                rows += f" UNION ALL BY NAME SELECT * FROM {parquet_files(files, UNION)}"
-            sql = f"SELECT {', '.join(map(identifier, names))} FROM ({rows})"
-            with told(f"{bucket.root}/{table.name}"):
-                connection.execute(f"CREATE VIEW {identifier(table.name)} AS {sql}")
-        there = {
-            table: parquet_files([bucket.address(path) for path in paths[table]], UNION)
-            for table in columns
-            if paths.get(table)
-        }
+            if files := [bucket.address(path) for path in paths.get(table, ())]:
+                there[table] = parquet_files(files, UNION)
+                with told(f"{bucket.root}/{table.name}"):
+                    make_view(connection, stored.get(table.name, table), names, there[table])
         yield FilesReader(connection, there)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from linq_source.destinations.duckdb_in_memory import spilling_duckdb
 from linq_source.destinations.lake.bucket import Bucket, told
 from linq_source.destinations.lake.naming import Log
-from linq_source.destinations.lake.partition_merge import connect
+from linq_source.destinations.lake.partition_merge import MEMORY_LIMIT
 from linq_source.destinations.lake.settling import complete_loads
 from linq_source.destinations.quoting import UNION, parquet_files
-from linq_source.destinations.scratch import ScratchFolder
 from linq_source.instants import SECOND_US, from_us
 from linq_source.tables import SYNCED_AT, Table
 
@@ -31,7 +31,7 @@ def rows_since(
     paths = Log(bucket).files_of(table, loads)
     if not paths:
         return []
-    with ScratchFolder() as folder, connect(folder) as database:
+    with spilling_duckdb(MEMORY_LIMIT) as (database, folder):
         files = [bucket.fetch(path, folder) for path in paths]
         with told(f"{bucket.root}/{table.name}"):
             return database.execute(

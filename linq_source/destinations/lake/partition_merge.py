@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from linq_source import tables
 from linq_source.destinations.deletion_rule import NOTHING_MARKED, Marked
+from linq_source.destinations.duckdb_in_memory import spilling_duckdb
 from linq_source.destinations.lake import merging
 from linq_source.destinations.lake.bucket import Bucket
 from linq_source.destinations.lake.columns import FileColumn, LakeColumns, LogFiles
@@ -27,7 +28,6 @@ from linq_source.destinations.lake.layout import (
 from linq_source.destinations.lake.locking import Lock
 from linq_source.destinations.lake.naming import FEW_LOADS, Log
 from linq_source.destinations.quoting import literal, parquet_columns
-from linq_source.destinations.scratch import ScratchFolder
 from linq_source.errors import DestinationError
 from linq_source.tables import TOMBSTONE, Table
 
@@ -115,8 +115,9 @@ class Settler:
         self._log: dict[str, list[LogFiles]] = {}
         # Of each root table the partitions that the log has rows for.
         self._with_rows: dict[str, frozenset[str | None]] = {}
-        self._folder = ScratchFolder()
-        self._connection = connect(self._folder.name)
+        self._stack = ExitStack()
+        database = spilling_duckdb(MEMORY_LIMIT)
+        self._connection, self._folder = self._stack.enter_context(database)
         self.columns = columns or LakeColumns()
         bucket.reading(self._connection)
 
@@ -124,8 +125,7 @@ class Settler:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._connection.close()
-        self._folder.cleanup()
+        self._stack.close()
 
     def read_log(self, loads: Sequence[str]) -> None:
         """Settle these loads: every table's files of theirs.
@@ -172,7 +172,7 @@ class Settler:
         return [(str(path), str(name), str(type_name)) for path, name, type_name in rows]
 
     def _fetch(self, path: str) -> str:
-        return self._bucket.fetch(path, self._folder.name)
+        return self._bucket.fetch(path, self._folder)
 
     def settle(self, current: Sequence[CurrentFile], *, from_nothing: bool = False) -> Marked:
         """Rewrite the partitions that change; gives how many messages are newly marked.
@@ -209,7 +209,7 @@ class Settler:
     def _write_empty(self, table: Table) -> None:
         """A file without rows, so that readers find the columns of a table that never had any."""
         key = self._partitioning.first_key if is_partitioned(table) else None
-        local = Path(self._folder.name, "empty.parquet")
+        local = Path(self._folder, "empty.parquet")
         schema = self.columns.schema(table)
         if TOMBSTONE in schema.names:
             schema = schema.remove(schema.get_field_index(TOMBSTONE))
@@ -324,7 +324,7 @@ class Settler:
         `slices` has what `_merge` gave for each; the last was merged just now.
         """
         root = parts[0].table
-        with _Files(Path(self._folder.name)) as files:
+        with _Files(Path(self._folder)) as files:
             for condition, (_, *gone) in slices.items():
                 if len(slices) > 1:
                     self._merge(parts[0], key, condition)
@@ -401,7 +401,7 @@ class Settler:
         except duckdb.OutOfMemoryException as error:
             raise DestinationError(
                 f"{self._bucket.root}/{what}: settling ran out of its {MEMORY_LIMIT} of memory and "
-                f"of disk in {self._folder.name}: set TMPDIR to a place with more, or settle by "
+                f"of disk in {self._folder}: set TMPDIR to a place with more, or settle by "
                 "day (lake_partition = day)"
             ) from error
         except duckdb.Error as error:
@@ -413,17 +413,3 @@ def _batches(result: duckdb.DuckDBPyRelation) -> pa.RecordBatchReader:
     # Older DuckDBs know it by its former name only.
     read: Any = getattr(result, "to_arrow_reader", None) or result.fetch_arrow_reader
     return read(BATCH_ROWS)
-
-
-def connect(folder: str) -> duckdb.DuckDBPyConnection:
-    """A DuckDB of bounded memory that spills into a folder."""
-    connection = duckdb.connect(":memory:")
-    for setting in (
-        f"memory_limit = '{MEMORY_LIMIT}'",
-        "threads = 2",
-        f"temp_directory = {literal(folder)}",
-        "preserve_insertion_order = false",
-        "TimeZone = 'UTC'",
-    ):
-        connection.execute(f"SET {setting}")
-    return connection

@@ -13,17 +13,17 @@ from dlt.common.schema.utils import new_table
 from linq_source.destinations.base import Rows, RowsQuery
 from linq_source.destinations.dataset_tables import tables_in
 from linq_source.destinations.deletion_rule import Marked
+from linq_source.destinations.duckdb_in_memory import make_table, make_view, spilling_duckdb
 from linq_source.destinations.erasing import Erasure, TableErasure
 from linq_source.destinations.files import Files
 from linq_source.destinations.lake.bucket import Bucket
 from linq_source.destinations.open_tables.delta import DeltaTables
 from linq_source.destinations.open_tables.iceberg import IcebergTables
 from linq_source.destinations.open_tables.settling import (
+    MEMORY_LIMIT,
     OpenTableStore,
-    database,
     settle_open_tables,
 )
-from linq_source.destinations.quoting import identifier
 from linq_source.destinations.reading import FilesReader, Reader
 from linq_source.destinations.remote import Remote, connected
 from linq_source.destinations.scan_filters import Condition
@@ -62,24 +62,16 @@ class OpenTables(Files):
     @contextmanager
     def reading(self, columns: Mapping[Table, Sequence[str]]) -> Iterator[Reader]:
         """Some columns of the current state, to be asked in SQL."""
-        with self._tables() as store, database() as connection:
+        tables = self.tables
+        with self._tables() as store, spilling_duckdb(MEMORY_LIMIT) as (connection, _):
             there = {}
             for table, names in columns.items():
                 found = store.scan(table, names, ())
-                if found is None:
-                    continue
-                stored = found.schema.names
-                there[table] = identifier(f"stored_{table.name}")
-                connection.register("_reader", found)
-                connection.execute(f"CREATE TABLE {there[table]} AS SELECT * FROM _reader")
-                connection.unregister("_reader")
-                columns_sql = ", ".join(
-                    f"{'' if name in stored else 'NULL AS '}{identifier(name)}" for name in names
-                )
-                connection.execute(
-                    f"CREATE VIEW {identifier(table.name)} AS"
-                    f" SELECT {columns_sql} FROM {there[table]}"
-                )
+                if found is not None:
+                    there[table] = f"stored_{table.name}"
+                    make_table(connection, there[table], found)
+                    stored = tables.get(table.name, table)
+                    make_view(connection, stored, names, there[table])
             yield FilesReader(connection, there)
 
     def check_erasable(self, tables: Sequence[Table]) -> None:

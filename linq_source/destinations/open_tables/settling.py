@@ -13,7 +13,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dlt
-import duckdb
 import pyarrow as pa
 
 from linq_source import tables
@@ -29,17 +28,16 @@ from linq_source.destinations.deletion_rule import (
     knows_expiry,
     message_columns,
 )
+from linq_source.destinations.duckdb_in_memory import make_table, spilling_duckdb
 from linq_source.destinations.open_tables.delta import DeltaTables
 from linq_source.destinations.open_tables.iceberg import IcebergTables
-from linq_source.destinations.quoting import literal
 from linq_source.destinations.scan_filters import Condition, one_of
-from linq_source.destinations.scratch import ScratchFolder
 from linq_source.destinations.settled import remember_settled, settled_us
 from linq_source.instants import from_us
 from linq_source.settings import Id, Shard
 from linq_source.tables import Table
 
-_MEMORY = "1GB"
+MEMORY_LIMIT = "1GB"
 _LIVE = (Condition("deleted_at", "is null"), Condition("expired_at", "is null"))
 
 OpenTableStore = DeltaTables | IcebergTables
@@ -58,7 +56,7 @@ def settle_open_tables(
     if not knows_expiry(pipeline):
         return NOTHING_MARKED
     after = from_us(settled_us(pipeline, shard))
-    with database() as connection:
+    with spilling_duckdb(MEMORY_LIMIT) as (connection, _):
         work = _Work(store, connection, after, shard, tables_of(pipeline))
         newest = work.newest()
         if newest is None:
@@ -199,10 +197,7 @@ class _Work:
         self, name: str, table: Table, columns: Sequence[str], *conditions: Condition
     ) -> None:
         """Keep narrowed rows as a table of the database."""
-        reader = self._reader(table, columns, conditions)
-        self._database.register("_reader", reader)
-        self._database.execute(f"CREATE OR REPLACE TABLE {name} AS SELECT * FROM _reader")
-        self._database.unregister("_reader")
+        make_table(self._database, name, self._reader(table, columns, conditions))
 
     @contextmanager
     def _stream(
@@ -241,13 +236,3 @@ class _Work:
 def _chained(first: pa.RecordBatch, rest: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
     yield first
     yield from rest
-
-
-@contextmanager
-def database() -> Iterator[Any]:
-    """A DuckDB in memory that writes to a folder of its own what does not fit."""
-    with ScratchFolder() as folder, duckdb.connect() as found:
-        found.execute("SET TimeZone = 'UTC'")
-        found.execute(f"SET memory_limit = '{_MEMORY}'")
-        found.execute(f"SET temp_directory = {literal(folder)}")
-        yield found
