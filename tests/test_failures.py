@@ -19,7 +19,7 @@ import pytest
 import requests
 
 from linq_source import audit
-from linq_source.destinations import failures, remote
+from linq_source.destinations import duckdb_file, failures
 from linq_source.destinations.failures import plain_errors
 from linq_source.errors import ConfigurationError, DestinationError, LinqError
 from linq_source.operations.check import check
@@ -130,8 +130,8 @@ def test_a_file_that_another_has_open_is_waited_for(
     small.world.add_message(1, sent_at_ms=small.world.now_ms - 60_000)
     holder = hold(small.database)
     waits = threading.Event()
-    monkeypatch.setattr(remote, "_POLL_S", 0.05)
-    monkeypatch.setattr(remote._log, "warning", lambda _: waits.set())
+    monkeypatch.setattr(duckdb_file, "_POLL_S", 0.05)
+    monkeypatch.setattr(duckdb_file._log, "warning", lambda _: waits.set())
     closing = threading.Thread(target=lambda: waits.wait(60) and holder.communicate("\n"))
     closing.start()
     small.sync()
@@ -143,7 +143,7 @@ def test_a_file_that_another_has_open_is_waited_for(
 def test_a_file_that_stays_open_is_told(small: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
     small.sync()
     holder = hold(small.database)
-    monkeypatch.setattr(remote, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(duckdb_file, "PATIENCE_S", 0.1)
     try:
         for call in (small.sync, small.audit, small.settle):
             small.sandbox.requests_log.clear()
@@ -191,7 +191,7 @@ def test_a_file_that_a_kill_left_half_made_is_made_again(small: Loader, size_byt
 
 
 def test_no_other_small_file_is_removed(small: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "PATIENCE_S", 1.0)
+    monkeypatch.setattr(duckdb_file, "PATIENCE_S", 1.0)
     content = b"something quite else than a database"
     small.database.write_bytes(content)
     with pytest.raises(DestinationError, match=r"messages\.duckdb"):

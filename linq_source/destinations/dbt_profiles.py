@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from linq_source.destinations.lake.bucket import Bucket
-from linq_source.destinations.marts_file import ATTEMPTS, check_file_for_lake, check_file_of_dataset
+from linq_source.destinations.marts_file import check_file_for_lake, check_file_of_dataset
 from linq_source.destinations.quoting import escaped
 from linq_source.destinations.remote import Remote, connected
 from linq_source.errors import ConfigurationError, no_messages_in
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # dbt takes what such variables hold out of everything it prints.
 _PREFIX = "DBT_ENV_SECRET_LINQ_"
+# A file that another program has open dbt tries again after 1, 2, 4, ... seconds, four minutes.
+_ATTEMPTS = 8
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def duckdb_profile(pipeline: dlt.Pipeline) -> Profile:
         "type": "duckdb",
         "path": path,
         "schema": _marts(dataset),
-        "retries": {"connect_attempts": ATTEMPTS},
+        "retries": {"connect_attempts": _ATTEMPTS},
     }
     return Profile(output, {"linq_dataset": dataset})
 

@@ -1,22 +1,56 @@
-"""The file of a DuckDB database: how its name is in the way, and one that was half made."""
+"""The file of a DuckDB database: its name, one that another has open, one that was half made."""
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    retry_if_exception_type,
+    stop_after_delay,
+    wait_fixed,
+)
+
+from linq_source.destinations.failures import is_locked
 from linq_source.destinations.quoting import literal
 from linq_source.errors import ConfigurationError, DestinationError
 
+T = TypeVar("T")
+
+# As long as a settler waits for another's lock of a lake.
+PATIENCE_S = 240.0
+_POLL_S = 0.5
 # Catalogs and schemas that every DuckDB database has.
 _TAKEN = ("system", "temp", "information_schema", "pg_catalog")
 # Every DuckDB file begins with three blocks of 4,096 bytes, the first of which says so.
 _HEADERS_BYTES = 3 * 4096
 _SAYS_SO = slice(8, 12), b"DUCK"
+_log = logging.getLogger(__name__)
+
+
+def when_closed(opened: Callable[[], T]) -> T:
+    """Open a file; one that another program has open, when it has closed it."""
+    return Retrying(
+        retry=retry_if_exception_type(Exception) & retry_if_exception(is_locked),
+        stop=stop_after_delay(PATIENCE_S),
+        wait=wait_fixed(_POLL_S),
+        before_sleep=_tell_once,
+        reraise=True,
+    )(opened)
+
+
+def _tell_once(attempt: RetryCallState) -> None:
+    if attempt.attempt_number == 1:
+        _log.warning("another program has the file open; waiting until it is closed")
 
 
 def catalog_of(path: str) -> str:

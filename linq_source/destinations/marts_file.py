@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from linq_source.destinations.duckdb_file import when_closed
 from linq_source.destinations.failures import is_locked
 from linq_source.destinations.quoting import literal
 from linq_source.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    import duckdb
-
     from linq_source.destinations.remote import Remote
 
-# A file that another program has open is tried again after 1, 2, 4, ... seconds, four minutes.
-ATTEMPTS = 8
 # What the view of the messages is made of says where they are.
 _VIEW = "stg_linq__chat_messages"
 _IN_FILES = "read_parquet("
@@ -32,7 +28,7 @@ def check_file_for_lake(path: Path, dataset: str, messages: str) -> None:
     if not path.exists():
         return
     try:
-        with _opened(path) as connection:
+        with when_closed(lambda: duckdb.connect(str(path), read_only=True)) as connection:
             tables = connection.execute(
                 "SELECT 1 FROM duckdb_tables() WHERE lower(schema_name) = lower(?)"
                 " AND table_name = 'chat_messages'",
@@ -73,17 +69,3 @@ def _query(dataset: str) -> str:
         f"SELECT sql FROM duckdb_views() WHERE view_name = '{_VIEW}'"
         f" AND lower(schema_name) = lower({literal(f'{dataset}_marts')})"
     )
-
-
-def _opened(path: Path) -> duckdb.DuckDBPyConnection:
-    """A connection to a file, when another program has closed it."""
-    import duckdb
-
-    for attempt in range(ATTEMPTS):
-        try:
-            return duckdb.connect(str(path), read_only=True)
-        except duckdb.IOException as error:
-            if not is_locked(error):
-                raise
-        time.sleep(2**attempt)
-    return duckdb.connect(str(path), read_only=True)

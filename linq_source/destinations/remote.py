@@ -5,8 +5,6 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
-import logging
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,21 +16,14 @@ from dlt.common.destination.exceptions import DestinationUndefinedEntity
 from dlt.destinations.exceptions import CantExtractTablePrefix, InvalidFilesystemLayout
 from dlt.pipeline.state_sync import load_pipeline_state_from_destination
 
-from linq_source.destinations.duckdb_file import check_dataset_name
+from linq_source.destinations.duckdb_file import check_dataset_name, when_closed
 from linq_source.destinations.ducklake_connections import share_connections
-from linq_source.destinations.failures import is_locked
 from linq_source.destinations.overriding import overriding, replace_client
 from linq_source.destinations.table_formats import is_filesystem
 from linq_source.errors import ConfigurationError
 from linq_source.privacy.forgotten import Forgotten, forgotten_from
 from linq_source.state import FORGOTTEN, SECTION, source_state
 from linq_source.tables import SYNC_WINDOWS
-
-# As long as a settler waits for another's lock of a lake.
-PATIENCE_S = 240.0
-_POLL_S = 0.5
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -80,26 +71,14 @@ def connected(pipeline: dlt.Pipeline) -> Iterator[Remote]:
     _adapt_files(pipeline)
     share_connections(pipeline)
     with ExitStack() as stack:
-        yield Remote(pipeline.pipeline_name, _open(pipeline, stack))
+        yield Remote(pipeline.pipeline_name, when_closed(lambda: _open(pipeline, stack)))
 
 
 def _open(pipeline: dlt.Pipeline, stack: ExitStack) -> Any:
-    """Open it; a DuckDB file that another program has open, when it has closed it."""
-    give_up_s = time.monotonic() + PATIENCE_S
-    is_waiting = False
-    while True:
-        with _plain_layout_errors():
-            client: Any = pipeline.destination_client()
-        check_dataset_name(client)
-        try:
-            return stack.enter_context(client)
-        except Exception as error:
-            if not is_locked(error) or time.monotonic() > give_up_s:
-                raise
-        if not is_waiting:
-            is_waiting = True
-            _log.warning("another program has the file open; waiting until it is closed")
-        time.sleep(_POLL_S)
+    with _plain_layout_errors():
+        client: Any = pipeline.destination_client()
+    check_dataset_name(client)
+    return stack.enter_context(client)
 
 
 @contextmanager
