@@ -102,13 +102,11 @@ class Database(Destination):
         return rows
 
     def _select(
-        self, client: Any, query: RowsQuery, most: int, number: str | None = None
+        self, client: Any, query: RowsQuery, most: int, number: str
     ) -> tuple[str, list[datetime]]:
         """The statement and its values; numbered, with `most` columns."""
-        columns: Sequence[str] = query.columns
-        if number is not None:
-            missing = ["NULL"] * (most - len(columns))
-            columns = [number, columns[0], *columns[1:-1], *missing, columns[-1]]
+        *first, last = query.columns
+        columns = [number, *first, *["NULL"] * (most - len(query.columns)), last]
         name = client.make_qualified_table_name(query.table.name)
         known = [from_us(at_us) for at_us in sorted(query.known) if at_us > query.since_us]
         sql = f"SELECT {', '.join(columns)} FROM {name} WHERE synced_at > %s"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from linq_source.destinations.lake.bucket import Bucket
 from linq_source.destinations.marts_file import check_file_for_lake, check_file_of_dataset
-from linq_source.destinations.quoting import escaped
 from linq_source.destinations.remote import Remote, connected
 from linq_source.errors import ConfigurationError, no_messages_in
 
@@ -121,7 +121,7 @@ def _lake(remote: Remote, database: str) -> Profile:
     dataset = Path(bucket.root).name
     output = {"type": "duckdb", "path": str(path), "schema": _marts(dataset)}
     lake = bucket.address("").rstrip("/")
-    check_file_for_lake(path, dataset, f"{escaped(lake)}/current/chat_messages/**/*.parquet")
+    check_file_for_lake(path, dataset, f"{glob.escape(lake)}/current/chat_messages/**/*.parquet")
     variables = {"linq_lake": lake, "linq_dataset": dataset}
     if bucket.is_local:
         return Profile(output, variables)

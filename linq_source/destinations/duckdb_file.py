@@ -22,6 +22,7 @@ from tenacity import (
 
 from linq_source.destinations.failures import is_locked
 from linq_source.destinations.quoting import literal
+from linq_source.destinations.table_formats import kind_of
 from linq_source.errors import ConfigurationError, DestinationError
 
 T = TypeVar("T")
@@ -67,7 +68,7 @@ def check_dataset_name(client: Any) -> None:
     case. dlt writes names so, and has a second schema beside the dataset's. `client` need not be
     open: nothing is asked, and no file made.
     """
-    if not _is_duckdb(client):
+    if kind_of(client.config) != "duckdb":
         return
     path = str(client.config.credentials.database)
     catalog = catalog_of(path).lower()
@@ -145,7 +146,3 @@ def rewrite_file(path: Path) -> None:
             f"their blocks ({type(error).__name__}); make room or close other programs, then "
             "run again"
         ) from error
-
-
-def _is_duckdb(client: Any) -> bool:
-    return bool(client.config.destination_type.split(".")[-1] == "duckdb")

@@ -18,6 +18,7 @@ from dlt.destinations.exceptions import DestinationConnectionError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from linq_source.destinations.overriding import overriding, replace_client
+from linq_source.destinations.table_formats import kind_of
 from linq_source.errors import DestinationError
 
 # By catalog and folder; a pool opens its connection for the first who borrows, and closes it when
@@ -29,8 +30,7 @@ _lock = threading.Lock()
 def share_connections(pipeline: dlt.Pipeline) -> None:
     """Let every client of a DuckLake borrow from one connection; others stay as they are."""
     destination: Any = pipeline.destination
-    kind = "" if destination is None else destination.destination_type.rpartition(".")[2]
-    if kind == "ducklake" and not hasattr(destination.client_class, "is_sharing"):
+    if kind_of(destination) == "ducklake" and not hasattr(destination.client_class, "is_sharing"):
         effect = "a catalog in a DuckDB file cannot be loaded into: use one in Postgres"
         replace_client(pipeline, _sharing_client, effect)
 

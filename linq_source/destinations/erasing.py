@@ -237,13 +237,8 @@ class TableErasure:
 
 
 def _is_text(type_: pa.DataType) -> bool:
-    return any(
-        check(type_) for check in (pa.types.is_string, pa.types.is_large_string, _is_string_view)
-    )
-
-
-def _is_string_view(type_: pa.DataType) -> bool:
-    return str(type_) == "string_view"
+    kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    return any(is_kind(type_) for is_kind in kinds)
 
 
 def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:

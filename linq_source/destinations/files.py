@@ -7,6 +7,7 @@ from secrets import token_hex
 
 from linq_source.destinations.base import Destination
 from linq_source.destinations.lake.bucket import Bucket
+from linq_source.destinations.lake.naming import Naming
 from linq_source.destinations.remote import Remote, connected
 from linq_source.destinations.scratch import check_folder_writable
 from linq_source.destinations.table_formats import check_folder
@@ -44,4 +45,4 @@ class Files(Destination):
         kept_as = table_format or self.table_format
         check_folder(kept_as, bucket.root, is_local=bucket.is_local)
         if kept_as is None:
-            bucket.check_layout()
+            Naming(bucket.layout)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from glob import escape
 from urllib.parse import unquote
 
-# In the names of files DuckDB, and fsspec for it, takes these for patterns.
-_PATTERNS = "*?["
 # An option of `parquet_files`: columns by name, and null where a file lacks one.
 UNION = "union_by_name = true"
 
@@ -23,9 +22,8 @@ def identifier(name: str) -> str:
 
 def parquet_columns(paths: Sequence[str]) -> str:
     """A query for each file's columns: the file, the column, and what Parquet calls its type."""
-    files = ", ".join(literal(escaped(path)) for path in paths)
     return (
-        f"SELECT file_name, name, type FROM parquet_schema([{files}])"
+        f"SELECT file_name, name, type FROM parquet_schema({_list(paths)})"
         " WHERE type IS NOT NULL AND COALESCE(num_children, 0) = 0"
     )
 
@@ -35,16 +33,15 @@ def parquet_files(paths: Sequence[str], *options: str) -> str:
 
     What their folders are called is no column (`sent_month=...`), unless an option says so.
     """
-    files = ", ".join(literal(escaped(path)) for path in paths)
-    return f"read_parquet({', '.join((f'[{files}]', 'hive_partitioning = false', *options))})"
+    return f"read_parquet({', '.join((_list(paths), 'hive_partitioning = false', *options))})"
+
+
+def _list(paths: Iterable[str]) -> str:
+    # DuckDB, and fsspec for it, takes paths for patterns.
+    return f"[{', '.join(literal(escape(path)) for path in paths)}]"
 
 
 def local_path(url: str) -> str:
     """The path of a folder that is given as such, or as `file://...`, where `%20` is a blank."""
     scheme = "file://"
     return unquote(url.removeprefix(scheme)) if url.startswith(scheme) else url
-
-
-def escaped(path: str) -> str:
-    """A path in a pattern of DuckDB's that means just that path."""
-    return "".join(f"[{letter}]" if letter in _PATTERNS else letter for letter in path)

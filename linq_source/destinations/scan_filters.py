@@ -11,12 +11,12 @@ from linq_source.settings import Id, id_order
 # More values than this no longer narrow a scan; they only make it slow to plan.
 MOST_VALUES = 1_000
 
-Operator = Literal["<", ">", ">=", "=", "in", "is null", "is not null"]
+Operator = Literal["<", ">", ">=", "in", "is null"]
 
 
 @dataclass(frozen=True)
 class Condition:
-    """One comparison of a column. `value` is unused for the operators about null."""
+    """One comparison of a column. `value` is unused for `is null`."""
 
     column: str
     operator: Operator

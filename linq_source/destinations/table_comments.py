@@ -16,6 +16,7 @@ from dlt.destinations.exceptions import DatabaseException
 from linq_source import tables
 from linq_source.destinations.dataset_tables import tables_of
 from linq_source.destinations.quoting import literal
+from linq_source.destinations.table_formats import kind_of
 from linq_source.tables import Table
 
 _log = logging.getLogger(__name__)
@@ -38,8 +39,7 @@ _INDEXES = {"postgres": "SELECT indexname FROM pg_indexes WHERE schemaname = %s"
 
 def describe(pipeline: dlt.Pipeline, client: Any) -> None:
     """Give tables and columns the comments and indexes that they lack."""
-    destination = pipeline.destination
-    kind = "" if destination is None else destination.destination_type.rpartition(".")[2]
+    kind = kind_of(pipeline.destination)
     if kind not in _COMMENTS:
         return
     stored = tables_of(pipeline)

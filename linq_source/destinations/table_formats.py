@@ -73,13 +73,13 @@ def check_folder(table_format: str | None, folder: str, *, is_local: bool) -> No
 
 
 def kind_of(destination: Any) -> str:
-    """The kind of a destination of dlt, such as `duckdb`, whatever it is named."""
-    return str(destination.destination_type).rpartition(".")[2]
+    """The kind of a destination of dlt, such as `duckdb`, whatever it is named; empty for none."""
+    return "" if destination is None else str(destination.destination_type).rpartition(".")[2]
 
 
 def is_filesystem(pipeline: dlt.Pipeline) -> bool:
     """Whether the destination is a folder or a bucket."""
-    return pipeline.destination is not None and kind_of(pipeline.destination) == "filesystem"
+    return kind_of(pipeline.destination) == "filesystem"
 
 
 def schema_of_messages(pipeline: dlt.Pipeline) -> str | None:

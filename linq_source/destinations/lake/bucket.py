@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import duckdb
 from fsspec.implementations.local import LocalFileSystem
 
-from linq_source.destinations.lake.naming import DEFAULT_LAYOUT, Naming
+from linq_source.destinations.lake.naming import DEFAULT_LAYOUT
 from linq_source.destinations.remote import Remote
 from linq_source.errors import DestinationError
 
@@ -39,10 +39,6 @@ class Bucket:
         fs.invalidate_cache()
         client = remote.client
         return cls(fs, str(client.dataset_path).rstrip("/"), client.config.layout)
-
-    def check_layout(self) -> None:
-        """Raise `ConfigurationError` where dlt's `layout` is one that a lake cannot have."""
-        Naming(self.layout)
 
     @property
     def is_local(self) -> bool:

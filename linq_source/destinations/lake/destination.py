@@ -93,7 +93,7 @@ class Lake(Files):
             bucket = Bucket.of(remote)
             settle_lake(bucket, stored=self.tables)
             paths = _current(bucket)
-            versions = readable_files(bucket, Log(bucket).every_file_of(tables.CHAT_MESSAGES))
+            versions = readable_files(bucket, Log(bucket).files_of(tables.CHAT_MESSAGES))
             paths[tables.CHAT_MESSAGES] = [*paths.get(tables.CHAT_MESSAGES, ()), *versions]
             with reading_files(bucket, SEARCHED, paths, self.tables) as reader:
                 yield reader

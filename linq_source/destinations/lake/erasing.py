@@ -43,7 +43,7 @@ def erase_lake(bucket: Bucket, erasure: Erasure) -> dict[str, int]:
         eraser = _Eraser(bucket, lock, Path(folder), erasure)
         for table in erasure.tables:
             rows = 0
-            for path, load in log.every_file_of(table).items():
+            for path, load in log.files_of(table).items():
                 rows += eraser.erase(table, path, is_whole=load in complete)
             paths = [
                 current_file(table, partitioning, f.key)

@@ -67,11 +67,8 @@ class Naming:
 
     def load_of(self, path: str, table: Table) -> str | None:
         """The load that a table's Parquet file was written by; none for any other file."""
-        match = self._pattern(table).fullmatch(path)
+        match = _compiled(self._expression, table.name).fullmatch(path)
         return match["load_id"] if match else None
-
-    def _pattern(self, table: Table) -> re.Pattern[str]:
-        return _compiled(self._expression, table.name)
 
     @cached_property
     def _expression(self) -> str:
@@ -115,34 +112,28 @@ class Log:
             self._remembered.append(layout)
             self._bucket.write_json(_REMEMBERED, self._remembered)
 
-    def files_of(self, table: Table, loads: Sequence[str]) -> dict[str, str]:
-        """Paths of a table's files of some loads, each with its load."""
-        wanted = set(loads)
+    def files_of(self, table: Table, loads: Sequence[str] | None = None) -> dict[str, str]:
+        """Paths of a table's files, each with its load.
+
+        Of some loads; or of all, completed or not.
+        """
+        wanted = None if loads is None else set(loads)
+        begun: Sequence[str | None] = [None]
+        if loads is not None and len(loads) <= FEW_LOADS:
+            begun = loads
         found = {}
         for naming in self._namings:
-            few: Sequence[str | None] = loads if len(loads) <= FEW_LOADS else [None]
-            for prefix in dict.fromkeys(naming.prefix(table, load) for load in few):
+            for prefix in dict.fromkeys(naming.prefix(table, load) for load in begun):
                 folder, _, start = prefix.rpartition("/")
                 for path in self._bucket.list(folder, start):
                     load = naming.load_of(path, table)
-                    if load in wanted:
+                    if load is not None and (wanted is None or load in wanted):
                         found[path] = load
-        return found
-
-    def every_file_of(self, table: Table) -> dict[str, str]:
-        """Paths of a table's files of all loads, completed or not, each with its load."""
-        found = {}
-        for naming in self._namings:
-            folder, _, start = naming.prefix(table).rpartition("/")
-            for path in self._bucket.list(folder, start):
-                load = naming.load_of(path, table)
-                if load is not None:
-                    found[path] = load
         return found
 
     def check_all_found(self) -> None:
         """Raise `ConfigurationError` where the log has files that no known layout explains."""
-        known = {path for table in ALL_TABLES.values() for path in self.every_file_of(table)}
+        known = {path for table in ALL_TABLES.values() for path in self.files_of(table)}
         for path in self._of_tables():
             if path not in known:
                 raise self._refusal(path)

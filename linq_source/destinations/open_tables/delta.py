@@ -115,7 +115,7 @@ def _read(stream: Any) -> pa.RecordBatchReader:
     reader = pa.RecordBatchReader.from_stream(stream)
     # Arrow computes little with the views that delta-rs makes.
     fields = [
-        field.with_type(pa.string()) if str(field.type) == "string_view" else field
+        field.with_type(pa.string()) if pa.types.is_string_view(field.type) else field
         for field in reader.schema
     ]
     return reader.cast(pa.schema(fields))

@@ -238,10 +238,8 @@ def _expression(conditions: Sequence[Condition]) -> Any:
         "<": expressions.LessThan,
         ">": expressions.GreaterThan,
         ">=": expressions.GreaterThanOrEqual,
-        "=": expressions.EqualTo,
         "in": expressions.In,
         "is null": expressions.IsNull,
-        "is not null": expressions.NotNull,
     }
     result: Any = expressions.AlwaysTrue()
     for condition in conditions:

@@ -106,10 +106,11 @@ class _Work:
             for name, table, key in (("windows", ledger, "chat_id"), ("new_chats", chats, "id")):
                 is_meant = in_shard(table, key, self._shard)
                 self._database.execute(f"DELETE FROM {name} WHERE NOT {is_meant}")
-        newest: datetime | None = self._one(
+        row = self._database.execute(
             "SELECT max(synced_at) FROM (SELECT synced_at FROM windows"
             " UNION ALL SELECT synced_at FROM new_chats)"
-        )
+        ).fetchone()
+        newest: datetime | None = row[0]
         self._newest = newest or self._newest
         return newest
 
@@ -228,9 +229,6 @@ class _Work:
 
     def _ids(self, sql: str) -> set[Id]:
         return {row[0] for row in self._database.execute(sql).fetchall()}
-
-    def _one(self, sql: str) -> Any:
-        return self._database.execute(sql).fetchone()[0]
 
 
 def _chained(first: pa.RecordBatch, rest: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
