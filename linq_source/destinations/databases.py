@@ -65,7 +65,7 @@ class Database(Destination):
             erased = {
                 table.name: _erase_rows(client, reader, erasure, table)
                 for table in erasure.tables
-                if reader.has(table) or erasure.files_of
+                if reader.knows(table) or erasure.files_of
             }
             for table in erasure.tables:
                 _treat_others(client, reader, erasure, table, columns.get(table.name, {}))

@@ -131,7 +131,7 @@ def wanted_values(
     reader: Reader, table: Table, column: str, wanted: Callable[[str], bool]
 ) -> list[str]:
     """The distinct values of a text column that are wanted."""
-    if not reader.has(table):
+    if not reader.knows(table):
         return []
     name = reader.quoted(column)
     sql = f"SELECT DISTINCT {name} FROM {reader.name(table)} WHERE {name} IS NOT NULL"

@@ -21,8 +21,8 @@ class Reader(ABC):
     INTEGER: ClassVar = "BIGINT"
 
     @abstractmethod
-    def has(self, table: Table) -> bool:
-        """Whether there is such a table."""
+    def knows(self, table: Table) -> bool:
+        """Whether there is such a table; in a database, whether the pipeline's schema has it."""
 
     @abstractmethod
     def columns(self, table: Table) -> set[str]:
@@ -62,14 +62,14 @@ class Reader(ABC):
 class SqlReader(Reader):
     """The tables of a database that dlt has a SQL client for."""
 
-    def __init__(self, client: Any, there: Collection[str]) -> None:
-        """`there` are the names of the tables that there are."""
+    def __init__(self, client: Any, known: Collection[str]) -> None:
+        """`known` are the names of the tables that the pipeline's schema has."""
         self._client = client
-        self._there = there
+        self._known = known
 
-    def has(self, table: Table) -> bool:
-        """Whether there is such a table."""
-        return table.name in self._there
+    def knows(self, table: Table) -> bool:
+        """Whether the pipeline's schema has such a table."""
+        return table.name in self._known
 
     def columns(self, table: Table) -> set[str]:
         """The columns that a table has."""
@@ -105,7 +105,7 @@ class FilesReader(Reader):
         self._connection = connection
         self._there = there
 
-    def has(self, table: Table) -> bool:
+    def knows(self, table: Table) -> bool:
         """Whether there is such a table."""
         return table in self._there
 

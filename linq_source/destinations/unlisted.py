@@ -27,7 +27,7 @@ def unlisted_rows(
     destination.merge_log()
     found: list[tuple[Any, ...]] = []
     with destination.reading({table: list(columns)}) as reader:
-        if reader.has(table):
+        if reader.knows(table):
             name = reader.name(table)
             live = reader.rows(f"SELECT id FROM {name} WHERE deleted_at IS NULL")
             gone = sorted({str(id_) for (id_,) in live} - set(listed))
