@@ -22,7 +22,8 @@ import duckdb
 from fsspec.implementations.local import LocalFileSystem
 
 from linq_source import tables
-from linq_source.destinations.lake import Bucket, rebuild_lake, settle_lake
+from linq_source.destinations.bucket import Bucket
+from linq_source.destinations.lake import rebuild_lake, settle_lake
 from linq_source.destinations.lake.layout import SETTLED_TABLES
 
 FILE_ROWS = 1_000_000

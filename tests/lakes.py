@@ -8,9 +8,7 @@ from pathlib import Path
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
-from linq_source.destinations.lake import (
-    Bucket,
-)
+from linq_source.destinations.bucket import Bucket
 from linq_source.sandbox import World, seeded_world
 from tests.conftest import Loader
 from tests.destinations import Lake

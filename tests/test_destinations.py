@@ -11,7 +11,7 @@ import pytest
 
 from linq_source import forget
 from linq_source.destinations import sql_ledger
-from linq_source.destinations.lake import Bucket
+from linq_source.destinations.bucket import Bucket
 from linq_source.destinations.remote import Remote, connected
 from linq_source.sandbox import World, grow, seeded_world
 from tests.attaching import add_file, fetch, files_of

@@ -15,7 +15,7 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from linq_source import ConfigurationError, DestinationError, forget
-from linq_source.destinations.lake import Bucket
+from linq_source.destinations.bucket import Bucket
 from linq_source.destinations.remote import forgotten_in
 from linq_source.sandbox import World
 from linq_source.state import FORGOTTEN, source_state
@@ -161,7 +161,7 @@ def test_nothing_readable_is_left_in_any_file(people: Loader) -> None:
 
 
 CRASHES = {
-    "parquet": "linq_source.destinations.lake.bucket.Bucket.publish",
+    "parquet": "linq_source.destinations.bucket.Bucket.publish",
     "delta": "linq_source.destinations.open_tables.delta.DeltaTables.replace",
     "iceberg": "linq_source.destinations.open_tables.iceberg.IcebergTables.drop_history",
     "ducklake": "linq_source.destinations.ducklake.DuckLake._call",

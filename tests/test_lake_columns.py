@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
-from linq_source.destinations.lake import Bucket, check_lake, rebuild_lake
+from linq_source.destinations.bucket import Bucket
+from linq_source.destinations.lake import check_lake, rebuild_lake
 from linq_source.destinations.lake.layout import DAY, MONTH, SETTLED_TABLES, Partitioning
 from linq_source.tables import ATTACHMENT_FILES, CHAT_MESSAGES, MESSAGE_PARTS, TOMBSTONE, Table
 from tests.conftest import DAY_MS, NOW_MS, Loader

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
-from linq_source.destinations.lake import Bucket, check_lake, locking, rebuild_lake
+from linq_source.destinations.bucket import DEFAULT_LAYOUT, Bucket
+from linq_source.destinations.lake import check_lake, locking, rebuild_lake
 from linq_source.destinations.lake.layout import LOCK, MARKER, SETTLED_TABLES
-from linq_source.destinations.lake.naming import DEFAULT_LAYOUT
 from linq_source.errors import ConfigurationError
 from linq_source.sandbox import World, grow, seeded_world
 from linq_source.tables import ATTACHMENT_FILES, MESSAGE_PARTS, TOMBSTONE

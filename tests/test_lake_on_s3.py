@@ -12,8 +12,8 @@ from urllib.parse import unquote
 import pytest
 from werkzeug.serving import WSGIRequestHandler
 
+from linq_source.destinations.bucket import Bucket
 from linq_source.destinations.lake import (
-    Bucket,
     check_lake,
     rebuild_lake,
 )

@@ -37,7 +37,7 @@ SUICIDE = """
 import os, signal, sys
 import dlt
 from linq_source import sync
-from linq_source.destinations.lake import bucket
+from linq_source.destinations import bucket
 place = bucket.Bucket
 seen = 0
 def counted(original):

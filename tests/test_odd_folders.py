@@ -14,7 +14,8 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from linq_source import sync
-from linq_source.destinations.lake import Bucket, check_lake, rebuild_lake
+from linq_source.destinations.bucket import Bucket
+from linq_source.destinations.lake import check_lake, rebuild_lake
 from linq_source.destinations.remote import connected
 from linq_source.errors import ConfigurationError
 from linq_source.media import media

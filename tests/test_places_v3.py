@@ -15,8 +15,9 @@ import pyarrow as pa
 import pytest
 
 from linq_source import ConfigurationError, forget, settle
+from linq_source.destinations.bucket import Bucket
 from linq_source.destinations.kinds import destination_of
-from linq_source.destinations.lake import Bucket, check_lake, rebuild_lake
+from linq_source.destinations.lake import check_lake, rebuild_lake
 from linq_source.destinations.live_counts import gaps_since, live_messages
 from linq_source.destinations.load_dialect import in_the_dialect
 from linq_source.destinations.remote import connected

@@ -7,7 +7,7 @@ from pathlib import Path
 import duckdb
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
-from linq_source.destinations.lake.bucket import Bucket
+from linq_source.destinations.bucket import Bucket
 from linq_source.destinations.remote import Remote
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from linq_source.destinations.lake.bucket import Bucket
+from linq_source.destinations.bucket import Bucket
 from linq_source.destinations.marts_file import check_file_for_lake, check_file_of_dataset
 from linq_source.destinations.remote import Remote, connected
 from linq_source.errors import ConfigurationError, no_messages_in

@@ -6,7 +6,7 @@ from pathlib import Path
 from secrets import token_hex
 
 from linq_source.destinations.base import Destination
-from linq_source.destinations.lake.bucket import Bucket
+from linq_source.destinations.bucket import Bucket
 from linq_source.destinations.lake.naming import Naming
 from linq_source.destinations.remote import Remote, connected
 from linq_source.destinations.scratch import check_folder_writable

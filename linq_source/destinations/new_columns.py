@@ -20,8 +20,8 @@ import dlt
 import pyarrow.parquet as pq
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
+from linq_source.destinations.bucket import Bucket
 from linq_source.destinations.dataset_tables import tables_in
-from linq_source.destinations.lake import Bucket
 from linq_source.destinations.remote import Remote
 from linq_source.rows.hints import FIELD
 from linq_source.rows.unknown_columns import divide, variant_of

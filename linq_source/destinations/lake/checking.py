@@ -9,8 +9,8 @@ from typing import Any
 import duckdb
 from fsspec.implementations.local import LocalFileSystem
 
+from linq_source.destinations.bucket import Bucket
 from linq_source.destinations.duckdb_in_memory import spilling_duckdb
-from linq_source.destinations.lake.bucket import Bucket
 from linq_source.destinations.lake.columns import LakeColumns
 from linq_source.destinations.lake.layout import (
     CURRENT,

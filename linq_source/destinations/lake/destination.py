@@ -9,12 +9,12 @@ import dlt
 
 from linq_source import tables
 from linq_source.destinations.base import Rows, RowsQuery
+from linq_source.destinations.bucket import Bucket, told
 from linq_source.destinations.dbt_profiles import Profile, lake_profile
 from linq_source.destinations.deletion_rule import Marked
 from linq_source.destinations.duckdb_in_memory import make_view, spilling_duckdb
 from linq_source.destinations.erasing import SEARCHED, Erasure
 from linq_source.destinations.files import Files
-from linq_source.destinations.lake.bucket import Bucket, told
 from linq_source.destinations.lake.erasing import erase_lake, readable_files
 from linq_source.destinations.lake.layout import current_file
 from linq_source.destinations.lake.log import loads_since, rows_since

@@ -12,8 +12,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from linq_source.destinations.bucket import Bucket
 from linq_source.destinations.erasing import Erasure, TableErasure
-from linq_source.destinations.lake.bucket import Bucket
 from linq_source.destinations.lake.layout import CURRENT, SETTLED_TABLES, current_file
 from linq_source.destinations.lake.locking import Lock, locked
 from linq_source.destinations.lake.naming import Log

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from linq_source.destinations.lake.bucket import Bucket
+from linq_source.destinations.bucket import Bucket
 from linq_source.destinations.lake.layout import LOCK
 from linq_source.errors import DestinationError
 

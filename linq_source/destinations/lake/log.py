@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from linq_source.destinations.bucket import Bucket, told
 from linq_source.destinations.duckdb_in_memory import spilling_duckdb
-from linq_source.destinations.lake.bucket import Bucket, told
 from linq_source.destinations.lake.naming import Log
 from linq_source.destinations.lake.partition_merge import MEMORY_LIMIT
 from linq_source.destinations.lake.settling import complete_loads

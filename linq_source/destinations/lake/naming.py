@@ -11,16 +11,12 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property, lru_cache
 from string import Formatter
-from typing import TYPE_CHECKING
 
+from linq_source.destinations.bucket import DEFAULT_LAYOUT, Bucket
 from linq_source.destinations.lake.layout import CURRENT, LOADS
 from linq_source.errors import ConfigurationError
 from linq_source.tables import ALL_TABLES, Table
 
-if TYPE_CHECKING:
-    from linq_source.destinations.lake.bucket import Bucket
-
-DEFAULT_LAYOUT = "{table_name}/{load_id}.{file_id}.{ext}"
 _REMEMBERED = "_linq_layouts.json"
 _NEEDED = ("table_name", "load_id", "file_id")
 # A load's id is an instant in seconds, which nothing else in a path looks like.

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from linq_source import tables
+from linq_source.destinations.bucket import Bucket
 from linq_source.destinations.deletion_rule import NOTHING_MARKED, Marked
 from linq_source.destinations.duckdb_in_memory import spilling_duckdb
 from linq_source.destinations.lake import merging
-from linq_source.destinations.lake.bucket import Bucket
 from linq_source.destinations.lake.columns import FileColumn, LakeColumns, LogFiles
 from linq_source.destinations.lake.layout import (
     CurrentFile,

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from linq_source.destinations.bucket import Bucket
 from linq_source.destinations.deletion_rule import NOTHING_MARKED, Marked
-from linq_source.destinations.lake.bucket import Bucket
 from linq_source.destinations.lake.columns import LakeColumns
 from linq_source.destinations.lake.layout import (
     CURRENT,

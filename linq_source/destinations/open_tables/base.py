@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
-from linq_source.destinations.lake.bucket import Bucket
+from linq_source.destinations.bucket import Bucket
 from linq_source.tables import Table
 
 

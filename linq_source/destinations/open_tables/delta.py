@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from linq_source.destinations.lake.bucket import Bucket
+from linq_source.destinations.bucket import Bucket
 from linq_source.destinations.open_tables.base import ClientTables
 from linq_source.destinations.quoting import literal
 from linq_source.destinations.scan_filters import Condition

@@ -11,12 +11,12 @@ import pyarrow as pa
 from dlt.common.schema.utils import new_table
 
 from linq_source.destinations.base import Rows, RowsQuery
+from linq_source.destinations.bucket import Bucket
 from linq_source.destinations.dataset_tables import tables_in
 from linq_source.destinations.deletion_rule import Marked
 from linq_source.destinations.duckdb_in_memory import make_table, make_view, spilling_duckdb
 from linq_source.destinations.erasing import Erasure, TableErasure
 from linq_source.destinations.files import Files
-from linq_source.destinations.lake.bucket import Bucket
 from linq_source.destinations.open_tables.delta import DeltaTables
 from linq_source.destinations.open_tables.iceberg import IcebergTables
 from linq_source.destinations.open_tables.settling import (

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from linq_source.destinations.lake.bucket import Bucket
+from linq_source.destinations.bucket import Bucket
 from linq_source.destinations.open_tables.base import ClientTables
 from linq_source.destinations.scan_filters import Condition
 from linq_source.errors import ConfigurationError

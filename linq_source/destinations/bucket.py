@@ -15,10 +15,10 @@ from typing import Any, BinaryIO
 import duckdb
 from fsspec.implementations.local import LocalFileSystem
 
-from linq_source.destinations.lake.naming import DEFAULT_LAYOUT
 from linq_source.destinations.remote import Remote
 from linq_source.errors import DestinationError
 
+DEFAULT_LAYOUT = "{table_name}/{load_id}.{file_id}.{ext}"
 _FOLDER_ATTEMPTS = 10
 
 
