@@ -15,9 +15,9 @@ from linq_source.destinations.dataset_tables import tables_of
 from linq_source.destinations.dbt_profiles import Profile
 from linq_source.destinations.deletion_rule import Marked
 from linq_source.destinations.erasing import SEARCHED, Erasure
+from linq_source.destinations.pipeline_facts import kind_of
 from linq_source.destinations.reading import Reader
 from linq_source.destinations.remote import Remote
-from linq_source.destinations.table_formats import kind_of
 from linq_source.errors import ConfigurationError
 from linq_source.rows.hints import WriteStrategy
 from linq_source.settings import Shard

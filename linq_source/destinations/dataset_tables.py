@@ -13,9 +13,9 @@ from typing import Any
 import dlt
 
 from linq_source import tables, tables_v3
+from linq_source.destinations.pipeline_facts import schema_of_messages
 from linq_source.destinations.quoting import literal
 from linq_source.destinations.remote import stored_schema
-from linq_source.destinations.table_formats import schema_of_messages
 from linq_source.errors import ConfigurationError
 from linq_source.settings import Api, Id, Shard, check_chat_id
 from linq_source.tables import Table

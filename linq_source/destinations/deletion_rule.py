@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import dlt
 
-from linq_source.destinations.table_formats import schema_of_messages
+from linq_source.destinations.pipeline_facts import schema_of_messages
 from linq_source.tables import CHAT_MESSAGES, VANISHED, VANISHED_TEXT
 
 WINDOW_COLUMNS = (

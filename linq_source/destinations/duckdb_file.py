@@ -21,8 +21,8 @@ from tenacity import (
 )
 
 from linq_source.destinations.failures import is_locked
+from linq_source.destinations.pipeline_facts import kind_of
 from linq_source.destinations.quoting import literal
-from linq_source.destinations.table_formats import kind_of
 from linq_source.errors import ConfigurationError, DestinationError
 
 T = TypeVar("T")

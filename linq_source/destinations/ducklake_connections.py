@@ -18,7 +18,7 @@ from dlt.destinations.exceptions import DestinationConnectionError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from linq_source.destinations.overriding import overriding, replace_client
-from linq_source.destinations.table_formats import kind_of
+from linq_source.destinations.pipeline_facts import kind_of
 from linq_source.errors import DestinationError
 
 # By catalog and folder; a pool opens its connection for the first who borrows, and closes it when

@@ -9,13 +9,9 @@ import dlt
 from linq_source.destinations.base import Destination
 from linq_source.destinations.databases import BigQuery, Database, DuckDB, Postgres
 from linq_source.destinations.ducklake import DuckLake
+from linq_source.destinations.pipeline_facts import kind_of, schema_of_messages
 from linq_source.destinations.remote import restore, stored_schema
-from linq_source.destinations.table_formats import (
-    format_in,
-    format_of,
-    kind_of,
-    schema_of_messages,
-)
+from linq_source.destinations.table_formats import format_in, format_of
 from linq_source.errors import ConfigurationError
 
 _DATABASES = {

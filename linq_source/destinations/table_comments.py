@@ -15,8 +15,8 @@ from dlt.destinations.exceptions import DatabaseException
 
 from linq_source import tables
 from linq_source.destinations.dataset_tables import tables_of
+from linq_source.destinations.pipeline_facts import kind_of
 from linq_source.destinations.quoting import literal
-from linq_source.destinations.table_formats import kind_of
 from linq_source.tables import Table
 
 _log = logging.getLogger(__name__)

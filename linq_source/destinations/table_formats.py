@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import re
 from importlib.util import find_spec
-from typing import Any
 from urllib.parse import quote
 
 import dlt
 
 from linq_source import tables
+from linq_source.destinations.pipeline_facts import is_filesystem, kind_of, schema_of_messages
 from linq_source.errors import ConfigurationError
 
 FORMATS = {"delta": "deltalake", "iceberg": "pyiceberg"}
@@ -70,24 +70,6 @@ def check_folder(table_format: str | None, folder: str, *, is_local: bool) -> No
                 f"{folder}: Iceberg tables can only be in a folder whose name is of letters, "
                 "digits and . _ - ~ without accents: choose another bucket or dataset name"
             )
-
-
-def kind_of(destination: Any) -> str:
-    """The kind of a destination of dlt, such as `duckdb`, whatever it is named; empty for none."""
-    return "" if destination is None else str(destination.destination_type).rpartition(".")[2]
-
-
-def is_filesystem(pipeline: dlt.Pipeline) -> bool:
-    """Whether the destination is a folder or a bucket."""
-    return kind_of(pipeline.destination) == "filesystem"
-
-
-def schema_of_messages(pipeline: dlt.Pipeline) -> str | None:
-    """The pipeline's schema that has our tables: in anybody's pipeline there may be others."""
-    for name in pipeline.schema_names:
-        if tables.SYNC_WINDOWS.name in pipeline.schemas[name].tables:
-            return str(name)
-    return None
 
 
 def format_of(pipeline: dlt.Pipeline) -> str | None:

@@ -24,11 +24,12 @@ from linq_source.destinations.open_tables.settling import (
     OpenTableStore,
     settle_open_tables,
 )
+from linq_source.destinations.pipeline_facts import schema_of_messages
 from linq_source.destinations.reading import FilesReader, Reader
 from linq_source.destinations.remote import Remote, connected
 from linq_source.destinations.scan_filters import Condition
 from linq_source.destinations.settled import is_maintenance_due, settled_us
-from linq_source.destinations.table_formats import format_in, format_of, schema_of_messages
+from linq_source.destinations.table_formats import format_in, format_of
 from linq_source.instants import from_us
 from linq_source.settings import Shard
 from linq_source.tables import ATTACHMENT_FILES, Table
