@@ -13,10 +13,7 @@ import pytest
 from werkzeug.serving import WSGIRequestHandler
 
 from linq_source.destinations.bucket import Bucket
-from linq_source.destinations.lake import (
-    check_lake,
-    rebuild_lake,
-)
+from linq_source.destinations.lake import check_lake, rebuild_lake
 from linq_source.destinations.lake.layout import LOCK
 from linq_source.errors import DestinationError
 from linq_source.sandbox import World, seeded_world

@@ -70,7 +70,7 @@ def _with_bucket(target: Target, act: Any) -> Any:
     from linq_source.destinations.bucket import Bucket
     from linq_source.destinations.dataset_tables import tables_of
     from linq_source.destinations.failures import plain_errors
-    from linq_source.destinations.lake.settling import complete_loads
+    from linq_source.destinations.lake.contents import complete_loads
     from linq_source.destinations.remote import connected
     from linq_source.errors import ConfigurationError
 

@@ -1,4 +1,4 @@
-"""Making the current state anew from the log, and comparing the two."""
+"""Comparing the current state with one that is made anew from the log."""
 
 from __future__ import annotations
 
@@ -12,26 +12,17 @@ from fsspec.implementations.local import LocalFileSystem
 from linq_source.destinations.bucket import Bucket
 from linq_source.destinations.duckdb_in_memory import spilling_duckdb
 from linq_source.destinations.lake.columns import LakeColumns
-from linq_source.destinations.lake.layout import (
-    CURRENT,
-    PARTITIONINGS,
-    CurrentFile,
-    Partitioning,
-    current_file,
-    parse_current,
-)
-from linq_source.destinations.lake.locking import locked
-from linq_source.destinations.lake.partition_merge import MEMORY_LIMIT, Settler
-from linq_source.destinations.lake.settling import (
+from linq_source.destinations.lake.contents import (
     Marker,
     complete_loads,
     current_files,
     is_visible,
     read_marker,
 )
+from linq_source.destinations.lake.layout import CURRENT, current_file, parse_current
+from linq_source.destinations.lake.settler import MEMORY_LIMIT, Settler
 from linq_source.destinations.quoting import identifier, parquet_files
 from linq_source.destinations.scratch import ScratchFolder
-from linq_source.errors import DestinationError
 from linq_source.tables import TABLES, Table
 
 
@@ -65,64 +56,6 @@ class LakeReport:
             "unsettled_loads": self.unsettled_loads,
             "findings": [{"path": f.path, "problem": f.problem} for f in self.findings],
         }
-
-
-def rebuild_lake(
-    bucket: Bucket,
-    partitioning: Partitioning | None = None,
-    stored: Mapping[str, Table] = TABLES,
-) -> int:
-    """Make every file of the current state from the log alone; gives the number of files.
-
-    `stored` are the dataset's tables.
-
-    Each file is replaced in one step, so readers may go on. Not where the partitioning changes:
-    until the old files are removed at the end, readers would see rows twice.
-    """
-    with locked(bucket) as lock:
-        if partitioning is None:
-            partitioning = _known_partitioning(bucket)
-        others = _files_of_others(bucket, partitioning)
-        loads = complete_loads(bucket)
-        current = [f for f in _all_ours(bucket, partitioning) if f is not None]
-        with Settler(bucket, partitioning, lock, stored=stored) as settler:
-            settler.read_log(loads)
-            settler.settle(current, from_nothing=True)
-            columns = settler.columns.entry()
-        for path in others:
-            lock.check()
-            bucket.remove(path)
-        bucket.write_json(*Marker(partitioning, columns=columns).with_loads(loads).entry())
-        return len(current_files(bucket, partitioning))
-
-
-def _known_partitioning(bucket: Bucket) -> Partitioning:
-    """That of the marker; where it cannot be read, that of the files."""
-    try:
-        marker = read_marker(bucket)
-    except DestinationError:
-        marker = None
-    if marker is not None:
-        return marker.partitioning
-    for each in PARTITIONINGS.values():
-        if any(f is not None and f.key for f in _all_ours(bucket, each)):
-            return each
-    return Marker().partitioning
-
-
-def _all_ours(bucket: Bucket, partitioning: Partitioning) -> list[CurrentFile | None]:
-    return [parse_current(path, partitioning) for path in bucket.list(CURRENT) if is_visible(path)]
-
-
-def _files_of_others(bucket: Bucket, partitioning: Partitioning) -> list[str]:
-    """Files of another partitioning. Raises `DestinationError` for a file of nobody."""
-    found = []
-    for path in bucket.list(CURRENT):
-        if is_visible(path) and parse_current(path, partitioning) is None:
-            if not any(parse_current(path, each) for each in PARTITIONINGS.values()):
-                current_files(bucket, partitioning)  # says which and what to do
-            found.append(path)
-    return found
 
 
 def check_lake(bucket: Bucket, stored: Mapping[str, Table] = TABLES) -> LakeReport:

@@ -15,23 +15,26 @@ from linq_source.destinations.deletion_rule import Marked
 from linq_source.destinations.duckdb_in_memory import make_view, spilling_duckdb
 from linq_source.destinations.erasing import SEARCHED, Erasure
 from linq_source.destinations.files import Files
-from linq_source.destinations.lake.erasing import erase_lake, readable_files
-from linq_source.destinations.lake.layout import current_file
-from linq_source.destinations.lake.log import loads_since, rows_since
-from linq_source.destinations.lake.naming import Log
-from linq_source.destinations.lake.partition_merge import MEMORY_LIMIT
-from linq_source.destinations.lake.settling import (
+from linq_source.destinations.lake.contents import (
     Marker,
     complete_loads,
     current_files,
     read_marker,
-    settle_lake,
 )
+from linq_source.destinations.lake.erasing import erase_lake, readable_files
+from linq_source.destinations.lake.layout import current_file
+from linq_source.destinations.lake.log import Log
+from linq_source.destinations.lake.settler import MEMORY_LIMIT
+from linq_source.destinations.lake.settling import settle_lake
 from linq_source.destinations.quoting import UNION, parquet_files
 from linq_source.destinations.reading import FilesReader, Reader
 from linq_source.destinations.remote import Remote, connected
+from linq_source.instants import SECOND_US, from_us
 from linq_source.settings import Shard
-from linq_source.tables import Table
+from linq_source.tables import SYNCED_AT, Table
+
+# A load's id is its beginning by the clock of the machine that made it.
+_DRIFT_S = 900.0
 
 
 class Lake(Files):
@@ -74,9 +77,9 @@ class Lake(Files):
         """
         bucket = Bucket.of(remote)
         return [
-            rows_since(
+            _rows_since(
                 bucket, query.table, query.columns, query.since_us,
-                loads_since(bucket, max([query.since_us, *query.known])),
+                _loads_since(bucket, max([query.since_us, *query.known])),
             )
             for query in queries
         ]  # fmt: skip
@@ -107,6 +110,29 @@ class Lake(Files):
         """Erase rows from log and current state; gives how many were current, by table."""
         with connected(self.pipeline) as remote:
             return erase_lake(Bucket.of(remote), erasure)
+
+
+def _loads_since(bucket: Bucket, since_us: int) -> list[str]:
+    """Complete loads that may hold rows stamped after an instant."""
+    since_s = since_us / SECOND_US - _DRIFT_S
+    return [load for load in complete_loads(bucket) if float(load) > since_s]
+
+
+def _rows_since(
+    bucket: Bucket, table: Table, columns: Sequence[str], since_us: int, loads: Sequence[str]
+) -> Rows:
+    """Rows of some loads that are stamped after an instant; only the columns named."""
+    paths = Log(bucket).files_of(table, loads)
+    if not paths:
+        return []
+    with spilling_duckdb(MEMORY_LIMIT) as (database, folder):
+        files = [bucket.fetch(path, folder) for path in paths]
+        with told(f"{bucket.root}/{table.name}"):
+            return database.execute(
+                f"SELECT {', '.join(columns)} FROM {parquet_files(files, UNION)}"
+                f" WHERE {SYNCED_AT} > ?",
+                [from_us(since_us)],
+            ).fetchall()
 
 
 def _current(bucket: Bucket) -> dict[Table, list[str]]:

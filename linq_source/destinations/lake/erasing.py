@@ -14,17 +14,17 @@ import pyarrow.parquet as pq
 
 from linq_source.destinations.bucket import Bucket
 from linq_source.destinations.erasing import Erasure, TableErasure
-from linq_source.destinations.lake.layout import CURRENT, SETTLED_TABLES, current_file
-from linq_source.destinations.lake.locking import Lock, locked
-from linq_source.destinations.lake.naming import Log
-from linq_source.destinations.lake.partition_merge import BATCH_ROWS
-from linq_source.destinations.lake.settling import (
+from linq_source.destinations.lake.contents import (
     Marker,
     complete_loads,
     current_files,
     is_visible,
     read_marker,
 )
+from linq_source.destinations.lake.layout import CURRENT, SETTLED_TABLES, current_file
+from linq_source.destinations.lake.locking import Lock, locked
+from linq_source.destinations.lake.log import Log
+from linq_source.destinations.lake.settler import BATCH_ROWS
 from linq_source.destinations.scratch import ScratchFolder
 from linq_source.errors import DestinationError
 from linq_source.tables import Table

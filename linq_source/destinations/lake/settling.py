@@ -1,4 +1,4 @@
-"""Settling a lake: the log's new rows merged into the current state, partition by partition.
+"""Settling a lake: the log's new rows merged into the current state, or all of them anew.
 
 A partition is rewritten whole into a file of its own and then put in the old one's place; its
 children come first and its messages last, because the messages tell whether there is anything
@@ -7,77 +7,31 @@ left to do. Killed anywhere, the same settling is repeated by the next run, with
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
 
 from linq_source.destinations.bucket import Bucket
 from linq_source.destinations.deletion_rule import NOTHING_MARKED, Marked
 from linq_source.destinations.lake.columns import LakeColumns
+from linq_source.destinations.lake.contents import (
+    Marker,
+    complete_loads,
+    current_files,
+    is_visible,
+    read_marker,
+)
 from linq_source.destinations.lake.layout import (
     CURRENT,
-    LOADS,
-    MARKER,
     MONTH,
+    PARTITIONINGS,
     CurrentFile,
     Partitioning,
     parse_current,
-    parse_load,
     partitioning_of,
 )
 from linq_source.destinations.lake.locking import locked
-from linq_source.destinations.lake.partition_merge import EPILOGUE, Settler
+from linq_source.destinations.lake.settler import Settler
 from linq_source.errors import ConfigurationError, DestinationError
 from linq_source.tables import TABLES, Table
-
-# Loads older than the newest by this are not remembered one by one. A package that was left pending
-# for longer, while others went on, is found by a check and needs a rebuild.
-HORIZON_DAYS = 366.0
-
-
-@dataclass
-class Marker:
-    """Which loads the current state has, and how it is partitioned."""
-
-    partitioning: Partitioning = MONTH
-    loads: set[str] = field(default_factory=set)
-    before: float = 0.0
-    # Of what the contract does not know, by table and column; none: not remembered yet.
-    columns: Mapping[str, Mapping[str, str]] | None = None
-
-    def has(self, load: str) -> bool:
-        """Whether a load is settled."""
-        return load in self.loads or float(load) < self.before
-
-    def with_loads(self, loads: Sequence[str]) -> Marker:
-        """The marker once these are settled as well."""
-        known = self.loads | set(loads)
-        newest = max((float(load) for load in known), default=0.0)
-        before = max(self.before, newest - HORIZON_DAYS * 86_400)
-        kept = {i for i in known if float(i) >= before}
-        return Marker(self.partitioning, kept, before, self.columns)
-
-    def entry(self) -> tuple[str, dict[str, Any]]:
-        """Where it stands in the bucket, and what."""
-        return MARKER, {
-            "lake_partition": self.partitioning.name,
-            "settled_before": self.before,
-            "settled_loads": sorted(self.loads),
-            "columns": self.columns or {},
-        }
-
-
-def read_marker(bucket: Bucket) -> Marker | None:
-    """The bucket's marker; none where nothing was settled yet. Raises `DestinationError`."""
-    try:
-        found = bucket.read_json(MARKER)
-        if found is None:
-            return None
-        loads = {load for load in found["settled_loads"] if float(load) >= 0}
-        partitioning = partitioning_of(found["lake_partition"])
-        return Marker(partitioning, loads, float(found["settled_before"]), found.get("columns"))
-    except (ValueError, KeyError, TypeError) as error:
-        raise DestinationError(f"{bucket.root}/{MARKER}: cannot be read: {EPILOGUE}") from error
 
 
 def settle_lake(
@@ -119,33 +73,64 @@ def settle_lake(
     return marked
 
 
-def complete_loads(bucket: Bucket) -> list[str]:
-    """Ids of the loads that dlt completed; files of others are not to be believed yet."""
-    found = [parse_load(path) for path in bucket.list(LOADS)]
-    return sorted({load for load in found if load is not None}, key=float)
+def rebuild_lake(
+    bucket: Bucket,
+    partitioning: Partitioning | None = None,
+    stored: Mapping[str, Table] = TABLES,
+) -> int:
+    """Make every file of the current state from the log alone; gives the number of files.
+
+    `stored` are the dataset's tables.
+
+    Each file is replaced in one step, so readers may go on. Not where the partitioning changes:
+    until the old files are removed at the end, readers would see rows twice.
+    """
+    with locked(bucket) as lock:
+        if partitioning is None:
+            partitioning = _known_partitioning(bucket)
+        others = _files_of_others(bucket, partitioning)
+        loads = complete_loads(bucket)
+        current = _all_ours(bucket, partitioning)
+        with Settler(bucket, partitioning, lock, stored=stored) as settler:
+            settler.read_log(loads)
+            settler.settle(current, from_nothing=True)
+            columns = settler.columns.entry()
+        for path in others:
+            lock.check()
+            bucket.remove(path)
+        bucket.write_json(*Marker(partitioning, columns=columns).with_loads(loads).entry())
+        return len(current_files(bucket, partitioning))
 
 
 def _unsettled(bucket: Bucket, marker: Marker | None) -> list[str]:
     return [load for load in complete_loads(bucket) if marker is None or not marker.has(load)]
 
 
-def is_visible(path: str) -> bool:
-    """Whether a path in `current/` is one that readers see: not hidden, and no note of ours."""
-    return not path.rpartition("/")[2].startswith((".", "_"))
+def _known_partitioning(bucket: Bucket) -> Partitioning:
+    """That of the marker; where it cannot be read, that of the files."""
+    try:
+        marker = read_marker(bucket)
+    except DestinationError:
+        marker = None
+    if marker is not None:
+        return marker.partitioning
+    for each in PARTITIONINGS.values():
+        if any(file.key for file in _all_ours(bucket, each)):
+            return each
+    return Marker().partitioning
 
 
-def current_files(bucket: Bucket, partitioning: Partitioning) -> list[CurrentFile]:
-    """The files of the current state. Raises `DestinationError` for one that is not ours.
+def _all_ours(bucket: Bucket, partitioning: Partitioning) -> list[CurrentFile]:
+    found = (parse_current(path, partitioning) for path in filter(is_visible, bucket.list(CURRENT)))
+    return [file for file in found if file is not None]
 
-    Readers take whatever Parquet file lies there for rows, so one from elsewhere is not ignored.
-    """
+
+def _files_of_others(bucket: Bucket, partitioning: Partitioning) -> list[str]:
+    """Files of another partitioning. Raises `DestinationError` for a file of nobody."""
     found = []
-    for path in filter(is_visible, bucket.list(CURRENT)):
-        file = parse_current(path, partitioning)
-        if file is None:
-            raise DestinationError(
-                f"{bucket.root}/{path}: is not a file of the lake, and readers would take it for "
-                f"rows: move it out of {CURRENT}/, then run again"
-            )
-        found.append(file)
+    for path in bucket.list(CURRENT):
+        if is_visible(path) and parse_current(path, partitioning) is None:
+            if not any(parse_current(path, each) for each in PARTITIONINGS.values()):
+                current_files(bucket, partitioning)  # says which and what to do
+            found.append(path)
     return found
