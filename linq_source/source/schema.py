@@ -54,8 +54,8 @@ def note_fields(table: str, fields: Mapping[str, str], columns: Iterable[str]) -
         dlt.current.resource().apply_hints(table, columns=hints, create_table_variant=True)
 
 
-def table_format(tables: Sequence[Table]) -> str | None:
-    """Return the open table format that a resource's tables are kept in, and hints to match.
+def apply_table_format(tables: Sequence[Table]) -> str | None:
+    """Give the resource's tables hints that match their open table format; return the format.
 
     It comes with the run (`pipeline.run(..., table_format=...)`); a dataset stays with the one it
     began with. Raises `ConfigurationError` for another.

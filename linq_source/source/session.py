@@ -33,10 +33,10 @@ from linq_source.rows import building
 from linq_source.settings import Api, Settings, id_of
 from linq_source.source.last_read import last_read, remember_read
 from linq_source.source.schema import (
+    apply_table_format,
     is_known,
     make_resource,
     note_fields,
-    table_format,
     unknown_columns,
     without_tombstones,
 )
@@ -343,7 +343,7 @@ class Session:
     def _emit(self, resource: str, found: Mapping[str, pa.Table]) -> Iterator[Any]:
         """Rows for dlt, each for its table; without any, tables that lack columns, without rows."""
         schema = dlt.current.source_schema()
-        if table_format(self._tables[resource]) is not None:
+        if apply_table_format(self._tables[resource]) is not None:
             # Children are merged by their own keys: there is nothing a tombstone would remove.
             found = {name: without_tombstones(table) for name, table in found.items()}
         if not found:
