@@ -9,7 +9,7 @@ import dlt
 from linq_source.destinations.base import Destination
 from linq_source.destinations.databases import BigQuery, Database, DuckDB, Postgres
 from linq_source.destinations.ducklake import DuckLake
-from linq_source.destinations.pipeline_facts import kind_of, schema_of_messages
+from linq_source.destinations.pipeline_facts import is_filesystem, kind_of, schema_of_messages
 from linq_source.destinations.remote import restore, stored_schema
 from linq_source.destinations.table_formats import format_in, format_of
 from linq_source.errors import ConfigurationError
@@ -57,8 +57,7 @@ def restored_destination_of(pipeline: dlt.Pipeline) -> Destination:
 
     Where it loaded nothing there itself, any pipeline's tells the format.
     """
-    is_unknown = pipeline.destination is not None and schema_of_messages(pipeline) is None
-    if is_unknown and kind_of(pipeline.destination) == _FILES:
+    if is_filesystem(pipeline) and schema_of_messages(pipeline) is None:
         restore(pipeline)
         schema = stored_schema(pipeline) if schema_of_messages(pipeline) is None else None
         if schema is not None and format_in(schema) is not None:
