@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from linq_source.instants import DAY_US
-from linq_source.planning.cursors import lookback_start
+from linq_source.planning.chat_cursors import lookback_start
 from linq_source.planning.forecast import Reads, first_reads, span_reads
 
 LOOKBACK_US = 7 * DAY_US

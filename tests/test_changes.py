@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from linq_source.planning.cursors import Cursor, decode
+from linq_source.planning.chat_cursors import Cursor, decode
 from linq_source.sandbox import Fault, World
 from tests.conftest import DAY_MS, HOUR_MS, NOW_MS, Loader
 

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from linq_source.instants import DAY_US, parse_iso
-from linq_source.planning.cursors import (
+from linq_source.planning.chat_cursors import (
     Cursor,
     DayDigest,
     History,

@@ -11,7 +11,7 @@ from hypothesis import given
 from linq_source.decoding.records import Rejected
 from linq_source.instants import parse_iso
 from linq_source.planning.changes import segments_of
-from linq_source.planning.cursors import day_segment
+from linq_source.planning.chat_cursors import day_segment
 from linq_source.planning.digests import digest_records, digest_rejected
 from linq_source.planning.window_reading import WindowRead
 from linq_source.planning.windows import Window

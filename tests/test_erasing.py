@@ -18,7 +18,7 @@ from linq_source import ConfigurationError, DestinationError, forget
 from linq_source.destinations.bucket import Bucket
 from linq_source.destinations.remote import forgotten_in
 from linq_source.sandbox import World
-from linq_source.state import FORGOTTEN, source_state
+from linq_source.state_keys import FORGOTTEN, source_state
 from tests.conftest import DAY_MS, NOW_MS, Loader
 from tests.destinations import KINDS, Lake, LakeOnS3, OpenTables, kinds
 from tests.ducklake import DuckLake

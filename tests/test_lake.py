@@ -12,7 +12,7 @@ import pytest
 
 from linq_source import settle
 from linq_source.destinations.deletion_rule import NOTHING_MARKED
-from linq_source.destinations.lake import check_lake, rebuild_lake, settle_lake, settler
+from linq_source.destinations.lake import check_lake, partition_merge, rebuild_lake, settle_lake
 from linq_source.destinations.lake.layout import DAY, MARKER
 from linq_source.errors import ConfigurationError, DestinationError
 from linq_source.sandbox import World, grow
@@ -151,7 +151,7 @@ def test_where_there_is_no_lake_a_partition_is_refused(
 def test_a_large_partition_is_merged_slice_by_slice(
     lake: Loader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settler, "SLICE_ROWS", 10)
+    monkeypatch.setattr(partition_merge, "SLICE_ROWS", 10)
     lake.sync()
     lake.assert_equal_world()
     grow(lake.world)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 
-from linq_source.destinations import settled
+from linq_source.destinations import settled_until
 from linq_source.destinations.open_tables import iceberg
 from linq_source.sandbox import World
 from tests.conftest import DAY_MS, HOUR_MS, NOW_MS, Loader
@@ -27,7 +27,7 @@ def loader(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Loader]:
     """A loader into tables that every run looks after, and each version of which is old."""
-    monkeypatch.setattr(settled, "MAINTENANCE_US", 1)
+    monkeypatch.setattr(settled_until, "MAINTENANCE_US", 1)
     monkeypatch.setattr(iceberg, "MOST_FILES", 4)
     monkeypatch.setattr(iceberg, "KEPT_MS", 0)
     world = World(now_ms=NOW_MS)

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linq_source.privacy.forgotten import Forgotten, forgotten_from
+from linq_source.privacy.hashing import Privacy
 from linq_source.privacy.numbers import NUMBER_OR_ADDRESS, normalize_phone
-from linq_source.privacy.treatment import Privacy
 
 NUMBER = "+15551234567"
 PRIVACY = Privacy("hash", "hash", b"0123456789abcdef")

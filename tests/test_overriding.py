@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from linq_source.destinations.overriding import overriding
+from linq_source.destinations.dlt_overrides import overriding
 from linq_source.sandbox import World
 from tests.conftest import DAY_MS, HOUR_MS, NOW_MS, Loader
 from tests.destinations import KINDS

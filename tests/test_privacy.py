@@ -15,7 +15,7 @@ import pytest
 
 from linq_source import ConfigurationError
 from linq_source.decoding.records import MESSAGE, Rejected, empty_records
-from linq_source.privacy.treatment import WITHHELD, Privacy
+from linq_source.privacy.hashing import WITHHELD, Privacy
 from linq_source.tables import TABLES
 from tests.conftest import NOW_MS, Loader
 from tests.truth import Tables, loaded_tables, ordered, world_tables

@@ -13,7 +13,7 @@ import pytest
 from linq_source.decoding.pages import decode_pages
 from linq_source.decoding.records import CHAT_V3, Records
 from linq_source.privacy.forgotten import Forgotten
-from linq_source.privacy.treatment import WITHHELD, Privacy
+from linq_source.privacy.hashing import WITHHELD, Privacy
 from tests.records_v3 import (
     FILE_ID,
     MARA,

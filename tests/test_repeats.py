@@ -13,7 +13,7 @@ import pytest
 from linq_source.decoding.records import MESSAGE, empty_records
 from linq_source.instants import DAY_US, parse_iso
 from linq_source.planning.changes import Part
-from linq_source.planning.repeats import Owners
+from linq_source.planning.repeated_ids import Owners
 from linq_source.planning.windows import Window
 from linq_source.sandbox import World
 from linq_source.settings import Id

@@ -26,7 +26,7 @@ from linq_source import (
     settle,
     sync,
 )
-from linq_source.destinations.settled import settled_us
+from linq_source.destinations.settled_until import settled_us
 from linq_source.sandbox import World, grow
 from linq_source.sandbox.world import Message
 from linq_source.settings import Shard

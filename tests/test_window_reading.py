@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from linq_source.planning import listings, spans, window_reading, windows
+from linq_source.planning import listings, window_cutting, window_reading, windows
 from linq_source.sandbox import Exchange, Fault, Sandbox, World
 from linq_source.sandbox.answers import answer_to
 from tests.conftest import DAY_MS, HOUR_MS, NOW_MS, Loader
@@ -185,8 +185,8 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fresh(serve: Callable[[World], Loader], monkeypatch: pytest.MonkeyPatch) -> Loader:
     """A loader that has read nothing, and low limits."""
     monkeypatch.setattr(windows, "MAX_ROWS", DEEPEST_PAGE * PAGE_SIZE)
-    monkeypatch.setattr(spans, "MAX_WINDOWS", MAX_WINDOWS)
-    monkeypatch.setattr(spans, "MAX_UNVERIFIED", MAX_UNVERIFIED)
+    monkeypatch.setattr(window_cutting, "MAX_WINDOWS", MAX_WINDOWS)
+    monkeypatch.setattr(window_cutting, "MAX_UNVERIFIED", MAX_UNVERIFIED)
     monkeypatch.setattr(listings, "CHUNK_PAGES", CHUNK_PAGES)
     monkeypatch.setattr(listings, "MAX_LIST_PAGES", MAX_LIST_PAGES)
     return serve(several_chats())

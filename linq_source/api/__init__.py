@@ -1,1 +1,1 @@
-"""HTTP: the client, the pool of workers, the listings."""
+"""HTTP: connections, the client with its pace and retries, the pool of workers."""

@@ -10,9 +10,9 @@ from rich.console import Console
 
 from linq_source.cli.observation import observing
 from linq_source.cli.opening import open_pipeline
-from linq_source.cli.options import AsJson, Debug, LakePartition, LogFormat, Logs
+from linq_source.cli.options import AsJson, Debug, LogFormat, Logs
 from linq_source.cli.output import print_json, print_lake
-from linq_source.cli.target_options import takes_target
+from linq_source.cli.target_options import LakePartition, takes_target
 from linq_source.destinations.targets import Target
 
 lake_app = typer.Typer(help="Look after a Parquet lake's current state.", no_args_is_help=True)

@@ -1,4 +1,4 @@
-"""Commands, options, exit codes and one-line errors."""
+"""The command `linq-source`: `run` and what is short; long commands have modules of their own."""
 
 from __future__ import annotations
 
@@ -23,10 +23,8 @@ from linq_source.cli.options import (
     BaseUrl,
     ChatIds,
     Contacts,
-    Database,
     Debug,
     End,
-    LakePartition,
     LogFormat,
     Logs,
     LookbackDays,
@@ -52,7 +50,7 @@ from linq_source.cli.output import (
     print_json,
     print_report,
 )
-from linq_source.cli.target_options import takes_target
+from linq_source.cli.target_options import Database, LakePartition, takes_target
 from linq_source.destinations.targets import DEFAULT_DATABASE, Target
 from linq_source.errors import ConfigurationError
 from linq_source.settings import id_of

@@ -5,19 +5,75 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Annotated, Any
 
-from linq_source.cli.options import (
-    ApiVersion,
-    BucketUrl,
-    Database,
-    Dataset,
-    Destination,
-    PipelineName,
-    PipelinesDir,
-    TableFormat,
-)
+import typer
+
+from linq_source.cli.options import SOURCE, TARGET
 from linq_source.destinations.targets import DEFAULT_DATABASE, Target
+
+Destination = Annotated[
+    str,
+    typer.Option(
+        help="duckdb, bigquery, postgres, ducklake, filesystem, ...", rich_help_panel=TARGET
+    ),
+]
+Database = Annotated[
+    str,
+    typer.Option(
+        help="The DuckDB file, or that of a DuckLake's catalog.",
+        metavar="FILE",
+        rich_help_panel=TARGET,
+    ),
+]
+BucketUrl = Annotated[
+    str | None,
+    typer.Option(
+        help="The folder or bucket (s3://, gs://, az://) of a destination in one.",
+        metavar="URL",
+        rich_help_panel=TARGET,
+    ),
+]
+TableFormat = Annotated[
+    str | None,
+    typer.Option(
+        help="delta or iceberg: how the filesystem destination keeps tables.",
+        metavar="FORMAT",
+        rich_help_panel=TARGET,
+    ),
+]
+Dataset = Annotated[
+    str | None,
+    typer.Option(help="Dataset (schema) name (linq, of API v3 linq_v3).", rich_help_panel=TARGET),
+]
+PipelineName = Annotated[
+    str | None,
+    typer.Option(
+        help="Name that the state is kept under (linq_messages, of API v3 linq_messages_v3).",
+        rich_help_panel=TARGET,
+    ),
+]
+ApiVersion = Annotated[
+    str | None,
+    typer.Option(
+        "--api",
+        help="v2 or v3: the version of the API (v2).",
+        metavar="VERSION",
+        rich_help_panel=SOURCE,
+    ),
+]
+PipelinesDir = Annotated[
+    str | None,
+    typer.Option(help="Where dlt keeps its working files.", rich_help_panel=TARGET),
+]
+LakePartition = Annotated[
+    str | None,
+    typer.Option(
+        help="month or day: how a new Parquet lake is divided (month).",
+        metavar="BY",
+        rich_help_panel=TARGET,
+    ),
+]
 
 
 def _target(

@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 import pyarrow.json as pj
 
 from linq_source.decoding import fields
+from linq_source.decoding.children import objects_in, read_children, read_parts
 from linq_source.decoding.fields import Refused
-from linq_source.decoding.lists import objects_in, read_children, read_parts
 from linq_source.decoding.records import (
     PARTS,
     ROW,

@@ -23,7 +23,7 @@ from linq_source.decoding.records import (
     child_schema,
     root_schema,
 )
-from linq_source.decoding.salvaged_lists import typed_children, typed_parts
+from linq_source.decoding.salvaged_children import typed_children, typed_parts
 from linq_source.decoding.scanning import TooDeep, elements, members
 from linq_source.decoding.values import DECODER, Pairs, members_of, printable, typed_members
 

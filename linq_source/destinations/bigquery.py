@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from linq_source.destinations.dataset_tables import tables_of
-from linq_source.destinations.overriding import loading_with, overriding
+from linq_source.destinations.dlt_overrides import loading_with, overriding
 from linq_source.tables import SYNCED_AT, TOMBSTONE, Table
 
 if TYPE_CHECKING:

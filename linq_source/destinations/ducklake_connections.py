@@ -17,7 +17,7 @@ import dlt
 from dlt.destinations.exceptions import DestinationConnectionError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from linq_source.destinations.overriding import overriding, replace_client
+from linq_source.destinations.dlt_overrides import overriding, replace_client
 from linq_source.destinations.pipeline_facts import kind_of
 from linq_source.errors import DestinationError
 

@@ -25,7 +25,7 @@ from linq_source.destinations.dataset_tables import tables_in
 from linq_source.destinations.remote import Remote
 from linq_source.rows.hints import FIELD
 from linq_source.rows.unknown_columns import divide, variant_of
-from linq_source.state import SECTION
+from linq_source.state_keys import SECTION
 from linq_source.tables import ALL_TABLES
 
 

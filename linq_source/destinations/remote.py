@@ -16,13 +16,13 @@ from dlt.common.destination.exceptions import DestinationUndefinedEntity
 from dlt.destinations.exceptions import CantExtractTablePrefix, InvalidFilesystemLayout
 from dlt.pipeline.state_sync import load_pipeline_state_from_destination
 
+from linq_source.destinations.dlt_overrides import overriding, replace_client
 from linq_source.destinations.duckdb_file import check_dataset_name, when_closed
 from linq_source.destinations.ducklake_connections import share_connections
-from linq_source.destinations.overriding import overriding, replace_client
 from linq_source.destinations.pipeline_facts import is_filesystem
 from linq_source.errors import ConfigurationError
 from linq_source.privacy.forgotten import Forgotten, forgotten_from
-from linq_source.state import FORGOTTEN, SECTION, source_state
+from linq_source.state_keys import FORGOTTEN, SECTION, source_state
 from linq_source.tables import SYNC_WINDOWS
 
 

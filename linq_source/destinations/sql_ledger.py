@@ -30,7 +30,7 @@ from linq_source.destinations.deletion_rule import (
     knows_expiry,
     message_columns,
 )
-from linq_source.destinations.settled import remember_settled, settled_us
+from linq_source.destinations.settled_until import remember_settled, settled_us
 from linq_source.instants import from_us, to_us
 from linq_source.settings import Shard
 

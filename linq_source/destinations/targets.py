@@ -12,7 +12,7 @@ from typing import Any
 
 from linq_source.destinations.quoting import local_path
 from linq_source.errors import ConfigurationError
-from linq_source.state import SECTION
+from linq_source.state_keys import SECTION
 
 PIPELINE_NAME = "linq_messages"
 DEFAULT_DATABASE = "linq_messages.duckdb"

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 from linq_source.api.client import Client
 from linq_source.errors import ApiContractError, ApiUnavailableError
 from linq_source.instants import END_US, MIN_US, format_iso
+from linq_source.planning.chat_cursors import Cursor
 from linq_source.planning.chat_memory import ChatMemory
 from linq_source.planning.contracts import Contract
-from linq_source.planning.cursors import Cursor
 from linq_source.planning.readings import ChatResult, ChatTask, LedgerWindow, earliest
 from linq_source.planning.windows import Window
 from linq_source.settings import Id

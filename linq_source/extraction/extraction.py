@@ -23,13 +23,13 @@ from linq_source.extraction.listing import Listing, choose_some
 from linq_source.extraction.row_buffer import RowBuffer
 from linq_source.extraction.run_counts import Counts
 from linq_source.instants import DAY_US, END_US, from_us
+from linq_source.planning.chat_cursors import Cursor, Reconciled, encode, remembered
 from linq_source.planning.contracts import contract_of
-from linq_source.planning.cursors import Cursor, Reconciled, encode, remembered
 from linq_source.planning.readings import ChatTask, LedgerWindow, Reading, WindowToLoad
 from linq_source.planning.rechecks import Budget, Check
 from linq_source.planning.windows import Request, Window
 from linq_source.privacy.forgotten import NOTHING, Forgotten
-from linq_source.privacy.treatment import privacy_of
+from linq_source.privacy.hashing import privacy_of
 from linq_source.rows import building
 from linq_source.settings import Id, Settings, id_of, id_order
 from linq_source.tables import ALL_CHATS, FAILED, VANISHED, VANISHED_TEXT

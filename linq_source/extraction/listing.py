@@ -27,8 +27,8 @@ from linq_source.planning.contracts import contract_of
 from linq_source.planning.organisations import digests_of
 from linq_source.planning.windows import Page
 from linq_source.privacy.forgotten import Forgotten
+from linq_source.privacy.hashing import privacy_of
 from linq_source.privacy.numbers import normalize_phone
-from linq_source.privacy.treatment import privacy_of
 from linq_source.settings import Id, Settings, id_order
 
 # Known chats that a complete listing lacks are asked for one by one, so many in a run.

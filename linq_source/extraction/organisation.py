@@ -8,7 +8,7 @@ from random import sample
 from linq_source.errors import ConfigurationError
 from linq_source.extraction.extraction import Extraction
 from linq_source.extraction.listing import Listing, choose_some
-from linq_source.planning.cursors import Cursor, remembered
+from linq_source.planning.chat_cursors import Cursor, remembered
 from linq_source.planning.organisations import most_vanished, share_nothing
 from linq_source.settings import id_of
 

@@ -9,9 +9,9 @@ import pyarrow as pa
 
 from linq_source.extraction.run_counts import Counts
 from linq_source.planning.changes import Part, days_of
-from linq_source.planning.cursors import encode, invalidate, remembered
+from linq_source.planning.chat_cursors import encode, invalidate, remembered
 from linq_source.planning.readings import LedgerWindow, WindowToLoad
-from linq_source.planning.repeats import Owners
+from linq_source.planning.repeated_ids import Owners
 from linq_source.privacy.forgotten import Forgotten
 from linq_source.rows import building
 from linq_source.settings import Id

@@ -33,7 +33,7 @@ from linq_source.media.keys import file_key
 from linq_source.media.links import LinkRules, link_hash
 from linq_source.media.recording import Outcome, Records
 from linq_source.media.storing import Bucket
-from linq_source.state import PRIVACY, source_state
+from linq_source.state_keys import PRIVACY, source_state
 
 WORKERS = 4
 MAX_FILE_BYTES = 2 * 1024**3

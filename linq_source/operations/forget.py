@@ -35,9 +35,9 @@ from linq_source.operations.loading import changed_state, load_pending
 from linq_source.operations.packages import heal_packages
 from linq_source.operations.state_sync import finish_and_agree
 from linq_source.privacy.forgotten import Forgotten, forgotten_from
-from linq_source.privacy.treatment import PLAIN, Privacy
+from linq_source.privacy.hashing import PLAIN, Privacy
 from linq_source.settings import Id
-from linq_source.state import FORGOTTEN, PRIVACY, SECTION, cursors_of, source_state
+from linq_source.state_keys import FORGOTTEN, PRIVACY, SECTION, cursors_of, source_state
 from linq_source.tables import ALL_TABLES
 
 

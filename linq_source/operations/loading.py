@@ -17,7 +17,7 @@ from linq_source.destinations.load_dialect import without_format_warnings
 from linq_source.destinations.new_columns import fit_packages
 from linq_source.destinations.remote import Remote, connected, restore
 from linq_source.destinations.scratch import ScratchFolder
-from linq_source.state import SECTION
+from linq_source.state_keys import SECTION
 
 _ARRIVED = "linq_arrived_version"
 

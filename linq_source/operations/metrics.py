@@ -18,8 +18,8 @@ from linq_source.errors import ConfigurationError
 from linq_source.instants import from_us
 from linq_source.operations.output_file import check_output_file
 from linq_source.operations.report import Report
-from linq_source.planning.cursors import remembered
-from linq_source.state import cursors_of, source_state
+from linq_source.planning.chat_cursors import remembered
+from linq_source.state_keys import cursors_of, source_state
 
 if TYPE_CHECKING:
     import dlt

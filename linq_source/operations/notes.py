@@ -11,7 +11,7 @@ from pendulum import duration
 from linq_source.extraction import Extraction
 from linq_source.instants import DAY_US, from_us, to_us
 from linq_source.source.session import MOST_CLOCK_DRIFT_US
-from linq_source.state import SYNCED_AT_US, source_state
+from linq_source.state_keys import SYNCED_AT_US, source_state
 
 _log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from linq_source.operations.loading import arrived, load_pending, remember_arriv
 from linq_source.operations.lost_tables import heal_tables
 from linq_source.operations.notes import note
 from linq_source.operations.packages import drop
-from linq_source.state import SECTION
+from linq_source.state_keys import SECTION
 
 _DATASET_KEY = "linq_place"
 

@@ -18,22 +18,22 @@ from linq_source.destinations.kinds import destination_of
 from linq_source.destinations.lake.layout import partitioning_of
 from linq_source.destinations.new_columns import find_columns
 from linq_source.destinations.remote import Remote, connected
-from linq_source.destinations.settled import has_settled_before, settled_us
+from linq_source.destinations.settled_until import has_settled_before, settled_us
 from linq_source.destinations.table_formats import check_is_lake, check_table_format
 from linq_source.errors import Interrupted
 from linq_source.extraction import Extraction, Listener
 from linq_source.operations.exclusive import exclusive
 from linq_source.operations.loading import load_package, normalize
 from linq_source.operations.notes import note_future, note_oddities
+from linq_source.operations.other_pipelines import find_inheritance, find_last_bound
 from linq_source.operations.packages import heal_packages
 from linq_source.operations.report import ChatFailure, Report, kept_by
 from linq_source.operations.settle import LEDGER_RETENTION_DAYS
 from linq_source.operations.state_sync import finish_and_agree
-from linq_source.operations.takeover import find_inheritance, find_last_bound
 from linq_source.settings import Shard, SourceOptions
 from linq_source.source import open_source
 from linq_source.source.session import Session
-from linq_source.state import SYNCED_AT_US, source_state
+from linq_source.state_keys import SYNCED_AT_US, source_state
 
 PACKAGE_MESSAGES = 500_000
 

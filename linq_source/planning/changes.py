@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from linq_source.decoding.records import Records, count_below
 from linq_source.instants import DAY_US, MAX_US, MIN_US, floor_day
-from linq_source.planning.cursors import DayDigest, History, Late, Segment
+from linq_source.planning.chat_cursors import DayDigest, History, Late, Segment
 from linq_source.planning.digests import digest_records
 from linq_source.planning.window_reading import WindowRead
 from linq_source.planning.windows import Window

@@ -21,7 +21,7 @@ from linq_source.planning.changes import (
     parts_from,
     segments_of,
 )
-from linq_source.planning.cursors import (
+from linq_source.planning.chat_cursors import (
     LATE_DAYS,
     LATE_US,
     STALE,

@@ -15,7 +15,7 @@ from linq_source.planning.readings import (
     prove_nothing,
 )
 from linq_source.planning.reconciliation import Counter, reconcile
-from linq_source.planning.spans import read
+from linq_source.planning.window_cutting import read
 from linq_source.planning.window_reading import WindowRead
 from linq_source.planning.windows import Window
 

@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 
 from linq_source.instants import DAY_US, END_US
 from linq_source.planning.changes import oldest_of
+from linq_source.planning.chat_cursors import Reconciled
 from linq_source.planning.chat_memory import ChatMemory
-from linq_source.planning.cursors import Reconciled
 from linq_source.planning.readings import (
     ChatResult,
     ChatTask,

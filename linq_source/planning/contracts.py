@@ -20,7 +20,14 @@ from linq_source.decoding.records import (
 )
 from linq_source.errors import ConfigurationError
 from linq_source.instants import END_US
-from linq_source.planning import chats_v2, chats_v3, cursors, listings, requests_v2, requests_v3
+from linq_source.planning import (
+    chat_cursors,
+    chats_v2,
+    chats_v3,
+    listings,
+    requests_v2,
+    requests_v3,
+)
 from linq_source.planning.listings import ChatList
 from linq_source.planning.readings import ChatResult, ChatTask, Reading
 from linq_source.planning.walk_v3 import read_chats
@@ -29,7 +36,7 @@ from linq_source.planning.windows import Asking, Request, Window
 from linq_source.settings import Api, Id
 from linq_source.tables import Table
 
-_IsUnchanged = Callable[[cursors.Cursor, int | None, int, int, int | None], bool]
+_IsUnchanged = Callable[[chat_cursors.Cursor, int | None, int, int, int | None], bool]
 
 
 @dataclass(frozen=True)
@@ -92,7 +99,7 @@ V2 = Contract(
     ),
     messages_key="data",
     read_chat=chats_v2.read_chat,
-    is_unchanged=cursors.is_unchanged,
+    is_unchanged=chat_cursors.is_unchanged,
 )
 
 V3 = Contract(
@@ -112,7 +119,7 @@ V3 = Contract(
     messages_key="messages",
     read_chat=chats_v3.read_chat,
     # What moves `updated_at` is not documented: what does not is found when all is read again.
-    is_unchanged=cursors.is_at_rest,
+    is_unchanged=chat_cursors.is_at_rest,
     count_messages=chats_v3.count_messages,
 )
 

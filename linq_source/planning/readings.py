@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias, TypeVar
 
 from linq_source.planning.changes import Part
-from linq_source.planning.cursors import Cursor
+from linq_source.planning.chat_cursors import Cursor
 from linq_source.planning.window_reading import WindowRead
 from linq_source.planning.windows import Ask, Page, Window
-from linq_source.privacy.treatment import PLAIN, Privacy
+from linq_source.privacy.hashing import PLAIN, Privacy
 from linq_source.settings import Id
 from linq_source.tables import READ
 

@@ -16,8 +16,8 @@ from linq_source.decoding.pages import decode_pages
 from linq_source.decoding.records import MESSAGE, empty_records
 from linq_source.instants import DAY_US, END_US, floor_day
 from linq_source.planning.changes import Part, history_of, oldest_of
+from linq_source.planning.chat_cursors import Cursor, Reconciled, is_explained, observe
 from linq_source.planning.chat_memory import ChatMemory
-from linq_source.planning.cursors import Cursor, Reconciled, is_explained, observe
 from linq_source.planning.readings import (
     ChatTask,
     LedgerWindow,
@@ -29,7 +29,7 @@ from linq_source.planning.readings import (
     prove_nothing,
 )
 from linq_source.planning.requests_v2 import CountRequest, MessagesRequest, decode_count
-from linq_source.planning.spans import read
+from linq_source.planning.window_cutting import read
 from linq_source.planning.window_reading import WindowRead, in_order, read_window
 from linq_source.planning.windows import Window, ask, deepest_page
 

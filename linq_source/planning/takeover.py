@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from linq_source.instants import DAY_US, floor_day
-from linq_source.planning.cursors import (
+from linq_source.planning.chat_cursors import (
     STALE,
     Cursor,
     Reconciled,

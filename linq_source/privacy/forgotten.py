@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 
 from linq_source import tables
 from linq_source.decoding.records import ROW, Records
+from linq_source.privacy.hashing import WITHHELD
 from linq_source.privacy.numbers import NUMBER_OR_ADDRESS, forms_of, normalize_phone
-from linq_source.privacy.treatment import WITHHELD
 from linq_source.settings import Id
 from linq_source.tables import Table
 

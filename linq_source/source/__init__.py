@@ -13,7 +13,7 @@ from dlt.extract import DltResource, DltSource
 
 from linq_source.settings import Id, SourceOptions, check_settings
 from linq_source.source.session import Session
-from linq_source.state import SECTION
+from linq_source.state_keys import SECTION
 
 DEFAULT_BASE_URL = "https://api.linqapp.com"
 

@@ -13,7 +13,7 @@ import dlt
 from linq_source.extraction import Extraction
 from linq_source.extraction.evidence import LastRead
 from linq_source.settings import id_of, id_order
-from linq_source.state import UNREAD
+from linq_source.state_keys import UNREAD
 
 _LOCAL = "linq_read_until_us"
 

@@ -18,7 +18,7 @@ from linq_source.destinations.dataset_tables import check_api
 from linq_source.destinations.kinds import destination_of
 from linq_source.destinations.load_dialect import in_the_dialect
 from linq_source.destinations.new_columns import NO_COLUMNS
-from linq_source.destinations.unlisted import unlisted_rows
+from linq_source.destinations.unlisted_rows import unlisted_rows
 from linq_source.errors import ConfigurationError
 from linq_source.extraction import Extraction, Listener
 from linq_source.extraction.evidence import LastRead
@@ -28,7 +28,7 @@ from linq_source.planning import listings
 from linq_source.planning.contracts import contract_of
 from linq_source.planning.takeover import NOTHING_INHERITED, kept_packages
 from linq_source.privacy.forgotten import forgotten_from
-from linq_source.privacy.treatment import PLAIN, privacy_of
+from linq_source.privacy.hashing import PLAIN, privacy_of
 from linq_source.rows import building
 from linq_source.settings import Api, Settings, id_of
 from linq_source.source.last_read import last_read, remember_read
@@ -40,7 +40,7 @@ from linq_source.source.schema import (
     unknown_columns,
     without_tombstones,
 )
-from linq_source.state import (
+from linq_source.state_keys import (
     BOUND,
     FAILING,
     FORGOTTEN,

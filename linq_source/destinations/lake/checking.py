@@ -20,7 +20,7 @@ from linq_source.destinations.lake.contents import (
     read_marker,
 )
 from linq_source.destinations.lake.layout import CURRENT, current_file, parse_current
-from linq_source.destinations.lake.settler import MEMORY_LIMIT, Settler
+from linq_source.destinations.lake.partition_merge import MEMORY_LIMIT, Settler
 from linq_source.destinations.quoting import identifier, parquet_files
 from linq_source.destinations.scratch import ScratchFolder
 from linq_source.tables import TABLES, Table

@@ -24,7 +24,7 @@ from linq_source.destinations.lake.contents import (
 from linq_source.destinations.lake.erasing import erase_lake, readable_files
 from linq_source.destinations.lake.layout import current_file
 from linq_source.destinations.lake.log import Log
-from linq_source.destinations.lake.settler import MEMORY_LIMIT
+from linq_source.destinations.lake.partition_merge import MEMORY_LIMIT
 from linq_source.destinations.lake.settling import settle_lake
 from linq_source.destinations.quoting import UNION, parquet_files
 from linq_source.destinations.reading import FilesReader, Reader

@@ -24,7 +24,7 @@ from linq_source.destinations.lake.contents import (
 from linq_source.destinations.lake.layout import CURRENT, SETTLED_TABLES, current_file
 from linq_source.destinations.lake.locking import Lock, locked
 from linq_source.destinations.lake.log import Log
-from linq_source.destinations.lake.settler import BATCH_ROWS
+from linq_source.destinations.lake.partition_merge import BATCH_ROWS
 from linq_source.destinations.scratch import ScratchFolder
 from linq_source.errors import DestinationError
 from linq_source.tables import Table

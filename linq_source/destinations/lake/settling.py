@@ -29,7 +29,7 @@ from linq_source.destinations.lake.layout import (
     partitioning_of,
 )
 from linq_source.destinations.lake.locking import locked
-from linq_source.destinations.lake.settler import Settler
+from linq_source.destinations.lake.partition_merge import Settler
 from linq_source.errors import ConfigurationError, DestinationError
 from linq_source.tables import TABLES, Table
 

@@ -28,7 +28,7 @@ from linq_source.destinations.pipeline_facts import schema_of_messages
 from linq_source.destinations.reading import FilesReader, Reader
 from linq_source.destinations.remote import Remote, connected
 from linq_source.destinations.scan_filters import Condition
-from linq_source.destinations.settled import is_maintenance_due, settled_us
+from linq_source.destinations.settled_until import is_maintenance_due, settled_us
 from linq_source.destinations.table_formats import format_in, format_of
 from linq_source.instants import from_us
 from linq_source.settings import Shard

@@ -16,7 +16,7 @@ import duckdb
 import pyarrow as pa
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
-from linq_source.destinations.overriding import loading_with, overriding
+from linq_source.destinations.dlt_overrides import loading_with, overriding
 from linq_source.tables import ALL_TABLES, Table
 
 

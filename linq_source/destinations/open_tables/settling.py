@@ -32,7 +32,7 @@ from linq_source.destinations.duckdb_in_memory import make_table, spilling_duckd
 from linq_source.destinations.open_tables.delta import DeltaTables
 from linq_source.destinations.open_tables.iceberg import IcebergTables
 from linq_source.destinations.scan_filters import Condition, one_of
-from linq_source.destinations.settled import remember_settled, settled_us
+from linq_source.destinations.settled_until import remember_settled, settled_us
 from linq_source.instants import from_us
 from linq_source.settings import Id, Shard
 from linq_source.tables import Table

@@ -16,7 +16,7 @@ from linq_source import tables
 from linq_source.destinations.bucket import Bucket
 from linq_source.destinations.deletion_rule import NOTHING_MARKED, Marked
 from linq_source.destinations.duckdb_in_memory import spilling_duckdb
-from linq_source.destinations.lake import settling_sql
+from linq_source.destinations.lake import merge_sql
 from linq_source.destinations.lake.columns import FileColumn, LakeColumns, LogFiles
 from linq_source.destinations.lake.contents import EPILOGUE
 from linq_source.destinations.lake.layout import (
@@ -152,7 +152,7 @@ class Settler:
         log.check_found(missing)
         for view, table in zip(("windows", "rejects"), self._ledger, strict=True):
             with self._reading("the log"):
-                self._run(settling_sql.log_view(table, self._log[table.name], "true"))
+                self._run(merge_sql.log_view(table, self._log[table.name], "true"))
                 self._run(f"CREATE OR REPLACE TEMP TABLE {view} AS SELECT * FROM new_{table.name}")
 
     def learn_columns(self, current: Sequence[CurrentFile]) -> None:
@@ -242,7 +242,7 @@ class Settler:
     ) -> list[str | None]:
         """The partitions of a root table that the log or its windows may change."""
         with self._reading("the log"):
-            self._run(settling_sql.log_view(root, self._log[root.name], "true"))
+            self._run(merge_sql.log_view(root, self._log[root.name], "true"))
             key = self._partitioning.key_sql(root.partition_by) if is_partitioned(root) else "NULL"
             keys = {row[0] for row in self._rows(f"SELECT DISTINCT {key} FROM new_{root.name}")}
         self._with_rows[root.name] = frozenset(keys)
@@ -330,9 +330,9 @@ class Settler:
                 self._show(parts[1:], root, key, condition)
                 for part in parts:
                     rows = (
-                        settling_sql.root_rows(root, any_gone=any(gone))
+                        merge_sql.root_rows(root, any_gone=any(gone))
                         if part.table is root
-                        else settling_sql.child_rows(root, part.table)
+                        else merge_sql.child_rows(root, part.table)
                     )
                     with self._reading(part.path):
                         files.write(part, _batches(self._connection.sql(rows)))
@@ -352,7 +352,7 @@ class Settler:
             return ["true"]
         self._show([root], root.table, key, "true")
         with self._reading(root.path):
-            starts = [row[0] for row in self._rows(settling_sql.slices(root.table, SLICE_ROWS))]
+            starts = [row[0] for row in self._rows(merge_sql.slices(root.table, SLICE_ROWS))]
         if len(starts) < 2:
             return ["true"]
         starts = [literal(start) if isinstance(start, str) else start for start in starts]
@@ -371,16 +371,16 @@ class Settler:
             )
         for part in parts:
             with self._reading(part.path):
-                self._run(settling_sql.old_view(part.table, part.address, condition))
+                self._run(merge_sql.old_view(part.table, part.address, condition))
             of_table = f"{condition} AND {of_key}" if part.table is root else condition
             with self._reading("the log"):
-                self._run(settling_sql.log_view(part.table, self._log[part.table.name], of_table))
+                self._run(merge_sql.log_view(part.table, self._log[part.table.name], of_table))
 
     def _merge(self, root: _Part, key: str | None, condition: str) -> tuple[int, int, int]:
         """Find what wins and what is gone in a slice; gives how many won, are deleted, expired."""
         self._show([root], root.table, key, condition)
         with self._reading(root.path):
-            for statement in (*settling_sql.winners(root.table), settling_sql.gone(root.table)):
+            for statement in (*merge_sql.winners(root.table), merge_sql.gone(root.table)):
                 self._run(statement)
             counts = "(SELECT COUNT(*) FROM winners), COUNT(deleted_at), COUNT(expired_at)"
             won, deleted, expired = self._rows(f"SELECT {counts} FROM gone")[0]

@@ -28,10 +28,10 @@ from linq_source.planning.takeover import (
     since_of,
 )
 from linq_source.planning.windows import Window
-from linq_source.privacy.treatment import PLAIN
+from linq_source.privacy.hashing import PLAIN
 from linq_source.settings import Shard
 from linq_source.source.last_read import knows_last_read
-from linq_source.state import (
+from linq_source.state_keys import (
     FORGOTTEN,
     KNOWN_PACKAGES,
     LINES,

@@ -18,8 +18,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from linq_source.decoding.children import MEDIA_TYPE, TEXT_TYPES
 from linq_source.decoding.fields import LINK_QUERY
-from linq_source.decoding.lists import MEDIA_TYPE, TEXT_TYPES
 from linq_source.decoding.records import ATTACHMENTS, PARTS, REACTIONS, Records, Rejected, Shape
 from linq_source.instants import parse_iso
 from linq_source.privacy.numbers import NUMBER_OR_ADDRESS, normalize_phone

@@ -1,6 +1,6 @@
 """SQL that settles one partition: which rows win, which are gone, what is written.
 
-Statements for DuckDB over views that `settler.py` makes:
+Statements for DuckDB over views that `partition_merge.py` makes:
 
     new_<table>       rows of the log that are not settled yet, with `_rank`: later is greater
     old_<table>       the rows of the partition as it is

@@ -1,11 +1,11 @@
-"""Lists of children within records on the slow path: what `lists` is for the fast one."""
+"""Lists of children within records on the slow path: what `children` is for the fast one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from linq_source.decoding.lists import MEDIA_TYPE, TEXT_TYPES
+from linq_source.decoding.children import MEDIA_TYPE, TEXT_TYPES
 from linq_source.decoding.records import (
     ATTACHMENTS,
     PART_POSITION,

@@ -12,7 +12,7 @@ import dlt
 
 from linq_source.instants import DAY_US, to_us
 from linq_source.settings import Shard
-from linq_source.state import SETTLED, SYNCED_AT_US, source_state
+from linq_source.state_keys import SETTLED, SYNCED_AT_US, source_state
 
 MAINTENANCE_US = DAY_US // 4
 _LOCAL = "linq_settled_us"
