@@ -1,4 +1,9 @@
-"""The settler, which merges rows of the log into partitions, in a DuckDB of bounded memory."""
+"""Merging rows of the log into partitions of the current state, in a DuckDB of bounded memory.
+
+A partition is rewritten whole into a file of its own and then put in the old one's place; its
+children come first and its messages last, because the messages tell whether there is anything
+left to do. Killed anywhere, the same settling is repeated by the next run, with the same result.
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""Settling a lake: the log's new rows merged into the current state, or all of them anew.
-
-A partition is rewritten whole into a file of its own and then put in the old one's place; its
-children come first and its messages last, because the messages tell whether there is anything
-left to do. Killed anywhere, the same settling is repeated by the next run, with the same result.
-"""
+"""Settling a lake, or rebuilding it from its log: under a lock, from marker to marker."""
 
 from __future__ import annotations
 
