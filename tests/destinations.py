@@ -286,10 +286,15 @@ V3 = ", v3"
 def kinds(*names: str, fast: Collection[str] = FAST, suffix: str = "") -> list[Any]:
     """Kinds of destination as parameters, all but the fast ones marked `long`.
 
-    Without names all but those in object stores.
+    Without names all but those in object stores; and a DuckLake, a database as Postgres is, but
+    with statements that take twenty times as long, is `deep`.
     """
+    slow = () if names else ("ducklake",)
     return [
-        pytest.param(name + suffix, marks=() if name in fast else pytest.mark.long)
+        pytest.param(
+            name + suffix,
+            marks=() if name in fast else pytest.mark.deep if name in slow else pytest.mark.long,
+        )
         for name in names or IN_FOLDERS
     ]
 

@@ -84,6 +84,7 @@ print(json.dumps(found))
     }
 
 
+@pytest.mark.deep
 @pytest.mark.timeout(1500)
 def test_dags_test_loads_every_shard(serve: Serve, database: Path) -> None:
     loader = serve(seeded_world(chats=12, messages=300))

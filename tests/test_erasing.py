@@ -60,9 +60,10 @@ def people(
 every_kind = pytest.mark.parametrize("people", kinds(), indirect=True)
 in_files = pytest.mark.parametrize(
     "people",
-    kinds(
-        "parquet", "parquet on s3", "delta", "iceberg", "ducklake", "ducklake on postgres and s3"
-    ),
+    [
+        *kinds("parquet", "parquet on s3", "delta", "iceberg", "ducklake"),
+        pytest.param("ducklake on postgres and s3", marks=pytest.mark.deep),
+    ],
     indirect=True,
 )
 

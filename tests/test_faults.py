@@ -93,6 +93,9 @@ def test_what_fails_once_is_asked_again_and_changes_nothing(matrix: Matrix, turn
     matrix.loader.assert_equal_world()
 
 
+@pytest.mark.parametrize(
+    "matrix", ["v2", pytest.param("v3", marks=pytest.mark.deep)], indirect=True
+)
 @pytest.mark.parametrize("names", FOR_GOOD, ids=", ".join)
 def test_what_fails_for_good_is_said_and_keeps_what_was_read(
     matrix: Matrix, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch

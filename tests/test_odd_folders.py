@@ -149,7 +149,7 @@ def test_a_folder_is_one_however_it_is_written(
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("is_address", [False, True])
+@pytest.mark.parametrize("is_address", [False, pytest.param(True, marks=pytest.mark.deep)])
 def test_files_of_attachments_in_any_folder(
     small: Loader, host: FileHost, name: str, is_address: bool
 ) -> None:

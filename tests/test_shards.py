@@ -118,7 +118,10 @@ def test_a_shard_is_a_pipeline_of_its_own(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "placed",
-    kinds("duckdb", "bigquery", "parquet", "delta", fast=["duckdb"]),
+    [
+        *kinds("duckdb", "delta", fast=["duckdb"]),
+        *(pytest.param(kind, marks=pytest.mark.deep) for kind in ("bigquery", "parquet")),
+    ],
     indirect=True,
 )
 def test_another_count_of_shards_goes_on_where_the_others_were(placed: Loader) -> None:
@@ -156,9 +159,9 @@ def test_another_count_of_shards_goes_on_where_the_others_were(placed: Loader) -
         ("duckdb", "2100-01-01"),
         pytest.param("parquet", None, marks=pytest.mark.long),
         pytest.param("bigquery", None, marks=pytest.mark.long),
-        pytest.param("postgres", None, marks=pytest.mark.long),
+        pytest.param("postgres", None, marks=pytest.mark.deep),
         pytest.param("delta", None, marks=pytest.mark.long),
-        pytest.param("ducklake", None, marks=pytest.mark.long),
+        pytest.param("ducklake", None, marks=pytest.mark.deep),
     ],
     indirect=["placed"],
 )

@@ -171,7 +171,18 @@ def test_a_memory_of_another_version_is_no_memory(
     assert loader.sync().notes == ()
 
 
-@pytest.mark.parametrize("table", [*LIVE_TABLES, "sync_windows", "sync_runs"])
+@pytest.mark.parametrize(
+    "table",
+    [
+        "chat_messages",
+        "sync_windows",
+        *(
+            pytest.param(name, marks=pytest.mark.deep)
+            for name in (*LIVE_TABLES, "sync_runs")
+            if name != "chat_messages"
+        ),
+    ],
+)
 def test_a_table_dropped_by_hand_is_read_again(
     serve: Callable[[World], Loader], table: str
 ) -> None:
