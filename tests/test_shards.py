@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
-import time
-from bisect import insort
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
-from unittest.mock import Mock
 
 import dlt
 import pytest
-from dlt.destinations.job_client_impl import SqlJobClientBase
 
 from linq_source import (
     ConfigurationError,
-    DestinationError,
-    Report,
     audit,
     forget,
     open_shard,
@@ -28,70 +20,27 @@ from linq_source import (
 )
 from linq_source.destinations.settled_until import settled_us
 from linq_source.sandbox import World, grow
-from linq_source.sandbox.world import Message
 from linq_source.settings import Shard
 from tests.bigquery.catalog import BigQueryError
 from tests.bigquery.server import PROJECT
-from tests.conftest import DAY_MS, HOUR_MS, NOW_MS, Loader
+from tests.conftest import HOUR_MS, NOW_MS, Loader
 from tests.destinations import KINDS, BigQuery, Place, kinds
+from tests.eight_chats import (
+    CHATS,
+    PER_CHAT,
+    loader,
+    messages_of,
+    newest,
+    placed,
+)
 from tests.test_bigquery_cli import (
-    cli_arguments,
-    kill_at,
     private_key,
     project,
-    run_cli,
     service_account,
     start_cli,
 )
 
-__all__ = ["private_key", "project", "service_account"]
-
-CHATS = 8
-PER_CHAT = 12
-
-
-@pytest.fixture
-def loader(serve: Callable[[World], Loader]) -> Loader:
-    """A loader of eight chats with twelve messages each, four days apart."""
-    world = World(now_ms=NOW_MS)
-    world.add_phone_number("+15550000001")
-    for chat_id in range(1, CHATS + 1):
-        world.add_chat(display_name=f"Chat {chat_id}", chat_id=chat_id)
-        for age in range(PER_CHAT):
-            at_ms = NOW_MS - age * 4 * DAY_MS - HOUR_MS
-            message = world.add_message(chat_id, f"m{age}", sent_at_ms=at_ms)
-            world.add_reaction(message.id, "love", from_phone="+15550000009")
-    return serve(world)
-
-
-@pytest.fixture
-def placed(request: pytest.FixtureRequest, loader: Loader, tmp_path: Path) -> Iterator[Loader]:
-    """The same into a kind of destination."""
-    with KINDS[request.param](tmp_path / "place") as place:
-        (tmp_path / "place").mkdir(exist_ok=True)
-        loader.place = place
-        yield loader
-
-
-def restore(world: World, message: Message) -> None:
-    """A deleted message comes back as it was."""
-    world.messages[message.id] = message
-    insort(world.chats[message.chat_id].message_keys, (message.sent_at_ms, message.id))
-
-
-def newest(loader: Loader, chat_id: int) -> int:
-    return loader.world.messages_of(chat_id)[-1].id
-
-
-def messages_of(reports: list[Report]) -> int:
-    return sum(report.messages for report in reports)
-
-
-def other_pipeline(loader: Loader, name: str = "other") -> Loader:
-    folder = loader.folder / name
-    folder.mkdir(exist_ok=True)
-    place = loader._place
-    return Loader(loader.sandbox, folder, name, place)
+__all__ = ["loader", "placed", "private_key", "project", "service_account"]
 
 
 def test_plan() -> None:
@@ -152,143 +101,6 @@ def test_another_count_of_shards_goes_on_where_the_others_were(placed: Loader) -
     assert messages_of(loader.sync_shards(2)) == 0
 
 
-@pytest.mark.parametrize(
-    ("placed", "other_ends"),
-    [
-        ("duckdb", None),
-        ("duckdb", "2100-01-01"),
-        pytest.param("parquet", None, marks=pytest.mark.long),
-        pytest.param("bigquery", None, marks=pytest.mark.long),
-        pytest.param("postgres", None, marks=pytest.mark.deep),
-        pytest.param("delta", None, marks=pytest.mark.long),
-        pytest.param("ducklake", None, marks=pytest.mark.deep),
-    ],
-    indirect=["placed"],
-)
-def test_what_others_loaded_is_doubted(placed: Loader, other_ends: str | None) -> None:
-    """A, then B by another pipeline, then A again: the digest alone would say: as it was."""
-    loader, world = placed, placed.world
-    loader.sync()
-    text = world.messages[newest(loader, 1)].text
-    world.edit_message(newest(loader, 1), "edited")
-    kept = world.messages[newest(loader, 2)]
-    world.delete_message(kept.id)
-    world.chats[3].display_name = "Renamed"
-    world.advance(HOUR_MS)
-    other_pipeline(loader).sync(end=other_ends)
-    loader.assert_equal_world()
-    world.edit_message(newest(loader, 1), text or "")
-    restore(world, kept)
-    world.chats[3].display_name = "Chat 3"
-    world.advance(HOUR_MS)
-    loader.sync()
-    loader.assert_equal_world()
-    assert loader.sync().messages == 0
-
-
-@pytest.mark.parametrize(
-    "placed", kinds("duckdb", "parquet", "delta", fast=["duckdb"]), indirect=True
-)
-def test_chats_that_another_pipeline_saw_vanish_and_that_came_back(placed: Loader) -> None:
-    loader, world = placed, placed.world
-    loader.sync()
-    other = other_pipeline(loader)
-    other.sync()
-    loader.sync()
-    chat, kept = world.chats[1], world.messages_of(1)
-    world.remove_chat(1)
-    other.sync()
-    loader.assert_equal_world()
-    world.chats[1] = replace(chat, message_keys=[])
-    for message in kept:
-        restore(world, message)
-    world.advance(HOUR_MS)
-    loader.sync()
-    loader.assert_equal_world()
-
-
-def test_a_package_that_died_with_its_worker_is_doubted(
-    loader: Loader, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Ended with its rows loaded and its state not; its disk lost; what it loaded reverted."""
-    loader.sync()
-    text = loader.world.messages[newest(loader, 1)].text
-    loader.world.edit_message(newest(loader, 1), "edited")
-    loader.world.advance(HOUR_MS)
-    with monkeypatch.context() as patch:
-        # What enters the load into _dlt_loads.
-        patch.setattr(SqlJobClientBase, "complete_load", Mock(side_effect=MemoryError))
-        with pytest.raises(DestinationError):
-            loader.sync()
-    assert loader.query("SELECT count(*) FROM chat_messages WHERE text = 'edited'") == [(1,)]
-    shutil.rmtree(loader.folder / "pipelines")
-    loader.world.edit_message(newest(loader, 1), text or "")
-    loader.world.advance(HOUR_MS)
-    loader.sync()
-    loader.assert_equal_world()
-
-
-@pytest.mark.parametrize("days", [3, 30], ids=["after the newest", "in a chat at rest"])
-def test_what_a_dead_worker_loaded_and_is_gone_is_marked_deleted(
-    loader: Loader, monkeypatch: pytest.MonkeyPatch, days: int
-) -> None:
-    """A message younger than all that the state knows, which no count tells of any more."""
-    loader.sync()
-    loader.world.advance(days * DAY_MS)
-    loader.sync()
-    message = loader.world.add_message(1, "soon gone", sent_at_ms=loader.world.now_ms - 1000)
-    with monkeypatch.context() as patch:
-        patch.setattr(SqlJobClientBase, "complete_load", Mock(side_effect=MemoryError))
-        with pytest.raises(DestinationError):
-            loader.sync()
-    assert loader.query("SELECT count(*) FROM chat_messages WHERE text = 'soon gone'") == [(1,)]
-    shutil.rmtree(loader.folder / "pipelines")
-    loader.world.delete_message(message.id)
-    loader.world.advance(HOUR_MS)
-    report = loader.sync()
-    assert (report.deleted, report.messages, report.exit_code) == (1, 0, 0)
-    loader.assert_equal_world()
-    assert loader.sync().windows == 0
-
-
-@pytest.mark.long
-def test_a_package_that_was_killed_in_bigquery_is_doubted(
-    loader: Loader, project: BigQuery, service_account: Path
-) -> None:
-    """The same by SIGKILL."""
-    loader.place = project
-    arguments = cli_arguments(loader)
-    first = run_cli(project, service_account, arguments)
-    assert first.returncode == 0, first.stderr
-    text = loader.world.messages[newest(loader, 1)].text
-    loader.world.edit_message(newest(loader, 1), "edited")
-    loader.world.advance(HOUR_MS)
-    kill_at(project, service_account, arguments, "query", "INSERT INTO")  # into _dlt_loads
-    assert "edited" in {row["text"] for row in project.rows("chat_messages")}
-    shutil.rmtree(loader.folder / "pipelines")
-    loader.world.edit_message(newest(loader, 1), text or "")
-    loader.world.advance(HOUR_MS)
-    last = run_cli(project, service_account, arguments)
-    assert last.returncode == 0, last.stderr
-    loader.assert_equal_world()
-
-
-def test_a_package_that_lands_after_a_newer_one_is_doubted(loader: Loader) -> None:
-    """Two pipelines read the same chats at once, and the older reading is loaded last."""
-    loader.sync()
-    loader.world.edit_message(newest(loader, 1), "edited")
-    pipeline = loader.pipeline
-    pipeline.extract(loader.source())
-    loader.world.edit_message(newest(loader, 1), "edited again")
-    loader.world.add_message(1, "new", sent_at_ms=loader.world.now_ms - HOUR_MS // 2)
-    loader.world.advance(HOUR_MS)
-    other_pipeline(loader).sync()
-    loader.assert_equal_world()
-    report = loader.sync()
-    assert any("an earlier run had left pending" in note for note in report.notes)
-    loader.assert_equal_world()
-
-
 def test_pipelines_of_two_organisations_leave_each_other_alone(
     loader: Loader, serve: Callable[[World], Loader]
 ) -> None:
@@ -338,45 +150,6 @@ def test_a_new_shard_keeps_to_the_privacy_of_the_dataset(loader: Loader) -> None
     loader.sync()
     with pytest.raises(ConfigurationError, match="phones=drop"):
         loader.sync_shards(2, phones="drop")
-
-
-def test_what_others_loaded_is_doubted_though_other_runs_came_between(
-    loader: Loader, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A run of chats alone, and a plain one, look for nothing: the next `sync` does."""
-    loader.sync()
-    message_id = newest(loader, 1)
-    was_read = bool(loader.world.messages[message_id].is_read)
-    loader.world.mark_read(message_id, not was_read)
-    loader.world.advance(HOUR_MS)
-    other_pipeline(loader).sync(end="2100-01-01")
-    loader.assert_equal_world()
-    loader.world.mark_read(message_id, was_read)
-    loader.world.advance(3 * DAY_MS)
-    later_us = time.time_ns() // 1000 + 3 * 86_400_000_000
-    monkeypatch.setattr("linq_source.source.session._now_us", lambda: later_us)
-    loader.world.chats[2].display_name = "Renamed"
-    loader.pipeline.run(loader.source().with_resources("chats"))
-    loader.world.add_message(3, "new", sent_at_ms=loader.world.now_ms - HOUR_MS)
-    loader.pipeline.run(loader.source())
-    loader.sync()
-    loader.assert_equal_world()
-    assert loader.sync().messages == 0
-
-
-def test_a_pipeline_s_clock_is_never_behind_what_others_loaded(
-    loader: Loader, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A deletion is proved by what was stamped later."""
-    with monkeypatch.context() as patch:
-        ahead_us = time.time_ns() // 1000 + 3_600_000_000
-        patch.setattr("linq_source.source.session._now_us", lambda: ahead_us)
-        loader.sync()
-    loader.world.delete_message(newest(loader, 1))
-    loader.world.advance(HOUR_MS)
-    (deleted,) = {sum(report.deleted for report in loader.sync_shards(2))}
-    assert deleted == 1
-    loader.assert_equal_world()
 
 
 def test_settling_of_one_shard_leaves_the_others_alone(loader: Loader) -> None:
