@@ -19,6 +19,7 @@ from tests.destinations import IN_FOLDERS, KINDS, kinds
 from tests.truth import Row
 
 EVERYWHERE = pytest.mark.parametrize("place", kinds(fast=["duckdb"]), indirect=True)
+REST = sorted({*IN_FOLDERS} - {"bigquery", "delta"})
 DATABASES = pytest.mark.parametrize("place", ["duckdb", "parquet"], indirect=True)
 
 snake_case = NamingConvention().normalize_identifier
@@ -187,7 +188,9 @@ def field_values(loader: Loader, name: str) -> dict[int, Any]:
     [
         ("duckdb", 5, "high"),
         pytest.param("postgres", 0.5, True, marks=pytest.mark.long),
-        *(pytest.param(kind, "high", 5, marks=pytest.mark.long) for kind in IN_FOLDERS),
+        pytest.param("bigquery", "high", 5, marks=pytest.mark.long),
+        pytest.param("delta", "high", 5, marks=pytest.mark.long),
+        *(pytest.param(kind, "high", 5, marks=pytest.mark.deep) for kind in REST),
     ],
     indirect=["place"],
 )

@@ -175,6 +175,7 @@ def test_directions_and_turns_do_not_need_anybody_s_number(
     assert len(numbers) == (len(known) if phones == "hash" else 0)
 
 
+@pytest.mark.deep
 def test_a_lake_in_an_object_store(seeded: Loader, seen: Seen) -> None:
     database = seeded.folder / "marts.duckdb"
     with parquet_lake_on_s3(seeded.folder) as lake:
