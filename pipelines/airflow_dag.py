@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -221,7 +222,13 @@ def linq_messages() -> None:
         result: dict[str, Any] = {"compared": False}
         if plans[0]["end"] is None:  # an interval proves nothing about whole chats
             compared = [_compare(item["shard"]) for item in plans]
-            different = [vars(item) for report in compared for item in report.differences]
+            whole = replace(
+                compared[0],
+                differences=tuple(item for report in compared for item in report.differences),
+                failures=tuple(dict.fromkeys(text for each in compared for text in each.failures)),
+                gaps=tuple(gap for report in compared for gap in report.gaps),
+            )
+            different = [vars(item) for item in whole.differences]
             result = {
                 "compared": True,
                 "chats": sum(report.chats for report in compared),
@@ -229,7 +236,7 @@ def linq_messages() -> None:
                 "differences": len(different),
                 "first_different": different[:LISTED],
             }
-            found = [text for report in compared for text in report.problems()]
+            found = whole.problems()
             more = len(found) - LISTED
             problems += [*found[:LISTED], *([f"and {more} more"] if more > 0 else [])]
         if problems:

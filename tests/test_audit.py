@@ -90,7 +90,7 @@ def test_doubts_and_problems_are_told_in_words() -> None:
     start, end = (datetime(2026, 1, day, tzinfo=UTC) for day in (1, 2))
     audited = AuditReport(2, 9, (), failures=("chat 7: HTTP 403",), gaps=(Gap(8, start, end),))
     assert audited.problems() == [
+        "not compared: chat 7: HTTP 403",
         "chat 8 may lack messages from 2026-01-01T00:00:00+00:00 to 2026-01-02T00:00:00+00:00: "
         "run more often",
-        "not compared: chat 7: HTTP 403",
     ]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import stat
+from collections.abc import Iterator
 from typing import Any
 
+import dlt
 import pytest
 
 from linq_source import ConfigurationError, DestinationError, forget
@@ -241,3 +243,22 @@ def test_a_record_of_any_length_is_looked_through_in_linear_time() -> None:
     assert not forgotten.is_named_in(nested)
     assert forgotten.is_named_in(f"{nested} anna@example.com")
     assert forgotten.is_named_in(f"{nested}+1 (555) 123-4567")
+
+
+def test_the_state_of_a_pipeline_that_is_not_ours_stays_as_it_was(people: Loader) -> None:
+    """Even though it knows the destination by another name."""
+    people.sync()
+    database = dlt.destinations.duckdb(str(people.database), destination_name="prod")
+    folder = str(people.folder / "foreign")
+    other = dlt.pipeline("foreign", destination=database, dataset_name="linq", pipelines_dir=folder)
+
+    @dlt.resource
+    def rows() -> Iterator[dict[str, int]]:
+        dlt.current.resource_state()["seen"] = 1
+        yield {"a": 1}
+
+    other.run(rows())
+    states = "SELECT pipeline_name, version_hash FROM _dlt_pipeline_state ORDER BY ALL"
+    theirs = [row for row in people.query(states) if row[0] == "foreign"]
+    forgets(people, chat_ids=[1])
+    assert [row for row in people.query(states) if row[0] == "foreign"] == theirs != []

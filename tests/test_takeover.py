@@ -15,7 +15,7 @@ from linq_source import (
     DestinationError,
 )
 from tests.conftest import DAY_MS, HOUR_MS, Loader
-from tests.destinations import BigQuery, kinds
+from tests.destinations import BigQuery, OpenTables, kinds
 from tests.eight_chats import (
     loader,
     newest,
@@ -209,3 +209,24 @@ def test_a_pipeline_s_clock_is_never_behind_what_others_loaded(
     (deleted,) = {sum(report.deleted for report in loader.sync_shards(2))}
     assert deleted == 1
     loader.assert_equal_world()
+
+
+@pytest.mark.parametrize("placed", kinds("delta", "iceberg"), indirect=True)
+def test_where_no_schema_tells_of_a_ledger_nothing_remembered_is_believed(
+    placed: Loader,
+) -> None:
+    """What a worker loaded that died before its state arrived would stay as it was."""
+    placed.sync()
+    place = placed.place
+    assert isinstance(place, OpenTables)
+    states = place.bucket / "linq" / "_dlt_pipeline_state"
+    known = set(states.iterdir())
+    text = placed.world.messages[newest(placed, 1)].text
+    placed.world.edit_message(newest(placed, 1), "edited")
+    placed.sync()
+    for path in set(states.iterdir()) - known:
+        path.unlink()
+    placed.world.edit_message(newest(placed, 1), text or "")
+    shutil.rmtree(place.bucket / "linq" / "_dlt_version")
+    other_pipeline(placed).sync()
+    placed.assert_equal_world()

@@ -77,8 +77,8 @@ class Lists:
             record["reconciled_at"] = format_iso(BOUND_US - DAY_US)
         return record
 
-    def read(self, wanted: WalkGoal, limit: int = 3) -> ListRead:
-        listed: ListRead = drive(read_messages(MessagesRequest(CHAT, limit), wanted), self.serve)
+    def read(self, goal: WalkGoal, limit: int = 3) -> ListRead:
+        listed: ListRead = drive(read_messages(MessagesRequest(CHAT, limit), goal), self.serve)
         return listed
 
 

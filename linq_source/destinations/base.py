@@ -129,6 +129,10 @@ class Destination(ABC):
     ) -> Marked:
         """Mark what the ledger proves gone; gives how many messages are newly marked."""
 
+    def has_ledger(self, remote: Remote) -> bool:
+        """Return whether the ledger is where `rows_since` looks for it."""
+        return True
+
     @abstractmethod
     def rows_since(self, remote: Remote, queries: Sequence[RowsQuery]) -> list[Rows]:
         """Return the rows of each query, and maybe others of its table."""

@@ -16,7 +16,7 @@ from linq_source.extraction.api_counts import count_messages
 from linq_source.instants import to_us
 from linq_source.operations.report import Kept, Report, kept_by
 from linq_source.operations.sync import sync
-from linq_source.settings import Id, Settings, SourceOptions
+from linq_source.settings import Id, SourceOptions
 from linq_source.source import open_source
 
 # Long enough that somebody sees them who looks once a week.
@@ -58,13 +58,8 @@ class AuditReport:
         return 3 if self.problems() else 0
 
     def problems(self) -> list[str]:
-        """Return what does not agree, in words: gaps, then chats that differ or were not asked."""
+        """Return what does not agree, in words: chats that differ or were not asked, then gaps."""
         return [
-            *(
-                f"chat {gap.chat_id} may lack messages from {gap.start.isoformat()} to "
-                f"{gap.end.isoformat()}: run more often"
-                for gap in self.gaps
-            ),
             *(
                 f"chat {found.chat_id} has {found.live_rows} live rows where the API "
                 + (
@@ -75,6 +70,11 @@ class AuditReport:
                 for found in self.differences
             ),
             *(f"not compared: {text}" for text in self.failures),
+            *(
+                f"chat {gap.chat_id} may lack messages from {gap.start.isoformat()} to "
+                f"{gap.end.isoformat()}: run more often"
+                for gap in self.gaps
+            ),
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -165,7 +165,7 @@ def _compare(pipeline: dlt.Pipeline, options: SourceOptions) -> AuditReport:
             differences.append(Difference(chat_id, rows, count))
     if listing.complete:
         for chat_id, found in live.items():
-            if chat_id not in counts and _in_scope(settings, chat_id):
+            if chat_id not in counts and settings.is_of_shard(chat_id):
                 differences.append(Difference(chat_id, found.messages, None))
     differences.sort(key=lambda difference: difference.chat_id)
     compared = {*counts, *(difference.chat_id for difference in differences)}
@@ -179,7 +179,3 @@ def _compare(pipeline: dlt.Pipeline, options: SourceOptions) -> AuditReport:
         gaps=tuple(gaps),
         kept=kept_by(evidence, extraction.listing.bound_us),
     )
-
-
-def _in_scope(settings: Settings, chat_id: Id) -> bool:
-    return settings.shard is None or chat_id in settings.shard

@@ -57,12 +57,18 @@ def changed_state(pipeline: dlt.Pipeline, name: str) -> Iterator[dict[str, Any]]
             dataset_name=pipeline.dataset_name,
             pipelines_dir=folder,
         )
-        restore(other)
-        with other.managed_state(extract_state=True) as state:
-            yield state.get("sources", {}).get(SECTION, {})
-        if other.has_pending_data:
-            load_pending(other)
-    pipeline.activate()
+        try:
+            restore(other)
+            if SECTION not in other.state.get("sources", {}):
+                # Nobody of ours: dlt would load its state for the name of the destination alone.
+                yield {}
+                return
+            with other.managed_state(extract_state=True) as state:
+                yield state["sources"][SECTION]
+            if other.has_pending_data:
+                load_pending(other)
+        finally:
+            pipeline.activate()
 
 
 @contextmanager

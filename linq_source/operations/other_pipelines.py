@@ -69,7 +69,11 @@ def find_inheritance(pipeline: dlt.Pipeline, remote: Remote, shard: Shard | None
     others = _others(pipeline, remote)
     if not others:
         return NOTHING_INHERITED
-    rows_since = partial(restored_destination_of(pipeline).rows_since, remote)
+    destination = restored_destination_of(pipeline)
+    if not destination.has_ledger(remote):
+        # What nothing can be judged by is not believed: all is read from the beginning.
+        others = [replace(memory, cursors={}) for memory in others]
+    rows_since = partial(destination.rows_since, remote)
     since_us = since_of([own, *others], shard)
     return inherit(own, others, _all_windows(rows_since, since_us, shard), shard)
 

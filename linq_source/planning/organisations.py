@@ -30,9 +30,9 @@ def digests_of(phone_numbers: Iterable[str | None]) -> frozenset[str]:
     return frozenset(digest_of(number) for number in phone_numbers if number)
 
 
-def share_nothing(known: Collection[str], lines: Collection[str]) -> bool:
-    """Whether two lists of lines are certainly of two organisations. An empty one tells nothing."""
-    return bool(known and lines) and set(known).isdisjoint(lines)
+def share_nothing(known: Collection[str], digests: Collection[str]) -> bool:
+    """Whether digests of lines are certainly of two organisations. An empty list tells nothing."""
+    return bool(known and digests) and set(known).isdisjoint(digests)
 
 
 def most_vanished(known: Collection[Id], listed: Collection[Id]) -> list[Id]:

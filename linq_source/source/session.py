@@ -375,9 +375,9 @@ class Session:
                 state[SETTLED] = {str(self.settings.shard): self.settled_us}
         if self._privacy != PLAIN.fingerprint:
             state[PRIVACY] = self._privacy
-        lines = sorted(self.extraction.listing.line_digests) if self.extraction is not None else []
-        if lines and lines != state.get(LINES):
-            state[LINES] = lines
+        if self.extraction is not None and (digests := self.extraction.listing.line_digests):
+            if sorted(digests) != state.get(LINES):
+                state[LINES] = sorted(digests)
 
 
 def _load_id() -> str | None:

@@ -70,6 +70,10 @@ class Lake(Files):
         """Bring the current state up to the log."""
         return settle_lake(Bucket.of(remote), self._partition, self.tables)
 
+    def has_ledger(self, remote: Remote) -> bool:
+        """Without a stored schema, tables of Delta or Iceberg look like a lake without files."""
+        return bool(Log(Bucket.of(remote)).files_of(tables.SYNC_WINDOWS))
+
     def rows_since(self, remote: Remote, queries: Sequence[RowsQuery]) -> list[Rows]:
         """Its newest version wins whatever lands last, and a file is expensive to open.
 
