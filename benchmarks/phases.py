@@ -74,7 +74,7 @@ def main() -> int:
     from linq_source import sync
     from linq_source.api import transport
     from linq_source.decoding import pages
-    from linq_source.planning import changes, chat_memory, window_reading
+    from linq_source.planning import changes, chat_progress, window_reading
 
     phases.seconds["import linq_source"] = time.process_time() - began_s
     phases.calls.update(list(phases.seconds))
@@ -82,7 +82,7 @@ def main() -> int:
     steps.watch(pages, "_parse", "JSON to Arrow, by pyarrow.json")
     steps.watch(window_reading, "decode_pages", "decode: the parser, types, children")
     steps.watch(changes, "digest_records", "digests of days")
-    steps.watch(chat_memory.ChatMemory, "enter", "what changed: digests, and cutting into days")
+    steps.watch(chat_progress.ChatProgress, "enter", "what changed: digests, and cutting into days")
     steps.watch(ParquetWriter, "write_table", "write Parquet")
     per_chat = max(1, arguments.messages // arguments.chats)
     with (

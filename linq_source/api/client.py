@@ -1,4 +1,7 @@
-"""One client for all workers: checked answers, sorted errors, bounded retries."""
+"""One client for all workers: checked answers, sorted errors, bounded retries.
+
+The request itself is sent by `transport`.
+"""
 
 from __future__ import annotations
 

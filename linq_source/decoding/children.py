@@ -1,4 +1,4 @@
-"""Lists of children within records as flat tables, for the fast path.
+"""Lists of children within records as flat tables; record by record: `salvaged_children`.
 
 A message of API v3 has one list, `parts`, of which three tables are made: the parts, the files
 among them, and the reactions to each.

@@ -15,7 +15,7 @@ from linq_source.api.client import Client
 from linq_source.errors import ApiContractError, ApiUnavailableError
 from linq_source.instants import END_US, MIN_US, format_iso
 from linq_source.planning.chat_cursors import Cursor
-from linq_source.planning.chat_memory import ChatMemory
+from linq_source.planning.chat_progress import ChatProgress
 from linq_source.planning.contracts import Contract
 from linq_source.planning.readings import ChatResult, ChatTask, LedgerWindow, earliest
 from linq_source.planning.windows import Window
@@ -179,10 +179,10 @@ class Evidence:
         except (ApiContractError, ApiUnavailableError):
             return None
         until_us = self.last_read.of(chat_id)
-        memory = ChatMemory(ChatTask(chat_id, None, cursor, END_US, read_until_us=until_us))
-        memory.see(self.contract.decode_messages(page.body))
-        self.see(chat_id, memory.oldest_us)
-        return memory.oldest_us
+        progress = ChatProgress(ChatTask(chat_id, None, cursor, END_US, read_until_us=until_us))
+        progress.see(self.contract.decode_messages(page.body))
+        self.see(chat_id, progress.oldest_us)
+        return progress.oldest_us
 
     def _only_line(self, chat_id: Id) -> str | None:
         lines = self.lines_of(chat_id)

@@ -291,7 +291,7 @@ class Extraction:
                 lookback_us=settings.lookback_us,
                 per_page=settings.page_size,
                 in_one_go=chat_id in self._stuck,
-                is_checked=chat_id in self._rechecks,
+                is_recheck=chat_id in self._rechecks,
                 read_until_us=self.evidence.last_read.of(chat_id),
                 keeps_forever=settings.retention == "forever",
                 privacy=self.privacy,

@@ -7,11 +7,9 @@ from urllib.parse import quote
 
 from linq_source.api.client import Client
 from linq_source.errors import ApiContractError
+from linq_source.planning.contracts import contract_of
 from linq_source.settings import Api, SourceOptions
 from linq_source.source import open_source
-
-# A version that is not here keeps the links that came with the messages.
-_PATHS = {"v3": "/api/partner/v3/attachments/"}
 
 
 class FreshLinks:
@@ -24,12 +22,13 @@ class FreshLinks:
     @classmethod
     def of(cls, api: Api, api_token: str | None, base_url: str | None) -> FreshLinks | None:
         """Return None without a token, or for a version of the API that hands out no links."""
-        if api_token is None or api not in _PATHS:
+        path = contract_of(api).attachments_path
+        if api_token is None or path is None:
             return None
         options: SourceOptions = {"api_token": api_token, "api": api}
         if base_url is not None:
             options["base_url"] = base_url
-        return cls(Client(open_source(**options)[1].settings), _PATHS[api])
+        return cls(Client(open_source(**options)[1].settings), path)
 
     def link_to(self, attachment_id: str | None) -> str | None:
         """A link that was made now; None where the API has none.
@@ -39,7 +38,8 @@ class FreshLinks:
         if attachment_id is None:
             return None
         try:
-            return self._client.get(self._path + quote(attachment_id, safe=""), {}, _link_in)[1]
+            path = f"{self._path}/{quote(attachment_id, safe='')}"
+            return self._client.get(path, {}, _link_in)[1]
         except ApiContractError as error:
             if error.status is None:
                 raise

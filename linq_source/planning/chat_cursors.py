@@ -98,7 +98,7 @@ class History:
 
 @dataclass(frozen=True)
 class Cursor:
-    """One chat's memory.
+    """What is remembered of one chat from run to run.
 
     `newest_us` is the greatest `sent_at` (of v3 `created_at`) read in verified windows;
     `change_mark` what the listing told then that shows a change: of v2 its `message_count`, of v3

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from linq_source.planning.changes import oldest_of
-from linq_source.planning.chat_memory import ChatMemory
+from linq_source.planning.chat_progress import ChatProgress
 from linq_source.planning.readings import (
     ChatResult,
     ChatTask,
@@ -29,9 +29,9 @@ def read_chat(task: ChatTask) -> Reading[ChatResult]:
     if task.end_us is not None:
         span = Window(task.chat_id, task.begin_us, task.end_us)
         return ChatResult(None, (yield from _read_interval(task, span)))
-    memory = ChatMemory(task)
-    complete = yield from reconcile(memory)
-    return ChatResult(memory.cursor, complete, memory.all_gone_us, memory.oldest_us)
+    progress = ChatProgress(task)
+    complete = yield from reconcile(progress)
+    return ChatResult(progress.cursor, complete, progress.all_gone_us, progress.oldest_us)
 
 
 def _read_interval(task: ChatTask, span: Window) -> Reading[bool]:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from linq_source.instants import DAY_US, END_US
 from linq_source.planning.changes import oldest_of
 from linq_source.planning.chat_cursors import Reconciled
-from linq_source.planning.chat_memory import ChatMemory
+from linq_source.planning.chat_progress import ChatProgress
 from linq_source.planning.readings import (
     ChatResult,
     ChatTask,
@@ -37,41 +37,41 @@ def read_chat(task: ChatTask) -> Reading[ChatResult]:
     if task.end_us is not None:
         yield from _read_interval(task, Window(task.chat_id, task.begin_us, task.end_us))
         return ChatResult(None, True)
-    memory = ChatMemory(task)
-    begin_us, span = memory.cursor.begin_us, memory.span
-    is_due = task.is_checked and memory.cursor.checked_day != task.bound_us // DAY_US
-    is_whole = is_due or memory.is_unproven or span.start_us is None
-    listed = yield from _read_list(task, _goal(memory, is_whole))
-    memory.enter(listed.window(span))
+    progress = ChatProgress(task)
+    begin_us, span = progress.cursor.begin_us, progress.span
+    is_due = task.is_recheck and progress.cursor.checked_day != task.bound_us // DAY_US
+    is_whole = is_due or progress.is_unproven or span.start_us is None
+    listed = yield from _read_list(task, _goal(progress, is_whole))
+    progress.enter(listed.window(span))
     # Older messages prove what the API keeps.
-    memory.see(listed.window(Window(task.chat_id, None, span.end_us)).records)
-    if memory.all_verified:
-        _enter_ahead(memory, listed)
+    progress.see(listed.window(Window(task.chat_id, None, span.end_us)).records)
+    if progress.all_verified:
+        _enter_ahead(progress, listed)
         if is_whole or listed.is_whole:
             if span.start_us is not None and span.start_us != begin_us:
                 before = listed.window(Window(task.chat_id, begin_us, span.start_us))
-                if before.messages or memory.cursor.count_before_lookback or memory.is_unproven:
-                    memory.hold_before_lookback(before)
-                memory.close_before_lookback(before.messages)
-            memory.is_unproven = False
-    reconciled = memory.reconciled(True)
+                if before.messages or progress.cursor.count_before_lookback or progress.is_unproven:
+                    progress.hold_before_lookback(before)
+                progress.close_before_lookback(before.messages)
+            progress.is_unproven = False
+    reconciled = progress.reconciled(True)
     if reconciled is Reconciled.RESTING and (listed.lacks_known or _is_recent(task)):
         # The list may lag behind what is known, or behind what the listing tells.
         reconciled = Reconciled.YES
-    memory.cursor = replace(memory.cursor, change_mark=task.change_mark, reconciled=reconciled)
-    if listed.lacks_known and memory.prior is not None:
-        memory.cursor = replace(memory.cursor, checked_day=memory.prior.checked_day)
-    yield from give(memory.give_out(None))
-    return ChatResult(memory.cursor, True, memory.all_gone_us, memory.oldest_us)
+    progress.cursor = replace(progress.cursor, change_mark=task.change_mark, reconciled=reconciled)
+    if listed.lacks_known and progress.prior is not None:
+        progress.cursor = replace(progress.cursor, checked_day=progress.prior.checked_day)
+    yield from give(progress.give_out(None))
+    return ChatResult(progress.cursor, True, progress.all_gone_us, progress.oldest_us)
 
 
-def _goal(memory: ChatMemory, is_whole: bool) -> WalkGoal:
+def _goal(progress: ChatProgress, is_whole: bool) -> WalkGoal:
     """What is to be read of a chat: all of it, or what lies in its span."""
-    cursor = memory.cursor
+    cursor = progress.cursor
     listed = [segment.start_us for segment, digest in cursor.days.items() if digest.count]
     return WalkGoal(
-        start_us=cursor.begin_us if is_whole else memory.span.start_us,
-        bound_us=memory.span.end_us,
+        start_us=cursor.begin_us if is_whole else progress.span.start_us,
+        bound_us=progress.span.end_us,
         newest_us=cursor.newest_us,
         listed_us=max(listed, default=None),
         known=cursor.count_in_lookback + (cursor.count_before_lookback if is_whole else 0),
@@ -112,10 +112,10 @@ def _read_interval(task: ChatTask, span: Window) -> Reading[None]:
     yield keeping(loaded, oldest_of(seen, late))
 
 
-def _enter_ahead(memory: ChatMemory, listed: ListRead) -> None:
+def _enter_ahead(progress: ChatProgress, listed: ListRead) -> None:
     """Enter what was sent by a clock far ahead of the server's, and that such is gone."""
-    ahead = listed.window(Window(memory.task.chat_id, memory.span.end_us, END_US))
+    ahead = listed.window(Window(progress.task.chat_id, progress.span.end_us, END_US))
     newest_us = pc.max(ahead.records.instants).as_py() if ahead.messages else None
-    is_far = newest_us is not None and newest_us >= memory.span.end_us + _AHEAD_US
-    if is_far or memory.cursor.ahead is not None:
-        memory.enter_ahead(ahead, None)
+    is_far = newest_us is not None and newest_us >= progress.span.end_us + _AHEAD_US
+    if is_far or progress.cursor.ahead is not None:
+        progress.enter_ahead(ahead, None)

@@ -46,7 +46,8 @@ class Contract:
     `tables` are those that its records fill, by name, `resource_tables` by resource. `list_chats`
     reads the chats of a phone number with so many on a page; `oldest` asks for what is likeliest to
     show a chat's oldest messages, `any_chats` for any chats of a number. Where listings tell no
-    counts, `count_messages` counts a chat's list; None where it cannot be verified.
+    counts, `count_messages` counts a chat's list; None where it cannot be verified. Below
+    `attachments_path` a version hands out links to files that are newer than those in messages.
     """
 
     api: Api
@@ -65,6 +66,7 @@ class Contract:
     read_chat: Callable[[ChatTask], Reading[ChatResult]]
     is_unchanged: _IsUnchanged
     count_messages: Callable[[Id, int], Asking[int | None]] | None = None
+    attachments_path: str | None = None
 
     def decode_messages(self, body: bytes) -> Records:
         """The messages of a page, ordered by instant."""
@@ -121,6 +123,7 @@ V3 = Contract(
     # What moves `updated_at` is not documented: what does not is found when all is read again.
     is_unchanged=chat_cursors.is_at_rest,
     count_messages=chats_v3.count_messages,
+    attachments_path=requests_v3.ATTACHMENTS_PATH,
 )
 
 

@@ -22,8 +22,8 @@ class ChatTask:
 
     `change_mark` is the listing's `message_count`, of v3 its `updated_at` in microseconds (None:
     unknown). With `end_us` the interval from `begin_us` to it is read as it is and nothing
-    remembered; else `begin_us` is where history begins and `bound_us` the run's upper end. One that
-    `is_checked` is read again from its beginning, a long one a window a run. `read_until_us` is the
+    remembered; else `begin_us` is where history begins and `bound_us` the run's upper end. A
+    recheck is read again from its beginning, a long one a window a run. `read_until_us` is the
     bound of the last reading; `keeps_forever` says that the API forgets nothing. `in_one_go` lets
     no wish to stop end it early.
     """
@@ -37,7 +37,7 @@ class ChatTask:
     lookback_us: int = 0
     per_page: int = 100
     in_one_go: bool = False
-    is_checked: bool = False
+    is_recheck: bool = False
     read_until_us: int | None = None
     keeps_forever: bool = False
     privacy: Privacy = PLAIN

@@ -1,4 +1,4 @@
-"""Reconciling a chat with the API's counts: every message is accounted for, or searched for.
+"""Reconciling a chat of API v2 with its counts: every message is accounted for, or searched for.
 
 The listing's `message_count` usually says so already. Where it differs, one small request gives
 the list's own count; where that differs too, the chat is read again from its beginning: a count
@@ -17,7 +17,7 @@ from linq_source.decoding.records import MESSAGE, empty_records
 from linq_source.instants import DAY_US, END_US, floor_day
 from linq_source.planning.changes import Part, history_of, oldest_of
 from linq_source.planning.chat_cursors import Cursor, Reconciled, is_explained, observe
-from linq_source.planning.chat_memory import ChatMemory
+from linq_source.planning.chat_progress import ChatProgress
 from linq_source.planning.readings import (
     ChatTask,
     LedgerWindow,
@@ -95,262 +95,268 @@ def count(task: ChatTask, before_us: int, count_after_end: int) -> Reading[int]:
     return page.envelope.total_count - count_after_end
 
 
-def reconcile(memory: ChatMemory) -> Reading[bool]:
+def reconcile(progress: ChatProgress) -> Reading[bool]:
     """Read a chat from its cursor to the bound, and reconcile it. Return whether it got there."""
-    counter = Counter(memory.task)
+    counter = Counter(progress.task)
 
     def accept(window: WindowRead) -> Reading[WindowToLoad | None]:
-        memory.enter(window)
-        if window.window.end_us >= memory.span.end_us:
+        progress.enter(window)
+        if window.window.end_us >= progress.span.end_us:
             return None
-        (loaded,) = memory.give_out((yield from counter.find_lag(0)))
+        (loaded,) = progress.give_out((yield from counter.find_lag(0)))
         return loaded
 
-    if not (yield from read(memory.span, memory.task, accept)):
+    if not (yield from read(progress.span, progress.task, accept)):
         return False
-    lag = yield from _compare_counts(memory, counter)
-    if lag is None and memory.all_verified and memory.task.is_checked:
-        lag = yield from _recheck(memory)
-    if memory.has_losses and lag is None:
-        yield from _find_older(memory)
-    yield from give(memory.give_out(lag))
-    if lag is not None and not memory.has_told_lag:
-        yield _row_of_lag(memory, lag)
+    lag = yield from _compare_counts(progress, counter)
+    if lag is None and progress.all_verified and progress.task.is_recheck:
+        lag = yield from _recheck(progress)
+    if progress.has_losses and lag is None:
+        yield from _find_older(progress)
+    yield from give(progress.give_out(lag))
+    if lag is not None and not progress.has_told_lag:
+        yield _row_of_lag(progress, lag)
     return True
 
 
-def _compare_counts(memory: ChatMemory, counter: Counter) -> Reading[str | None]:
+def _compare_counts(progress: ChatProgress, counter: Counter) -> Reading[str | None]:
     """Compare the counts, and act on a difference. Return why the reading proves nothing."""
-    if memory.all_verified and memory.cursor.ahead is not None:
-        yield from _read_ahead(memory, counter)
-    if not memory.all_verified:
+    if progress.all_verified and progress.cursor.ahead is not None:
+        yield from _read_ahead(progress, counter)
+    if not progress.all_verified:
         return (yield from counter.find_lag(0))
-    total = yield from _total(memory)
+    total = yield from _total(progress)
     if total is None:
-        memory.cursor = replace(memory.cursor, reconciled=memory.reconciled(is_agreed=True))
+        progress.cursor = replace(progress.cursor, reconciled=progress.reconciled(is_agreed=True))
         return None
-    difference = yield from _difference(memory, counter, total)
-    lag = _observe(memory, counter, difference, total)
-    before = memory.cursor.count_before_bound
+    difference = yield from _difference(progress, counter, total)
+    lag = _observe(progress, counter, difference, total)
+    before = progress.cursor.count_before_bound
     # A list that lags and shows less than is known tells nothing about what it does not show.
-    if lag is None and total < before and (yield from _is_front_gone(memory, total)):
+    if lag is None and total < before and (yield from _is_front_gone(progress, total)):
         before = total
-    if (memory.is_unproven and lag is None) or total > before or (total < before and lag is None):
-        if not (yield from _read_before_lookback(memory, lag)):
-            memory.cursor = replace(memory.cursor, reconciled=Reconciled.UNCONFIRMED)
+    if (progress.is_unproven and lag is None) or total > before or (total < before and lag is None):
+        if not (yield from _read_before_lookback(progress, lag)):
+            progress.cursor = replace(progress.cursor, reconciled=Reconciled.UNCONFIRMED)
             return "what lies before the lookback could not be verified"
-        given = memory.cursor.count_before_bound
+        given = progress.cursor.count_before_bound
         if counter.message_count is None and given != total:
-            memory.cursor = replace(memory.cursor, reconciled=Reconciled.UNCONFIRMED)
+            progress.cursor = replace(progress.cursor, reconciled=Reconciled.UNCONFIRMED)
             return f"the list counts {total} messages and gives {given}"
-        difference = yield from _difference(memory, counter, given)
-        lag = _observe(memory, counter, difference, given)
-    is_agreed = difference is None or difference == memory.cursor.known_difference
-    memory.is_unproven = memory.is_unproven or (lag is not None and memory.holds_unknown)
-    memory.cursor = replace(
-        memory.cursor,
+        difference = yield from _difference(progress, counter, given)
+        lag = _observe(progress, counter, difference, given)
+    is_agreed = difference is None or difference == progress.cursor.known_difference
+    progress.is_unproven = progress.is_unproven or (lag is not None and progress.holds_unknown)
+    progress.cursor = replace(
+        progress.cursor,
         change_mark=counter.message_count,
-        reconciled=memory.reconciled(is_agreed),
+        reconciled=progress.reconciled(is_agreed),
     )
     return lag
 
 
-def _total(memory: ChatMemory) -> Reading[int | None]:
+def _total(progress: ChatProgress) -> Reading[int | None]:
     """How many messages the list has before the bound; None where the listing explains them."""
-    task, begin_us = memory.task, memory.task.begin_us
-    if memory.prior is None and begin_us is not None:
-        yield from _count_unlisted(memory, begin_us)
-    is_whole = memory.span.start_us is None and memory.windows == 1
+    task, begin_us = progress.task, progress.task.begin_us
+    if progress.prior is None and begin_us is not None:
+        yield from _count_unlisted(progress, begin_us)
+    is_whole = progress.span.start_us is None and progress.windows == 1
     if is_whole:
         # A single verified window from the beginning is the whole truth.
-        count_before = memory.received - memory.cursor.count_in_lookback
-        memory.cursor = replace(memory.cursor, count_unlisted=0, count_before_lookback=count_before)
-        memory.is_unproven = False
-    was_complete = memory.prior is None or memory.prior.reconciled.is_complete
-    if (is_whole or was_complete) and is_explained(memory.cursor, task.change_mark, task.bound_us):
+        count_before = progress.received - progress.cursor.count_in_lookback
+        progress.cursor = replace(
+            progress.cursor, count_unlisted=0, count_before_lookback=count_before
+        )
+        progress.is_unproven = False
+    was_complete = progress.prior is None or progress.prior.reconciled.is_complete
+    if (is_whole or was_complete) and is_explained(
+        progress.cursor, task.change_mark, task.bound_us
+    ):
         return None
     if is_whole:
-        return memory.cursor.count_before_bound
-    total = yield from count(task, memory.span.end_us, memory.count_after_end)
-    if begin_us is not None and total != memory.cursor.count_before_bound:
-        yield from _count_unlisted(memory, begin_us)
+        return progress.cursor.count_before_bound
+    total = yield from count(task, progress.span.end_us, progress.count_after_end)
+    if begin_us is not None and total != progress.cursor.count_before_bound:
+        yield from _count_unlisted(progress, begin_us)
     return total
 
 
-def _difference(memory: ChatMemory, counter: Counter, given: int) -> Reading[int | None]:
+def _difference(progress: ChatProgress, counter: Counter, given: int) -> Reading[int | None]:
     """By how much the listing counts more than the list gives; `given` lies before the bound."""
     if counter.message_count is None:
         return None
-    if counter.exceeds(given + memory.cursor.count_after_bound) and not memory.is_ahead_read:
+    if counter.exceeds(given + progress.cursor.count_after_bound) and not progress.is_ahead_read:
         # It may count messages at or after the bound as well.
         if (yield from counter.count_everything()) > given:
-            yield from _read_ahead(memory, counter)
-    if counter.exceeds(given + memory.cursor.count_after_bound):
+            yield from _read_ahead(progress, counter)
+    if counter.exceeds(given + progress.cursor.count_after_bound):
         yield from counter.ask_again()
-    return counter.message_count - given - memory.cursor.count_after_bound
+    return counter.message_count - given - progress.cursor.count_after_bound
 
 
 def _observe(
-    memory: ChatMemory, counter: Counter, difference: int | None, given: int
+    progress: ChatProgress, counter: Counter, difference: int | None, given: int
 ) -> str | None:
     """Remember a difference. Return how the list lags while it is not accepted."""
     if difference is None:
         return None
-    known = observe(memory.prior or Cursor(), difference, memory.task.bound_us)
-    memory.cursor = replace(
-        memory.cursor,
+    known = observe(progress.prior or Cursor(), difference, progress.task.bound_us)
+    progress.cursor = replace(
+        progress.cursor,
         known_difference=known.known_difference,
         new_difference=known.new_difference,
         difference_since_us=known.difference_since_us,
     )
     counter.known_difference = known.known_difference
-    given += memory.cursor.count_after_bound
+    given += progress.cursor.count_after_bound
     return counter.describe(given) if counter.exceeds(given) else None
 
 
-def _count_unlisted(memory: ChatMemory, begin_us: int) -> Reading[None]:
+def _count_unlisted(progress: ChatProgress, begin_us: int) -> Reading[None]:
     """Count what lies before the history that was asked for."""
     # The request asks one millisecond wider: this stays just short of the beginning itself.
-    before = yield from count(memory.task, begin_us - 1_001, 0)
-    memory.cursor = replace(memory.cursor, count_unlisted=before)
+    before = yield from count(progress.task, begin_us - 1_001, 0)
+    progress.cursor = replace(progress.cursor, count_unlisted=before)
 
 
-def _read_ahead(memory: ChatMemory, counter: Counter) -> Reading[None]:
+def _read_ahead(progress: ChatProgress, counter: Counter) -> Reading[None]:
     """Read what was sent by clocks ahead of the server's: all at or after the bound."""
-    start_us = max(memory.span.end_us, memory.task.begin_us or memory.span.end_us)
-    span = Window(memory.task.chat_id, start_us, END_US)
+    start_us = max(progress.span.end_us, progress.task.begin_us or progress.span.end_us)
+    span = Window(progress.task.chat_id, start_us, END_US)
 
     def accept(window: WindowRead) -> Reading[WindowToLoad | None]:
         lag = None
         if window.window.end_us < END_US:
             lag = yield from counter.find_lag(0)
-        return memory.enter_ahead(window, lag)
+        return progress.enter_ahead(window, lag)
 
-    yield from read(span, replace(memory.task, in_one_go=True), accept)
+    yield from read(span, replace(progress.task, in_one_go=True), accept)
 
 
-def _read_before_lookback(memory: ChatMemory, lag: str | None) -> Reading[bool]:
+def _read_before_lookback(progress: ChatProgress, lag: str | None) -> Reading[bool]:
     """Read everything before this run's span again. Return whether all of it was verified."""
     received = 0
     verified = True
-    begin_us, end_us = memory.cursor.begin_us, memory.span.start_us
+    begin_us, end_us = progress.cursor.begin_us, progress.span.start_us
 
     def accept(window: WindowRead) -> Reading[WindowToLoad | None]:
         nonlocal received, verified
         received += window.messages
         verified = verified and window.verified
-        memory.see(window.records)
+        progress.see(window.records)
         if window.window.end_us == end_us:
-            memory.hold_before_lookback(window)
+            progress.hold_before_lookback(window)
             return None
-        loaded = load_whole(window, None, has_losses=memory.prior is not None)
-        return keeping(loaded if lag is None else prove_nothing(loaded, lag), memory.oldest_us)
+        loaded = load_whole(window, None, has_losses=progress.prior is not None)
+        return keeping(loaded if lag is None else prove_nothing(loaded, lag), progress.oldest_us)
         yield  # a reading that asks for nothing
 
     if end_us is not None and end_us != begin_us:
-        span = Window(memory.task.chat_id, begin_us, end_us)
+        span = Window(progress.task.chat_id, begin_us, end_us)
         # It counts only when read whole, so it is not left half-way.
-        yield from read(span, replace(memory.task, in_one_go=True), accept)
+        yield from read(span, replace(progress.task, in_one_go=True), accept)
     if verified:
-        memory.close_before_lookback(received)
-        memory.is_unproven = lag is not None
+        progress.close_before_lookback(received)
+        progress.is_unproven = lag is not None
     return verified
 
 
-def _recheck(memory: ChatMemory) -> Reading[str | None]:
+def _recheck(progress: ChatProgress) -> Reading[str | None]:
     """Read what lies before the lookback again, though the counts show no change.
 
     Return why it proves nothing, where less came than was counted: an answer was old. Of a long
     chat each run reads a window, which no count tells anything of: it is loaded, and proves what is
     gone, once it was the same in two runs.
     """
-    today, task = memory.task.bound_us // DAY_US, memory.task
-    counted = memory.cursor.count_before_lookback
-    if memory.cursor.checked_day == today:
+    today, task = progress.task.bound_us // DAY_US, progress.task
+    counted = progress.cursor.count_before_lookback
+    if progress.cursor.checked_day == today:
         return None
     if counted <= deepest_page(task.per_page) * task.per_page:
-        if not (yield from _read_before_lookback(memory, None)):
-            memory.cursor = replace(memory.cursor, reconciled=Reconciled.NO)
+        if not (yield from _read_before_lookback(progress, None)):
+            progress.cursor = replace(progress.cursor, reconciled=Reconciled.NO)
             return "what lies before the lookback could not be verified"
-        given = memory.cursor.count_before_lookback
+        given = progress.cursor.count_before_lookback
         if given >= counted:
             return None
-        memory.is_unproven = True
-        memory.cursor = replace(memory.cursor, checked_day=None, reconciled=Reconciled.UNCONFIRMED)
+        progress.is_unproven = True
+        progress.cursor = replace(
+            progress.cursor, checked_day=None, reconciled=Reconciled.UNCONFIRMED
+        )
         return f"the list counts {counted} messages before the lookback and gives {given}"
-    yield from _recheck_window(memory)
+    yield from _recheck_window(progress)
     return None
 
 
-def _recheck_window(memory: ChatMemory) -> Reading[None]:
+def _recheck_window(progress: ChatProgress) -> Reading[None]:
     """Read the next window of a long chat again; load it once two runs saw the same."""
-    task = memory.task
-    from_us = memory.cursor.recheck_from_us or memory.cursor.begin_us
-    until_us, known, is_same = from_us, memory.cursor.history, False
+    task = progress.task
+    from_us = progress.cursor.recheck_from_us or progress.cursor.begin_us
+    until_us, known, is_same = from_us, progress.cursor.history, False
 
     def accept(window: WindowRead) -> Reading[WindowToLoad | None]:
         nonlocal until_us, is_same
-        memory.see(window.records)
+        progress.see(window.records)
         found = history_of(window, floor_day(window.window.end_us))
         is_same = window.verified and found == known
-        memory.cursor = replace(memory.cursor, history=found if window.verified else None)
+        progress.cursor = replace(progress.cursor, history=found if window.verified else None)
         if not is_same:
             return WindowToLoad((), (), None, window.verified)
         until_us = window.window.end_us
-        return keeping(load_whole(window, None, has_losses=True), memory.oldest_us)
+        return keeping(load_whole(window, None, has_losses=True), progress.oldest_us)
         yield  # a reading that asks for nothing
 
-    span = Window(task.chat_id, from_us, memory.span.start_us or memory.span.end_us)
+    span = Window(task.chat_id, from_us, progress.span.start_us or progress.span.end_us)
     complete = yield from read(span, task, accept, is_one_enough=True)
     if not is_same:
         return
-    memory.cursor = replace(memory.cursor, recheck_from_us=until_us, history=None)
-    if from_us == memory.cursor.begin_us:
-        memory.cursor = replace(memory.cursor, oldest_us=memory.first_us)
+    progress.cursor = replace(progress.cursor, recheck_from_us=until_us, history=None)
+    if from_us == progress.cursor.begin_us:
+        progress.cursor = replace(progress.cursor, oldest_us=progress.first_us)
     if complete:
         today = task.bound_us // DAY_US
-        memory.cursor = replace(memory.cursor, recheck_from_us=None, checked_day=today)
+        progress.cursor = replace(progress.cursor, recheck_from_us=None, checked_day=today)
 
 
-def _is_front_gone(memory: ChatMemory, total: int) -> Reading[bool]:
+def _is_front_gone(progress: ChatProgress, total: int) -> Reading[bool]:
     """Return whether the oldest messages went, as they do where the API forgets; hold the proof.
 
     Then the rest is not read again for it. A younger message before the lookback that somebody
     deleted at the same time is found when the chat is checked.
     """
-    cursor, start_us = memory.cursor, memory.span.start_us
+    cursor, start_us = progress.cursor, progress.span.start_us
     if cursor.oldest_us is None or start_us is None:
         return False
-    if memory.is_unproven or memory.task.keeps_forever:
+    if progress.is_unproven or progress.task.keeps_forever:
         return False
-    front = Window(memory.task.chat_id, cursor.begin_us, start_us)
+    front = Window(progress.task.chat_id, cursor.begin_us, start_us)
     (page,) = yield from ask(MessagesRequest(front, 1, 1))
     records = in_order(decode_pages([page.body], MESSAGE))
     first_us = oldest_of(records)
     if first_us is None or not cursor.oldest_us < first_us < start_us:
         return False
-    gone = yield from read_window(replace(front, end_us=first_us), memory.task.per_page)
+    gone = yield from read_window(replace(front, end_us=first_us), progress.task.per_page)
     if not gone.verified or gone.messages:
         return False
-    memory.has_losses = True
-    memory.see(records)
-    memory.hold_gone_front(gone, total - cursor.count_unlisted - cursor.count_in_lookback)
+    progress.has_losses = True
+    progress.see(records)
+    progress.hold_gone_front(gone, total - cursor.count_unlisted - cursor.count_in_lookback)
     return True
 
 
-def _find_older(memory: ChatMemory) -> Reading[None]:
+def _find_older(progress: ChatProgress) -> Reading[None]:
     """Look whether a message from before the lookback is still listed, by the smallest request."""
-    start_us = memory.span.start_us
-    if memory.cursor.count_before_lookback == 0 or start_us is None:
+    start_us = progress.span.start_us
+    if progress.cursor.count_before_lookback == 0 or start_us is None:
         return
-    if memory.oldest_us is None or memory.oldest_us >= start_us:
-        window = Window(memory.task.chat_id, None, start_us)
-        (page,) = yield from ask(MessagesRequest(window, 1, memory.task.per_page))
-        memory.see(in_order(decode_pages([page.body], MESSAGE)))
+    if progress.oldest_us is None or progress.oldest_us >= start_us:
+        window = Window(progress.task.chat_id, None, start_us)
+        (page,) = yield from ask(MessagesRequest(window, 1, progress.task.per_page))
+        progress.see(in_order(decode_pages([page.body], MESSAGE)))
 
 
-def _row_of_lag(memory: ChatMemory, lag: str) -> WindowToLoad:
+def _row_of_lag(progress: ChatProgress, lag: str) -> WindowToLoad:
     """Return a ledger row that says why a chat's reading proved nothing, where no other does."""
-    span = memory.span
+    span = progress.span
     row = LedgerWindow(span, 0, 0, 0, 0, 0, False, lag)
     return WindowToLoad((Part(span, empty_records(MESSAGE)),), (row,), None, False)

@@ -19,6 +19,7 @@ from linq_source.settings import Id
 
 API = "/api/partner/v3"
 PHONE_NUMBERS_PATH = f"{API}/phone_numbers"
+ATTACHMENTS_PATH = f"{API}/attachments"
 # How a server says that it takes a cursor no more.
 _REFUSALS = (400, 404, 409, 410, 422)
 

@@ -1,4 +1,4 @@
-"""Reading an interval of any size, as windows of at most `MAX_ROWS` rows, oldest first."""
+"""Reading an interval of a chat of API v2, of any size, as windows of at most `MAX_ROWS` rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A chat's memory while it is read: what each window adds to it, and what is to be loaded."""
+"""A chat's progress while it is read: what each window adds to it, and what is to be loaded."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ class _Held:
 
 
 @dataclass
-class ChatMemory:
-    """A chat's memory while it is read: entered window by window, in order of time.
+class ChatProgress:
+    """A chat's progress while it is read: entered window by window, in order of time.
 
     What a window brings is held until it is known whether it proves deletions. `is_unproven`
     tells that what lies before the lookback was loaded without that proof. `first_us` is the
