@@ -247,7 +247,7 @@ def test_checks_pass_on_what_was_loaded_and_fail_on_what_was_spoilt(dagster: Dag
     )
     for run in (repeated, other):
         assert run["checks"]["chat_messages.agrees_with_api"] == [
-            False, f"shard 0/2: {gap}; {line}"
+            False, f"shard 0/2: {line}; {gap}"
         ]  # fmt: skip
         assert run["checks"]["sync_runs.fresh"] == [True, "as it should be"]
     assert twice in world.messages
