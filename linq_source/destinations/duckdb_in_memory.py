@@ -1,4 +1,4 @@
-"""A DuckDB in memory, by which tables in files are asked and settled."""
+"""An in-memory DuckDB for querying and settling tables that lie in files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from linq_source.tables import Table
 
 @contextmanager
 def spilling_duckdb(memory: str) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
-    """A DuckDB of bounded memory, and its folder, to which it writes what does not fit."""
+    """Yield a connection with bounded memory, and the folder it spills to."""
     with ScratchFolder() as folder, duckdb.connect() as connection:
         for setting in (
             f"memory_limit = '{memory}'",
@@ -30,7 +30,7 @@ def spilling_duckdb(memory: str) -> Iterator[tuple[duckdb.DuckDBPyConnection, st
 
 
 def make_table(connection: duckdb.DuckDBPyConnection, name: str, rows: Any) -> None:
-    """Make a table of rows of Arrow's, in place of one that has the name."""
+    """Create a table from Arrow rows, replacing one of that name."""
     connection.register("_rows", rows)
     connection.execute(f"CREATE OR REPLACE TABLE {identifier(name)} AS SELECT * FROM _rows")
     connection.unregister("_rows")
@@ -39,12 +39,12 @@ def make_table(connection: duckdb.DuckDBPyConnection, name: str, rows: Any) -> N
 def make_view(
     connection: duckdb.DuckDBPyConnection, table: Table, columns: Sequence[str], rows: str
 ) -> None:
-    """Make the view of a table with some columns, of the table's types; null what the rows lack.
+    """Create a view of some columns of a table, with its types; what the rows lack is null.
 
-    `rows` is what to select from. Of a column that the contract does not know it tells the type.
+    `rows` is what to select from; it gives the types of columns that the contract does not know.
     """
     known = [column.field for column in table.columns if column.name in columns]
-    # A table of DuckDB's: not every filter of a join can be handed to Arrow.
+    # A DuckDB table, for DuckDB cannot push every join filter down to Arrow.
     make_table(connection, f"empty_{table.name}", pa.schema(known).empty_table())
     there = set(table.column_names)
     if not there.issuperset(columns):

@@ -60,7 +60,7 @@ def changed_state(pipeline: dlt.Pipeline, name: str) -> Iterator[dict[str, Any]]
         try:
             restore(other)
             if SECTION not in other.state.get("sources", {}):
-                # Nobody of ours: dlt would load its state for the name of the destination alone.
+                # Not our pipeline. Its state would be loaded although nothing in it changed.
                 yield {}
                 return
             with other.managed_state(extract_state=True) as state:

@@ -71,7 +71,7 @@ def find_inheritance(pipeline: dlt.Pipeline, remote: Remote, shard: Shard | None
         return NOTHING_INHERITED
     destination = restored_destination_of(pipeline)
     if not destination.has_ledger(remote):
-        # What nothing can be judged by is not believed: all is read from the beginning.
+        # Cursors that no ledger confirms are not trusted: everything is read from the beginning.
         others = [replace(memory, cursors={}) for memory in others]
     rows_since = partial(destination.rows_since, remote)
     since_us = since_of([own, *others], shard)

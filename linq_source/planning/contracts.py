@@ -115,7 +115,7 @@ V3 = Contract(
     phone_numbers_path=requests_v3.PHONE_NUMBERS_PATH,
     list_chats=read_chats,
     any_chats=lambda number: requests_v3.ChatsRequest(number, 1),
-    chat_request=requests_v3.ChatRequestV3,
+    chat_request=requests_v3.ChatRequest,
     # There is no way to ask for the oldest: short chats show it.
     oldest=requests_v3.MessagesRequest,
     messages_key="messages",

@@ -58,24 +58,24 @@ class ChatList:
 
 
 @dataclass(frozen=True)
-class Walk:
-    """One walk through a list: what was found, and whether that is all, as far as one can tell.
+class ListWalk:
+    """One walk through a list: what it found, and whether that seems to be all of it.
 
-    Where another walk has to give the same before that is believed, it is to be `is_repeated`.
+    One that `needs_repeat` is trusted only when a second walk finds the same.
     """
 
     records: Records
     is_whole: bool
-    is_repeated: bool = False
+    needs_repeat: bool = False
 
 
-def read_whole(walk: Callable[[], Asking[Walk]]) -> Asking[ChatList]:
+def read_whole(walk: Callable[[], Asking[ListWalk]]) -> Asking[ChatList]:
     """Return all of a list, walked through again while it moves."""
     seen: list[Records] = []
     before: set[object] | None = None
     for _ in range(ATTEMPTS):
         found = yield from walk()
-        is_compared = found.is_whole and found.is_repeated
+        is_compared = found.is_whole and found.needs_repeat
         identities = found.records.identities if is_compared else None
         if found.is_whole and (not is_compared or identities == before):
             records = distinct(with_repeats(found.records))
@@ -91,7 +91,7 @@ def read_list(first: ChatsRequest | ContactsRequest) -> Asking[ChatList]:
     return read_whole(lambda: _walk(first))
 
 
-def _walk(request: ChatsRequest | ContactsRequest) -> Asking[Walk]:
+def _walk(request: ChatsRequest | ContactsRequest) -> Asking[ListWalk]:
     """Walk through a list once; the counts say whether that is all.
 
     `total_pages` may be anything: the walk ends with the first chunk that brings nothing not seen
@@ -115,7 +115,7 @@ def _walk(request: ChatsRequest | ContactsRequest) -> Asking[Walk]:
         if identities <= seen:
             break
         seen |= identities
-    return Walk(concat_records(shape, found), is_same and len(seen) == total_count)
+    return ListWalk(concat_records(shape, found), is_same and len(seen) == total_count)
 
 
 def with_repeats(walk: Records) -> Records:

@@ -307,7 +307,7 @@ def _recheck_window(progress: ChatProgress) -> Reading[None]:
         yield  # a reading that asks for nothing
 
     span = Window(task.chat_id, from_us, progress.span.start_us or progress.span.end_us)
-    complete = yield from read(span, task, accept, is_one_enough=True)
+    complete = yield from read(span, task, accept, only_one=True)
     if not is_same:
         return
     progress.cursor = replace(progress.cursor, recheck_from_us=until_us, history=None)

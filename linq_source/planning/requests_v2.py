@@ -17,8 +17,19 @@ API = "/api/partner/v2"
 PHONE_NUMBERS_PATH = f"{API}/phone_numbers"
 
 
+class _PageOfList:
+    """A page of the list `key`, by its number."""
+
+    __slots__ = ()
+    key: ClassVar[str] = "data"
+
+    def read(self, body: bytes) -> Page:
+        """Check an answer. Raises `ValueError`."""
+        return Page(body, read_envelope(body, self.key))
+
+
 @dataclass(frozen=True, slots=True)
-class MessagesRequest:
+class MessagesRequest(_PageOfList):
     """One page of a window. `page` counts from 1 and never passes `deepest_page`."""
 
     window: Window
@@ -51,13 +62,9 @@ class MessagesRequest:
             parameters["before"] = format_iso(end_us + MILLISECOND_US)
         return parameters
 
-    def read(self, body: bytes) -> Page:
-        """Check an answer. Raises `ValueError`."""
-        return Page(body, read_envelope(body))
-
 
 @dataclass(frozen=True, slots=True)
-class ChatsRequest:
+class ChatsRequest(_PageOfList):
     """One page of the chats that a phone number sees."""
 
     phone_number: str
@@ -65,12 +72,7 @@ class ChatsRequest:
     per_page: int
 
     shape: ClassVar = CHAT
-    key: ClassVar = "data"
-
-    @property
-    def path(self) -> str:
-        """The path below the base URL."""
-        return f"{API}/chats"
+    path: ClassVar = f"{API}/chats"
 
     @property
     def parameters(self) -> Mapping[str, str]:
@@ -81,13 +83,9 @@ class ChatsRequest:
             "per_page": str(self.per_page),
         }
 
-    def read(self, body: bytes) -> Page:
-        """Check an answer. Raises `ValueError`."""
-        return Page(body, read_envelope(body))
-
 
 @dataclass(frozen=True, slots=True)
-class ContactsRequest:
+class ContactsRequest(_PageOfList):
     """One page of the contacts."""
 
     page: int
@@ -95,20 +93,12 @@ class ContactsRequest:
 
     shape: ClassVar = CONTACT
     key: ClassVar = "contacts"
-
-    @property
-    def path(self) -> str:
-        """The path below the base URL."""
-        return f"{API}/contacts"
+    path: ClassVar = f"{API}/contacts"
 
     @property
     def parameters(self) -> Mapping[str, str]:
         """The query."""
         return {"page": str(self.page), "per_page": str(self.per_page)}
-
-    def read(self, body: bytes) -> Page:
-        """Check an answer. Raises `ValueError`."""
-        return Page(body, read_envelope(body, self.key))
 
 
 @dataclass(frozen=True, slots=True)

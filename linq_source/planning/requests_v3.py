@@ -13,7 +13,7 @@ from typing import ClassVar
 from linq_source.decoding.envelope import object_text, read_next_cursor
 from linq_source.decoding.pages import decode_pages
 from linq_source.decoding.records import CHAT_V3, MESSAGE_V3, Records
-from linq_source.planning.requests_v2 import ChatRequest
+from linq_source.planning import requests_v2
 from linq_source.planning.windows import Page
 from linq_source.settings import Id
 
@@ -71,11 +71,7 @@ class ChatsRequest(_PageOfList):
 
     shape: ClassVar = CHAT_V3
     key: ClassVar = "chats"
-
-    @property
-    def path(self) -> str:
-        """The path below the base URL."""
-        return f"{API}/chats"
+    path: ClassVar = f"{API}/chats"
 
     @property
     def parameters(self) -> Mapping[str, str]:
@@ -84,7 +80,7 @@ class ChatsRequest(_PageOfList):
 
 
 @dataclass(frozen=True, slots=True)
-class ChatRequestV3(ChatRequest):
+class ChatRequest(requests_v2.ChatRequest):
     """One chat by its id."""
 
     @property

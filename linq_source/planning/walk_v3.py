@@ -19,8 +19,7 @@ import pyarrow.compute as pc
 from linq_source.decoding.pages import Outline, decode_pages, outline_of
 from linq_source.decoding.records import Records, concat_records, distinct_rejected
 from linq_source.instants import MAX_US, MIN_US, SECOND_US
-from linq_source.planning import listings
-from linq_source.planning.listings import MAX_LIST_PAGES, ChatList, read_whole
+from linq_source.planning.listings import MAX_LIST_PAGES, ChatList, ListWalk, read_whole
 from linq_source.planning.requests_v3 import ChatsRequest, MessagesRequest
 from linq_source.planning.window_reading import (
     ATTEMPTS,
@@ -321,7 +320,7 @@ def read_chats(phone_number: str, limit: int) -> Asking[ChatList]:
     return read_whole(lambda: _walk_chats(ChatsRequest(phone_number, limit)))
 
 
-def _walk_chats(request: ChatsRequest) -> Asking[listings.Walk]:
+def _walk_chats(request: ChatsRequest) -> Asking[ListWalk]:
     """Walk through the chats once.
 
     That is all where it came to the end and no chat came twice, as one does that moved while the
@@ -337,6 +336,6 @@ def _walk_chats(request: ChatsRequest) -> Asking[listings.Walk]:
         if is_over or cursor is None:
             records = concat_records(request.shape, found)
             is_whole = cursor is None and records.received == len(records.identities)
-            return listings.Walk(records, is_whole, is_by_offset)
+            return ListWalk(records, is_whole, is_by_offset)
         is_by_offset = is_by_offset or cursor.isdecimal()
         request = replace(request, cursor=cursor)

@@ -21,13 +21,11 @@ MAX_UNVERIFIED = 50
 Accept: TypeAlias = Callable[[WindowRead], Reading[WindowToLoad | None]]
 
 
-def read(
-    span: Window, task: ChatTask, accept: Accept, *, is_one_enough: bool = False
-) -> Reading[bool]:
+def read(span: Window, task: ChatTask, accept: Accept, *, only_one: bool = False) -> Reading[bool]:
     """Read a span, giving every window to `accept`. Return whether it was read to its end.
 
     What `accept` returns is given out; None: the window waits until more is known. Where
-    `is_one_enough` the reading ends after the first.
+    `only_one` the reading ends after the first.
 
     It ends because every cut lies behind the one before; after as many windows as twice the
     messages first counted need; and, where what is counted is not plausible, after `MAX_WINDOWS`
@@ -68,7 +66,7 @@ def read(
         window = yield from read_window(part, per_page, part_first)
         unverified += not window.verified
         go_on = yield from _give_out(window, task, accept)
-        if cut_us < span.end_us and (is_one_enough or not go_on):
+        if cut_us < span.end_us and (only_one or not go_on):
             return False
         start_us = cut_us
 

@@ -35,9 +35,10 @@ def deepest_page(per_page: int) -> int:
 
 
 def cut_before(earliest_us: int, start_us: int | None) -> int:
-    """Return where a window is cut so that a message of that instant begins the next one.
+    """Return where to cut a window whose deepest reachable page begins at `earliest_us`.
 
-    At its midnight, if that leaves something; where all lies at one instant, behind that.
+    The midnight before it if that leaves messages in front, else the instant itself; just after it
+    where all messages in front are of that one instant.
     """
     for cut_us in (floor_day(earliest_us), earliest_us):
         if start_us is None or cut_us > start_us:

@@ -1,4 +1,4 @@
-"""Comparing the current state with one that is made anew from the log."""
+"""Comparing the current state with one rebuilt from the log."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class LakeReport:
 
 
 def check_lake(bucket: Bucket, stored: Mapping[str, Table] = TABLES) -> LakeReport:
-    """Compare the current state with one made anew from the same loads; changes nothing."""
+    """Compare the current state with one rebuilt from the same loads; change nothing."""
     marker = read_marker(bucket)
     if marker is None:
         marker = Marker()

@@ -78,7 +78,7 @@ def complete_loads(bucket: Bucket) -> list[str]:
 
 
 def is_visible(path: str) -> bool:
-    """Whether a path in `current/` is one that readers see: not hidden, and no note of ours."""
+    """Return whether readers see a path in `current/`: they skip names that begin with . or _."""
     return not path.rpartition("/")[2].startswith((".", "_"))
 
 

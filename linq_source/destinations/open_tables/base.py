@@ -1,4 +1,4 @@
-"""What Delta and Iceberg tables have in common: dlt's client, which opens them."""
+"""What Delta and Iceberg share: tables are opened by dlt's client."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ class OpenTables(Files):
         with self.pipeline.destination_client(**of_schema) as opened:
             client: Any = opened
             client.schema = self._schema or client.schema
-            # A table that another schema of the dataset has.
+            # This table belongs to another schema of the dataset.
             if ATTACHMENT_FILES.name not in client.schema.tables:
                 # A copy: the pipeline's own schema stays as it is.
                 client.schema = client.schema.clone()
